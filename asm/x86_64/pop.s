@@ -1,0 +1,22 @@
+# pop: take the newest object of one list of this CPU's slab.
+#
+#   slab = thread.slab
+#   if slab.id != area.index: leave with MOVED      # other CPU, stopped, or not registered
+#   top  = slab.top[list]
+#   item = top[-1]
+#   if item is odd: leave with it                   # the sentinel below the list: EMPTY
+#   slab.top[list] = top - 1                        # commit, the only store
+    mov {tmp:e}, fs:[{handle} + {INDEX}]
+    mov {slab}, fs:[{cell}]
+    cmp {tmp:e}, dword ptr [{slab}]
+    jne 6f
+    mov {tmp}, [{slab} + {list}*8 + {TOPS}]
+    mov {item}, [{tmp} - 8]
+    test {item:l}, 1
+    jnz 4f
+    sub {tmp}, 8
+    mov [{slab} + {list}*8 + {TOPS}], {tmp}         # commit
+    .pushsection .text.unlikely, "ax", @progbits
+6:  mov {item:e}, {MOVED}
+    jmp 4f
+    .popsection

@@ -1,0 +1,20 @@
+# replace: give one list of this CPU's slab another array, if its top is still where we think it is.
+#
+#   slab = thread.slab
+#   if slab.id != area.index: leave with MOVED      # other CPU, stopped, or not registered
+#   if slab.top[list] != expected: leave with CHANGED
+#   slab.top[list] = new                            # commit
+    mov {tmp:e}, fs:[{handle} + {INDEX}]
+    mov {slab}, fs:[{cell}]
+    cmp {tmp:e}, dword ptr [{slab}]
+    jne 6f
+    cmp {expected}, [{slab} + {list}*8 + {TOPS}]
+    jne 7f
+    mov {tmp:e}, {DONE}
+    mov [{slab} + {list}*8 + {TOPS}], {new}         # commit
+    .pushsection .text.unlikely, "ax", @progbits
+6:  mov {tmp:e}, {MOVED}
+    jmp 4f
+7:  mov {tmp:e}, {CHANGED}
+    jmp 4f
+    .popsection

@@ -1,0 +1,58 @@
+//! # The perseq command: questions, and the method that answers them
+//!
+//! 1. [`definition`]: a question with its prediction, written down before it is asked.
+//! 2. [`plan`]: every sample and its place in a shuffled order, made from one seed.
+//! 3. [`sample`]: one fresh process, watched by the [`gate`]s; what happens becomes a row.
+//! 4. [`worker`]: inside that process, a [`workload`] runs and [`proof`] shows in which mode.
+//! 5. [`archive`]: rows are appended, never changed; [`manifest`] says on which host.
+//! 6. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
+//!
+//! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
+//! silence. No sentence of a report goes further than its rows.
+
+mod archive;
+mod cli;
+mod definition;
+mod doctor;
+mod failure;
+mod gate;
+mod host;
+mod instrument;
+mod known;
+mod list;
+mod manifest;
+mod plan;
+mod progress;
+mod proof;
+mod report;
+mod run;
+mod sample;
+mod selftest;
+mod statistics;
+mod subject;
+mod worker;
+mod workload;
+
+use clap::Parser;
+use cli::Command;
+use failure::Exit;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = match cli::Cli::parse().command {
+        Command::Doctor { json } => doctor::main(json),
+        Command::Selftest => selftest::main(),
+        Command::List { json } => list::main(json),
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Resume { dir } => run::resume(&dir),
+        Command::Report { dir } => report::main(&dir),
+        Command::Worker => worker::main().map(|()| Exit::Done),
+    };
+    match outcome {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("perseq: {failure}");
+            failure.exit.into()
+        }
+    }
+}

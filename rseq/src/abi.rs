@@ -1,0 +1,62 @@
+//! The kernel's side of the contract: the area a thread shares with it.
+//!
+//! ```text
+//! offset 0  cpu_id_start  u32   kernel writes   CPU at the last return to user space
+//!        4  cpu_id        u32   kernel writes   the same, or -1 unregistered, -2 refused
+//!        8  rseq_cs       u64   we write        address of the running sequence's descriptor
+//!       16  flags         u32   reserved
+//!       20  node_id       u32   kernel writes   NUMA node           (Linux 6.3)
+//!       24  mm_cid        u32   kernel writes   concurrency id      (Linux 6.3)
+//!       28  slice_ctrl    u32   slice extension                     (Linux 7.0)
+//! ```
+//!
+//! This crate writes `rseq_cs` and nothing else. Since Linux 7.0 a process that changes a field the
+//! kernel owns may be killed, and on 6.19 such a write goes unnoticed and breaks atomicity.
+
+use memoffset::offset_of;
+
+/// A thread's rseq area, 32 bytes as every kernel since 4.18 knows them, padded to the 64 that
+/// newer kernels may ask for.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct Area {
+    /// CPU at the last return to user space. Not needed: sequences read [`Area::cpu_id`] after arming.
+    pub cpu_id_start: u32,
+    /// Current CPU, or [`UNREGISTERED`], or -2 where the kernel refused.
+    pub cpu_id: u32,
+    /// Address of the descriptor of the running sequence.
+    pub rseq_cs: u64,
+    /// Reserved.
+    pub flags: u32,
+    /// NUMA node of the current CPU.
+    pub node_id: u32,
+    /// Concurrency id: dense, unique among the running threads of this process.
+    pub mm_cid: u32,
+    /// Time-slice extension control.
+    pub slice_ctrl: u32,
+}
+
+/// What [`Area::cpu_id`] holds before registration (-1).
+pub const UNREGISTERED: u32 = u32::MAX;
+
+/// The four bytes in front of every abort handler. One value per process; libc's is this one.
+#[cfg(target_arch = "x86_64")]
+pub const SIGNATURE: u32 = 0x5305_3053;
+
+/// Length of an original registration. Kernels treat it as version 1 for ever.
+pub const ORIGINAL_LENGTH: u32 = 32;
+
+/// Bytes of the original area that the kernel fills (up to `flags`).
+pub const ORIGINAL_FEATURE_SIZE: u32 = 20;
+
+pub(crate) const CPU_ID: isize = offset_of!(Area, cpu_id) as isize;
+pub(crate) const MM_CID: isize = offset_of!(Area, mm_cid) as isize;
+pub(crate) const RSEQ_CS: isize = offset_of!(Area, rseq_cs) as isize;
+/// A field is readable if the feature size reaches past its end.
+pub(crate) const NODE_ID_END: u32 = offset_of!(Area, node_id) as u32 + 4;
+pub(crate) const MM_CID_END: u32 = offset_of!(Area, mm_cid) as u32 + 4;
+
+const _: () = {
+    assert!(CPU_ID == 4 && RSEQ_CS == 8 && MM_CID == 24, "the kernel's layout");
+    assert!(offset_of!(Area, node_id) == 20 && size_of::<Area>() == 64);
+};

@@ -1,0 +1,41 @@
+//! Which of the kernel's numbers names a slab.
+
+use crate::abi;
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// A field of the area that says where the calling thread is. Sealed: [`CpuId`] and [`MmCid`].
+pub trait Index: sealed::Sealed + Copy + 'static {
+    /// Offset of the field in [`abi::Area`].
+    const FIELD: isize;
+    /// Low bit of a [`crate::Handle`] for this index.
+    const TAG: isize;
+    /// Whether a fence can be aimed at the CPU behind an index value.
+    const IS_CPU: bool;
+}
+
+/// The CPU the thread runs on. Any number below the possible CPUs; numbers may have gaps.
+#[derive(Clone, Copy, Debug)]
+pub struct CpuId;
+
+/// The memory-map concurrency id (Linux 6.3): dense from 0, at most one running thread of the process
+/// per value. The kernel does not say which CPU a value is on, so fences must reach all CPUs.
+#[derive(Clone, Copy, Debug)]
+pub struct MmCid;
+
+impl sealed::Sealed for CpuId {}
+impl sealed::Sealed for MmCid {}
+
+impl Index for CpuId {
+    const FIELD: isize = abi::CPU_ID;
+    const TAG: isize = 1;
+    const IS_CPU: bool = true;
+}
+
+impl Index for MmCid {
+    const FIELD: isize = abi::MM_CID;
+    const TAG: isize = 2;
+    const IS_CPU: bool = false;
+}

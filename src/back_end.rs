@@ -1,0 +1,37 @@
+//! The tiers behind the caches, put together: one per process, the same for every mode.
+
+use crate::central_free_list::CentralFreeList;
+use crate::metadata::Metadata;
+use crate::page_heap::PageHeap;
+use crate::size_class::{CLASSES, SizeClass};
+use crate::transfer_cache::{Middle, TransferCache};
+
+/// Everything that is not a cache.
+pub struct BackEnd {
+    pub transfer: [TransferCache; CLASSES],
+    pub central: [CentralFreeList; CLASSES],
+    pub pages: PageHeap,
+    pub metadata: Metadata,
+}
+
+/// The process's own.
+pub static BACK_END: BackEnd = BackEnd {
+    transfer: [const { TransferCache::new() }; CLASSES],
+    central: [const { CentralFreeList::new() }; CLASSES],
+    pages: PageHeap::new(),
+    metadata: Metadata::new(),
+};
+
+impl BackEnd {
+    /// The transfer cache of `class` and what stands behind it.
+    #[inline]
+    pub fn middle(&self, class: SizeClass) -> Middle<'_> {
+        Middle {
+            class,
+            transfer: &self.transfer[class.index()],
+            central: &self.central[class.index()],
+            pages: &self.pages,
+            metadata: &self.metadata,
+        }
+    }
+}

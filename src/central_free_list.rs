@@ -1,0 +1,200 @@
+//! One size class's spans. Hands out free objects and takes them back; empty spans return to the page heap.
+//!
+//! Spans with room are kept on lists by how full they are, and objects are taken from the fullest, so that
+//! full spans stay full and sparse ones empty. A full span is on no list. A returned object is a bit in its
+//! span's bitmap: the object itself is not touched. One empty span is kept, so that a lone object that comes
+//! and goes does not take a span with it each time.
+
+use crate::fatal::fatal;
+use crate::metadata::Metadata;
+use crate::page_heap::PageHeap;
+use crate::size_class::SizeClass;
+use crate::span::{Span, SpanId, SpanState, SpareBitmaps};
+use crate::sync::Mutex;
+
+/// Lists by eighths in use; the last holds the fullest.
+const LISTS: usize = 8;
+/// The mark of a span on no list.
+const UNLISTED: u8 = LISTS as u8;
+
+/// The spans of one class.
+pub struct CentralFreeList(Mutex<State>);
+
+struct State {
+    lists: [SpanId; LISTS],
+    /// The one span without a live object, if any: on no list.
+    empty: SpanId,
+    /// Bitmaps of spans that went back.
+    bitmaps: SpareBitmaps,
+    spans: usize,
+    live: usize,
+}
+
+/// What a class's spans hold, in objects.
+#[derive(Clone, Copy, Default)]
+pub struct Totals {
+    /// Objects in caches, transfer caches or the program's hands.
+    pub live: usize,
+    /// Free objects in spans.
+    pub free: usize,
+}
+
+impl CentralFreeList {
+    pub const fn new() -> Self {
+        CentralFreeList(Mutex::new(State {
+            lists: [SpanId::NONE; LISTS],
+            empty: SpanId::NONE,
+            bitmaps: SpareBitmaps::new(),
+            spans: 0,
+            live: 0,
+        }))
+    }
+
+    /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.
+    pub fn remove_range(&self, class: SizeClass, pages: &PageHeap, metadata: &Metadata, out: &mut [*mut u8]) -> usize {
+        let mut state = self.0.lock();
+        let mut taken = 0;
+        while taken < out.len() {
+            let Some(id) = state.fullest().or_else(|| state.grow(class, pages, metadata)) else { break };
+            // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
+            let span = unsafe { &mut *pages.span(id) };
+            // SAFETY: as above.
+            let start = unsafe { pages.start(id) };
+            taken += span.take(class.info(), start, &mut out[taken..]);
+            state.relist(class, pages, id);
+        }
+        state.live += taken;
+        taken
+    }
+
+    /// Takes objects of `class` back.
+    ///
+    /// Aborts the process if one of them is no object of the class, or is free already.
+    pub fn insert_range(&self, class: SizeClass, pages: &PageHeap, objects: &[*mut u8]) {
+        let mut state = self.0.lock();
+        for &object in objects {
+            let Some(id) = pages.span_of(object as usize) else {
+                fatal(&["free of a pointer that was not allocated here"]);
+            };
+            // SAFETY: the span is in use; if it is of this class it is ours while we hold the lock.
+            let span = unsafe { &mut *pages.span(id) };
+            if span.state != SpanState::Small || span.class as usize != class.index() {
+                fatal(&["free with another size than the allocation's"]);
+            }
+            // SAFETY: as above.
+            let offset = object as usize - unsafe { pages.start(id) };
+            let index = class.info().index_of(offset);
+            if index * class.size() != offset {
+                fatal(&["free of a pointer into the middle of an object"]);
+            }
+            if !span.put(class.info(), index) {
+                fatal(&["double free"]);
+            }
+            state.relist(class, pages, id);
+        }
+        state.live -= objects.len();
+    }
+
+    /// Gives the empty span back to the page heap.
+    pub fn trim(&self, class: SizeClass, pages: &PageHeap) {
+        let mut state = self.0.lock();
+        let id = core::mem::replace(&mut state.empty, SpanId::NONE);
+        if id != SpanId::NONE {
+            state.give_back(class, pages, id);
+        }
+    }
+
+    pub fn totals(&self, class: SizeClass) -> Totals {
+        let state = self.0.lock();
+        Totals { live: state.live, free: state.spans * class.info().objects as usize - state.live }
+    }
+
+    pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
+        &self.0
+    }
+}
+
+impl State {
+    /// The fullest span with room, the empty one last.
+    fn fullest(&self) -> Option<SpanId> {
+        let listed = self.lists.iter().rev().copied().find(|head| *head != SpanId::NONE);
+        listed.or((self.empty != SpanId::NONE).then_some(self.empty))
+    }
+
+    /// Another span, on no list.
+    fn grow(&mut self, class: SizeClass, pages: &PageHeap, metadata: &Metadata) -> Option<SpanId> {
+        let run = pages.allocate(class.info().pages as usize, 0, SpanState::Small)?;
+        // SAFETY: the span is new, so ours alone.
+        let span = unsafe { &mut *pages.span(run.id) };
+        if !span.become_small(class, metadata, &mut self.bitmaps) {
+            // SAFETY: nobody has seen the span.
+            unsafe { pages.release(run.id) };
+            return None;
+        }
+        span.list = UNLISTED;
+        self.spans += 1;
+        Some(run.id)
+    }
+
+    /// Moves a span to the list its number of live objects asks for.
+    fn relist(&mut self, class: SizeClass, pages: &PageHeap, id: SpanId) {
+        // SAFETY: by **locked**: our caller holds the class's lock.
+        let span = unsafe { &mut *pages.span(id) };
+        let objects = class.info().objects as usize;
+        let (live, was) = (span.live as usize, span.list);
+        let list = if live == 0 || live == objects { UNLISTED } else { (live * LISTS / objects) as u8 };
+        if list != was {
+            self.unlist(pages, span);
+            if list != UNLISTED {
+                self.enlist(pages, id, list);
+            }
+        }
+        if self.empty == id && live > 0 {
+            self.empty = SpanId::NONE;
+        } else if live == 0 && self.empty != id {
+            if self.empty == SpanId::NONE {
+                self.empty = id;
+            } else {
+                self.give_back(class, pages, id);
+            }
+        }
+    }
+
+    fn unlist(&mut self, pages: &PageHeap, span: &mut Span) {
+        if span.list == UNLISTED {
+            return;
+        }
+        if span.next != SpanId::NONE {
+            // SAFETY: spans on our lists are of our class, so ours under the lock.
+            unsafe { (*pages.span(span.next)).previous = span.previous };
+        }
+        if span.previous == SpanId::NONE {
+            self.lists[span.list as usize] = span.next;
+        } else {
+            // SAFETY: as above.
+            unsafe { (*pages.span(span.previous)).next = span.next };
+        }
+        span.list = UNLISTED;
+    }
+
+    fn enlist(&mut self, pages: &PageHeap, id: SpanId, list: u8) {
+        let head = core::mem::replace(&mut self.lists[list as usize], id);
+        // SAFETY: the span is ours under the lock, and so is the list's head.
+        unsafe {
+            let span = &mut *pages.span(id);
+            (span.next, span.previous, span.list) = (head, SpanId::NONE, list);
+            if head != SpanId::NONE {
+                (*pages.span(head)).previous = id;
+            }
+        }
+    }
+
+    fn give_back(&mut self, class: SizeClass, pages: &PageHeap, id: SpanId) {
+        // SAFETY: the span has no live object and is on no list: ours alone.
+        unsafe {
+            (*pages.span(id)).forget_bitmap(class.info(), &mut self.bitmaps);
+            pages.release(id);
+        }
+        self.spans -= 1;
+    }
+}

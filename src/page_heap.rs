@@ -1,0 +1,456 @@
+//! Runs of pages: split, coalesced, committed and released, over one large reservation.
+//!
+//! ```text
+//! reservation  │ span │ span │ free │ span │ free (zero) │    never committed    │
+//! page map        1      2      3      4         5                  0
+//! ```
+//!
+//! The reservation makes "is this address ours?" two comparisons and the page map a flat array: one load
+//! from address to span. All three tables are address space until touched.
+//!
+//! Free runs that hold old data are kept apart from those that read as zero (never touched, or released):
+//! the first are handed out first because they are resident, the second spare a caller's zeroing. Runs are
+//! found by length: exact lists up to 127 pages, then eight lists to a doubling; a bitmap finds the next
+//! list that has one. Within a list of unequal runs the shortest that fits is taken.
+
+use core::sync::atomic::{
+    AtomicU32, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::config::{GROW_PAGES, KEEP_FREE_BYTES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
+use crate::os;
+use crate::span::{Span, SpanId, SpanState};
+use crate::sync::{Guard, Mutex};
+
+/// Lists of exact length, and lists of a range of lengths: eight to a doubling up to 2^31 pages.
+const EXACT: usize = 128;
+const LISTS: usize = EXACT + (31 - 7) * 8;
+const WORDS: usize = LISTS.div_ceil(64);
+
+/// The page allocator.
+pub struct PageHeap {
+    /// Set once by `initialize`, then read without a lock.
+    base: AtomicUsize,
+    bytes: AtomicUsize,
+    /// `SpanId` of each page of the reservation.
+    map: AtomicUsize,
+    /// `Span`s by `SpanId`.
+    spans: AtomicUsize,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Free runs with old data, and free runs that read as zero.
+    free: [FreeLists; 2],
+    /// Span table entries that were used before, linked by `next`.
+    unused: SpanId,
+    /// Span table entries ever used, and pages ever part of a span, from the start.
+    spans_used: u32,
+    pages_used: usize,
+    pages_committed: usize,
+    totals: Totals,
+}
+
+/// What the page heap holds, in pages.
+#[derive(Clone, Copy, Default)]
+pub struct Totals {
+    pub small: usize,
+    pub large: usize,
+    /// Free with old data: resident.
+    pub free: usize,
+    /// Free and reading as zero, after a release or never touched.
+    pub zero: usize,
+    pub committed: usize,
+    /// Entries of the span table.
+    pub spans: usize,
+}
+
+struct FreeLists {
+    head: [SpanId; LISTS],
+    nonempty: [u64; WORDS],
+}
+
+/// A fresh run of pages.
+pub struct Run {
+    pub id: SpanId,
+    /// Its pages read as zero.
+    pub zero: bool,
+}
+
+impl PageHeap {
+    pub const fn new() -> Self {
+        const EMPTY: FreeLists = FreeLists { head: [SpanId::NONE; LISTS], nonempty: [0; WORDS] };
+        PageHeap {
+            base: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            map: AtomicUsize::new(0),
+            spans: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                free: [EMPTY; 2],
+                unused: SpanId::NONE,
+                spans_used: 0,
+                pages_used: 0,
+                pages_committed: 0,
+                totals: Totals { small: 0, large: 0, free: 0, zero: 0, committed: 0, spans: 0 },
+            }),
+        }
+    }
+
+    /// Reserves address space: twice the physical memory, or as much as the kernel gives. False if that is
+    /// not even [`MIN_RESERVE`]. Called once, before anything else.
+    pub fn initialize(&self) -> bool {
+        let wanted = os::physical_memory().saturating_mul(2).next_power_of_two();
+        let mut bytes = wanted.clamp(64 << 30, MAX_RESERVE);
+        while bytes >= MIN_RESERVE {
+            if self.reserve(bytes) {
+                return true;
+            }
+            bytes /= 2;
+        }
+        false
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        let pages = bytes / PAGE_SIZE;
+        let (map_bytes, span_bytes) = (pages * size_of::<u32>(), (pages + 1) * size_of::<Span>());
+        let parts = [
+            os::reserve(bytes + PAGE_SIZE), // one page more, to align the start
+            os::map(map_bytes),
+            os::map(span_bytes),
+        ];
+        if let [Some(pages), Some(map), Some(spans)] = parts {
+            self.base.store((pages.as_ptr() as usize).next_multiple_of(PAGE_SIZE), Relaxed);
+            self.map.store(map.as_ptr() as usize, Relaxed);
+            self.spans.store(spans.as_ptr() as usize, Relaxed);
+            // Release: a thread that sees a size sees the tables.
+            self.bytes.store(bytes, Release);
+            return true;
+        }
+        for (part, length) in parts.into_iter().zip([bytes + PAGE_SIZE, map_bytes, span_bytes]) {
+            if let Some(start) = part {
+                // SAFETY: mapped a moment ago with this length, and nobody knows of it.
+                unsafe { os::unmap(start, length) };
+            }
+        }
+        false
+    }
+
+    /// The span in use that `address` lies in. `None` if the address is not in one.
+    #[inline]
+    pub fn span_of(&self, address: usize) -> Option<SpanId> {
+        let offset = address.wrapping_sub(self.base.load(Relaxed));
+        if offset >= self.bytes.load(Acquire) {
+            return None;
+        }
+        let id = SpanId(self.entry(offset / PAGE_SIZE).load(Acquire));
+        if id == SpanId::NONE {
+            return None;
+        }
+        // Entries inside free runs are stale: believe only a span in use that covers the address.
+        let span = self.span(id);
+        // SAFETY: table entries are never unmapped. A racing change means the caller's pointer is not its own.
+        let (first, pages, state) = unsafe { ((*span).first_page, (*span).pages, (*span).state) };
+        let used = matches!(state, SpanState::Small | SpanState::Large);
+        (used && (first..first + pages).contains(&((offset / PAGE_SIZE) as u32))).then_some(id)
+    }
+
+    /// The table entry of `id`.
+    #[inline]
+    pub fn span(&self, id: SpanId) -> *mut Span {
+        // The table has an entry for every page and ids are given out below that.
+        (self.spans.load(Relaxed) as *mut Span).wrapping_add(id.0 as usize)
+    }
+
+    /// Address of the span's first page.
+    ///
+    /// # Safety
+    ///
+    /// * The span is in use and the caller owns it or holds its lock.
+    #[inline]
+    pub unsafe fn start(&self, id: SpanId) -> usize {
+        // SAFETY: by our own contract nobody changes it now.
+        self.address(unsafe { (*self.span(id)).first_page } as usize)
+    }
+
+    /// A run of `pages` whose start is a multiple of `align` bytes. `None` if memory is exhausted.
+    ///
+    /// `state` is [`SpanState::Small`] or [`SpanState::Large`]; the caller sets up the rest of a small span.
+    pub fn allocate(&self, pages: usize, align: usize, state: SpanState) -> Option<Run> {
+        if pages == 0 || pages >= 1 << 31 {
+            return None;
+        }
+        let mut heap = self.state.lock();
+        let spare = align.max(PAGE_SIZE) / PAGE_SIZE - 1;
+        let id = self.find(&mut heap, pages.checked_add(spare)?)?;
+        // SAFETY: `find` took the span off its list, and we hold the lock.
+        let span = unsafe { &mut *self.span(id) };
+        let before = if spare == 0 {
+            0
+        } else {
+            (self.address(span.first_page as usize).next_multiple_of(align) - self.address(span.first_page as usize))
+                / PAGE_SIZE
+        };
+        if before > 0 {
+            let front = self.new_span(&mut heap, span.first_page as usize, before, span.zero);
+            span.first_page += before as u32;
+            span.pages -= before as u32;
+            self.insert_free(&mut heap, front);
+        }
+        let after = span.pages as usize - pages;
+        if after > 0 {
+            let rest = self.new_span(&mut heap, span.first_page as usize + pages, after, span.zero);
+            span.pages = pages as u32;
+            self.insert_free(&mut heap, rest);
+        }
+        span.state = state;
+        let zero = span.zero;
+        match state {
+            SpanState::Small => heap.totals.small += pages,
+            _ => heap.totals.large += pages,
+        }
+        for page in span.first_page as usize..span.first_page as usize + pages {
+            self.entry(page).store(id.0, Release); // pairs with `span_of`
+        }
+        Some(Run { id, zero })
+    }
+
+    /// Takes back a run of pages.
+    ///
+    /// # Safety
+    ///
+    /// * The span is in use, and nobody uses its pages or the span any more.
+    pub unsafe fn release(&self, id: SpanId) {
+        let mut heap = self.state.lock();
+        // SAFETY: by our own contract the span is ours alone.
+        let span = unsafe { &mut *self.span(id) };
+        match span.state {
+            SpanState::Small => heap.totals.small -= span.pages as usize,
+            _ => heap.totals.large -= span.pages as usize,
+        }
+        span.zero = false;
+        let id = self.coalesce(&mut heap, id);
+        self.insert_free(&mut heap, id);
+        if heap.totals.free * PAGE_SIZE > KEEP_FREE_BYTES {
+            self.release_down_to(&mut heap, KEEP_FREE_BYTES / PAGE_SIZE / 2);
+        }
+    }
+
+    /// Gives all free pages back to the kernel; returns how many bytes.
+    pub fn release_free(&self) -> usize {
+        self.release_down_to(&mut self.state.lock(), 0) * PAGE_SIZE
+    }
+
+    /// What is held now.
+    pub fn totals(&self) -> Totals {
+        let heap = self.state.lock();
+        Totals { committed: heap.pages_committed, spans: heap.spans_used as usize, ..heap.totals }
+    }
+
+    /// Bytes reserved for pages.
+    pub fn reserved_bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
+        &self.state
+    }
+
+    fn address(&self, page: usize) -> usize {
+        self.base.load(Relaxed) + page * PAGE_SIZE
+    }
+
+    #[inline]
+    fn entry(&self, page: usize) -> &AtomicU32 {
+        // SAFETY: the map has an entry for every page of the reservation, and callers name such pages.
+        unsafe { &*(self.map.load(Relaxed) as *const AtomicU32).add(page) }
+    }
+
+    /// Takes a free run of at least `pages` off its list, growing the heap if there is none.
+    fn find(&self, heap: &mut Guard<'_, State>, pages: usize) -> Option<SpanId> {
+        for zero in [false, true] {
+            if let Some(id) = self.best_fit(&heap.free[zero as usize], pages) {
+                self.remove_free(heap, id);
+                return Some(id);
+            }
+        }
+        self.grow(heap, pages)
+    }
+
+    fn best_fit(&self, lists: &FreeLists, pages: usize) -> Option<SpanId> {
+        let mut list = list_of(pages);
+        loop {
+            list = next_nonempty(&lists.nonempty, list)?;
+            let (mut id, mut best, mut shortest) = (lists.head[list], SpanId::NONE, u32::MAX);
+            while id != SpanId::NONE {
+                // SAFETY: spans on a free list belong to the lock, which the caller holds.
+                let span = unsafe { &*self.span(id) };
+                if span.pages as usize >= pages && span.pages < shortest {
+                    (best, shortest) = (id, span.pages);
+                    if list < EXACT {
+                        break; // all of one length
+                    }
+                }
+                id = span.next;
+            }
+            if best != SpanId::NONE {
+                return Some(best);
+            }
+            list += 1; // only the list that holds `pages` itself can have runs too short
+        }
+    }
+
+    /// Extends the used part of the reservation by a free run of at least `pages`.
+    fn grow(&self, heap: &mut Guard<'_, State>, pages: usize) -> Option<SpanId> {
+        let limit = self.bytes.load(Relaxed) / PAGE_SIZE;
+        let first = heap.pages_used;
+        let needed = first.checked_add(pages)?;
+        if needed > limit {
+            return None;
+        }
+        if needed > heap.pages_committed {
+            let end = needed.next_multiple_of(GROW_PAGES).min(limit);
+            let start = self.address(heap.pages_committed) as *mut u8;
+            // SAFETY: the reservation from `pages_committed` on is reserved and ours.
+            if !unsafe { os::commit(start, (end - heap.pages_committed) * PAGE_SIZE) } {
+                return None;
+            }
+            heap.pages_committed = end;
+        }
+        heap.pages_used = needed;
+        Some(self.new_span(heap, first, pages, true))
+    }
+
+    /// A span over pages that belong to no other. Every span has a page of its own, so the table suffices.
+    fn new_span(&self, heap: &mut Guard<'_, State>, first: usize, pages: usize, zero: bool) -> SpanId {
+        let mut id = heap.unused;
+        if id == SpanId::NONE {
+            heap.spans_used += 1; // from 1: 0 is no span
+            id = SpanId(heap.spans_used);
+        } else {
+            // SAFETY: unused entries belong to the lock, which we hold.
+            heap.unused = unsafe { (*self.span(id)).next };
+        }
+        // SAFETY: the entry is nobody else's; all zero is a value of it.
+        let span = unsafe { &mut *self.span(id) };
+        span.first_page = first as u32;
+        span.pages = pages as u32;
+        span.zero = zero;
+        id
+    }
+
+    /// Joins a span on no list with its free neighbours of the same kind; returns the joint span.
+    fn coalesce(&self, heap: &mut Guard<'_, State>, id: SpanId) -> SpanId {
+        // SAFETY: the span is on no list and in nobody's use; we hold the lock.
+        let span = unsafe { &mut *self.span(id) };
+        let before = (span.first_page as usize).checked_sub(1);
+        let after = Some((span.first_page + span.pages) as usize).filter(|page| *page < heap.pages_used);
+        for page in [before, after].into_iter().flatten() {
+            let neighbour = SpanId(self.entry(page).load(Relaxed));
+            if neighbour == SpanId::NONE || neighbour == id {
+                continue;
+            }
+            // SAFETY: by **mapped**, the entry of a page at the border of a free span is right; any other
+            // entry names a span whose state or extent says that it is not such a one.
+            let other = unsafe { &mut *self.span(neighbour) };
+            let covers = (other.first_page..other.first_page + other.pages).contains(&(page as u32));
+            if other.state != SpanState::Free || other.zero != span.zero || !covers {
+                continue;
+            }
+            self.remove_free(heap, neighbour);
+            span.first_page = span.first_page.min(other.first_page);
+            span.pages += other.pages;
+            other.state = SpanState::Unused;
+            other.next = heap.unused;
+            heap.unused = neighbour;
+        }
+        id
+    }
+
+    fn insert_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+        // SAFETY: the span is on no list; we hold the lock.
+        let span = unsafe { &mut *self.span(id) };
+        let (first, pages, zero) = (span.first_page as usize, span.pages as usize, span.zero as usize);
+        let list = list_of(pages);
+        let head = heap.free[zero].head[list];
+        span.state = SpanState::Free;
+        span.next = head;
+        span.previous = SpanId::NONE;
+        if head != SpanId::NONE {
+            // SAFETY: on a free list, so the lock's.
+            unsafe { (*self.span(head)).previous = id };
+        }
+        heap.free[zero].head[list] = id;
+        heap.free[zero].nonempty[list / 64] |= 1 << (list % 64);
+        *if zero == 1 { &mut heap.totals.zero } else { &mut heap.totals.free } += pages;
+        self.entry(first).store(id.0, Release);
+        self.entry(first + pages - 1).store(id.0, Release);
+    }
+
+    fn remove_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+        // SAFETY: on a free list, so the lock's, which we hold.
+        let span = unsafe { &mut *self.span(id) };
+        let (pages, zero) = (span.pages as usize, span.zero as usize);
+        let list = list_of(pages);
+        if span.next != SpanId::NONE {
+            // SAFETY: as above.
+            unsafe { (*self.span(span.next)).previous = span.previous };
+        }
+        if span.previous == SpanId::NONE {
+            heap.free[zero].head[list] = span.next;
+            if span.next == SpanId::NONE {
+                heap.free[zero].nonempty[list / 64] &= !(1 << (list % 64));
+            }
+        } else {
+            // SAFETY: as above.
+            unsafe { (*self.span(span.previous)).next = span.next };
+        }
+        *if zero == 1 { &mut heap.totals.zero } else { &mut heap.totals.free } -= pages;
+    }
+
+    /// Gives free runs back to the kernel, longest first, until at most `keep` pages of them are resident;
+    /// returns how many pages went back.
+    fn release_down_to(&self, heap: &mut Guard<'_, State>, keep: usize) -> usize {
+        let mut released = 0;
+        for list in (0..LISTS).rev() {
+            let mut id = heap.free[0].head[list];
+            while id != SpanId::NONE && heap.totals.free > keep {
+                // SAFETY: on a free list, so the lock's, which we hold.
+                let span = unsafe { &mut *self.span(id) };
+                let next = span.next;
+                let (start, pages) = (self.address(span.first_page as usize), span.pages as usize);
+                // SAFETY: free pages hold nothing anybody needs.
+                if unsafe { os::release(start as *mut u8, pages * PAGE_SIZE) } {
+                    self.remove_free(heap, id);
+                    span.zero = true;
+                    let joint = self.coalesce(heap, id);
+                    self.insert_free(heap, joint);
+                    released += pages;
+                }
+                id = next;
+            }
+        }
+        released
+    }
+}
+
+/// The list for runs of `pages`.
+fn list_of(pages: usize) -> usize {
+    if pages < EXACT {
+        return pages;
+    }
+    let doubling = pages.ilog2() as usize;
+    EXACT + (doubling - 7) * 8 + ((pages >> (doubling - 3)) & 7)
+}
+
+fn next_nonempty(words: &[u64; WORDS], from: usize) -> Option<usize> {
+    let mut mask = u64::MAX << (from % 64);
+    for index in from / 64..WORDS {
+        let word = words[index] & mask;
+        if word != 0 {
+            return Some(index * 64 + word.trailing_zeros() as usize);
+        }
+        mask = u64::MAX;
+    }
+    None
+}

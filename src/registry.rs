@@ -1,0 +1,124 @@
+//! All caches of the process: made on first use, never unmapped, found by index or through the list of all.
+
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicPtr, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::back_end::BACK_END;
+use crate::budget;
+use crate::cache::Cache;
+use crate::sync::Mutex;
+
+/// `AtomicPtr<Cache>` for each index the kernel can give.
+static ROWS: AtomicPtr<AtomicPtr<Cache>> = AtomicPtr::new(ptr::null_mut());
+static ROW_COUNT: AtomicUsize = AtomicUsize::new(0);
+/// The newest cache, linked by `next`. Grows only.
+static ALL: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
+static STATE: Mutex<State> = Mutex::new(State { spare: ptr::null_mut(), threads: 0 });
+
+struct State {
+    /// Caches of threads that ended, linked by `next_spare`.
+    spare: *mut Cache,
+    /// Threads that have a cache.
+    threads: usize,
+}
+
+// SAFETY: caches live for ever, and the list belongs to the lock.
+unsafe impl Send for State {}
+
+/// Makes the table for indices below `rows`. False if there is no memory. Called once.
+pub fn initialize(rows: usize) -> bool {
+    let bytes = rows * size_of::<AtomicPtr<Cache>>();
+    let Some(table) = BACK_END.metadata.allocate(bytes, align_of::<AtomicPtr<Cache>>()) else { return false };
+    ROWS.store(table.as_ptr().cast(), Relaxed);
+    ROW_COUNT.store(rows, Release); // pairs with `indexed_cache`
+    true
+}
+
+/// The cache of a CPU or concurrency id. `None` if the table has no such row (a thread that is not
+/// registered has index -1), or if there is no memory.
+pub fn indexed_cache(index: u32) -> Option<&'static Cache> {
+    if index as usize >= ROW_COUNT.load(Acquire) {
+        return None;
+    }
+    // SAFETY: the table has `ROW_COUNT` rows; zero is a null pointer.
+    let row = unsafe { &*ROWS.load(Relaxed).add(index as usize) };
+    // SAFETY: a row is null or names a cache, which lives for ever.
+    match unsafe { row.load(Acquire).as_ref() } {
+        Some(cache) => Some(cache),
+        None => add_indexed(row, index),
+    }
+}
+
+#[cold]
+fn add_indexed(row: &AtomicPtr<Cache>, index: u32) -> Option<&'static Cache> {
+    let _state = STATE.lock();
+    // SAFETY: as in `indexed_cache`; somebody may have been faster.
+    if let Some(cache) = unsafe { row.load(Acquire).as_ref() } {
+        return Some(cache);
+    }
+    // A page of its own, first touched by a thread on that CPU: so it is that CPU's node's.
+    let cache = make(4096)?;
+    cache.owner.store(index, Relaxed);
+    cache.in_use.store(true, Relaxed);
+    cache.slab.start(index);
+    row.store(ptr::from_ref(cache).cast_mut(), Release);
+    Some(cache)
+}
+
+/// A cache for the calling thread.
+pub fn thread_cache() -> Option<&'static Cache> {
+    let mut state = STATE.lock();
+    // SAFETY: a spare cache lives for ever and is nobody's.
+    let cache = match unsafe { state.spare.as_ref() } {
+        Some(cache) => {
+            state.spare = cache.next_spare.load(Relaxed);
+            cache
+        }
+        None => make(align_of::<Cache>())?,
+    };
+    state.threads += 1;
+    budget::divide_among(state.threads);
+    cache.owner.store(thread_id(), Relaxed);
+    cache.in_use.store(true, Relaxed);
+    Some(cache)
+}
+
+/// Takes back an empty cache whose thread ended.
+pub fn retire(cache: &'static Cache) {
+    let mut state = STATE.lock();
+    cache.in_use.store(false, Relaxed);
+    cache.next_spare.store(state.spare, Relaxed);
+    state.spare = ptr::from_ref(cache).cast_mut();
+    state.threads -= 1;
+    budget::divide_among(state.threads.max(1));
+}
+
+fn make(align: usize) -> Option<&'static Cache> {
+    let memory: NonNull<u8> = BACK_END.metadata.allocate(size_of::<Cache>().next_multiple_of(align), align)?;
+    // SAFETY: new, zeroed, large enough, and never given back.
+    let cache = unsafe { Cache::initialize(memory) };
+    cache.next.store(ALL.load(Relaxed), Relaxed);
+    ALL.store(ptr::from_ref(cache).cast_mut(), Release); // pairs with `all`; writers hold the lock
+    Some(cache)
+}
+
+/// Every cache ever made.
+pub fn all() -> impl Iterator<Item = &'static Cache> {
+    // SAFETY: the list holds caches, which live for ever.
+    let first = unsafe { ALL.load(Acquire).as_ref() };
+    // SAFETY: as above.
+    core::iter::successors(first, |cache| unsafe { cache.next.load(Relaxed).as_ref() })
+}
+
+/// The kernel's number of the calling thread.
+pub fn thread_id() -> u32 {
+    // SAFETY: gettid has no preconditions.
+    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+}
+
+pub(crate) fn mutex() -> &'static Mutex<impl Sized> {
+    &STATE
+}

@@ -1,0 +1,173 @@
+//! A span: a run of pages with one use.
+//!
+//! # States
+//!
+//! ```text
+//! Free ──allocate──► Small (objects of one class, free ones in a bitmap)
+//!   ▲  └──allocate──► Large (one object)
+//!   └────release─────┘
+//! ```
+//!
+//! Spans live in one table and are named by their number in it, so links and map entries take four bytes.
+//!
+//! # Invariants
+//!
+//! * **conservation**: of a small span, `live` plus the bits set in `free` is the number of its objects.
+//! * **mapped**: every page of a span in use maps to it; of a free span, the first and the last do.
+//! * **locked**: a free span's fields belong to the page heap's lock, a small span's to its class's
+//!   central free list's. A large span's are its owner's.
+
+use crate::metadata::Metadata;
+use crate::size_class::{ClassInfo, SizeClass};
+
+/// A span's number in the span table. 0 is no span.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpanId(pub u32);
+
+impl SpanId {
+    /// No span.
+    pub const NONE: SpanId = SpanId(0);
+}
+
+/// What a span's pages are used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum SpanState {
+    /// The table entry is not in use.
+    Unused = 0,
+    /// Pages nobody uses. `zero` says whether they read as zero (untouched or released).
+    Free,
+    /// Objects of one class.
+    Small,
+    /// One large object.
+    Large,
+}
+
+/// Words of bitmap inside the span. Classes with more objects have theirs in [`Metadata`].
+const INLINE_WORDS: usize = 4;
+/// Most objects a span can have.
+const MAX_OBJECTS: usize = 1024;
+
+/// One line of a cache, so that returning an object touches one.
+#[repr(C, align(64))]
+pub struct Span {
+    /// First page, counted from the start of the page heap's reservation.
+    pub first_page: u32,
+    /// Number of pages.
+    pub pages: u32,
+    /// Neighbours in whichever list the span is on.
+    pub next: SpanId,
+    pub previous: SpanId,
+    /// Small: objects that are not in `free`.
+    pub live: u16,
+    pub state: SpanState,
+    /// Small: the class.
+    pub class: u8,
+    /// Free: the pages read as zero. Large: they did when allocated.
+    pub zero: bool,
+    /// Small: which of the central free list's lists it is on.
+    pub list: u8,
+    /// Small: the bits of free objects, or in the first word the address of them.
+    free: [u64; INLINE_WORDS],
+}
+
+impl Span {
+    /// Turns the span into one of `class` with all objects free. False if there is no memory for its bitmap.
+    pub fn become_small(&mut self, class: SizeClass, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
+        let objects = class.info().objects as usize;
+        assert!(objects <= MAX_OBJECTS);
+        if objects > INLINE_WORDS * 64 {
+            let Some(address) = bitmaps.take(metadata) else { return false };
+            self.free[0] = address as u64;
+        }
+        self.state = SpanState::Small;
+        self.class = class.index() as u8;
+        self.live = 0;
+        self.zero = false;
+        for (index, word) in self.bits(class.info()).iter_mut().enumerate() {
+            let left = objects.saturating_sub(index * 64).min(64);
+            *word = if left == 64 { u64::MAX } else { (1 << left) - 1 };
+        }
+        true
+    }
+
+    /// Gives a bitmap outside the span back, when the span stops being small.
+    pub fn forget_bitmap(&mut self, info: &ClassInfo, bitmaps: &mut SpareBitmaps) {
+        if info.objects as usize > INLINE_WORDS * 64 {
+            bitmaps.put(self.free[0] as usize);
+        }
+    }
+
+    #[inline]
+    fn bits(&mut self, info: &ClassInfo) -> &mut [u64] {
+        let words = (info.objects as usize).div_ceil(64);
+        if words <= INLINE_WORDS {
+            &mut self.free[..words]
+        } else {
+            // SAFETY: `become_small` put the address of MAX_OBJECTS bits here, this span's alone.
+            unsafe { core::slice::from_raw_parts_mut(self.free[0] as *mut u64, words) }
+        }
+    }
+
+    /// Takes free objects, lowest first: writes their addresses to `out` and returns how many. `start` is
+    /// the address of the span's first page.
+    pub fn take(&mut self, info: &ClassInfo, start: usize, out: &mut [*mut u8]) -> usize {
+        let mut taken = 0;
+        for (index, word) in self.bits(info).iter_mut().enumerate() {
+            while *word != 0 && taken < out.len() {
+                let object = index * 64 + word.trailing_zeros() as usize;
+                *word &= *word - 1;
+                out[taken] = (start + object * info.size as usize) as *mut u8;
+                taken += 1;
+            }
+            if taken == out.len() {
+                break;
+            }
+        }
+        self.live += taken as u16;
+        taken
+    }
+
+    /// Marks object `index` free. False if it already is, or is no object of the span.
+    #[inline]
+    pub fn put(&mut self, info: &ClassInfo, index: usize) -> bool {
+        if index >= info.objects as usize {
+            return false;
+        }
+        let word = &mut self.bits(info)[index / 64];
+        let bit = 1 << (index % 64);
+        if *word & bit != 0 {
+            return false;
+        }
+        *word |= bit;
+        self.live -= 1;
+        true
+    }
+}
+
+/// Bitmaps of [`MAX_OBJECTS`] bits that no span uses, linked through their first words.
+pub struct SpareBitmaps(usize);
+
+impl SpareBitmaps {
+    pub const fn new() -> Self {
+        SpareBitmaps(0)
+    }
+
+    fn take(&mut self, metadata: &Metadata) -> Option<usize> {
+        if self.0 == 0 {
+            return metadata.allocate(MAX_OBJECTS / 8, 64).map(|memory| memory.as_ptr() as usize);
+        }
+        let bitmap = self.0;
+        // SAFETY: the head of the list is a bitmap nobody uses, whose first word is the link.
+        self.0 = unsafe { *(bitmap as *const usize) };
+        Some(bitmap)
+    }
+
+    fn put(&mut self, bitmap: usize) {
+        // SAFETY: a bitmap nobody uses any more; its first word becomes the link.
+        unsafe { *(bitmap as *mut usize) = self.0 };
+        self.0 = bitmap;
+    }
+}
+
+const _: () = assert!(size_of::<Span>() == 64);

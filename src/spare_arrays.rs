@@ -1,0 +1,55 @@
+//! Memory for lists' arrays: powers of two of words, kept by size and used again.
+
+use core::ptr::NonNull;
+
+use rseq::slab::Slot;
+
+use crate::back_end::BACK_END;
+use crate::config::MAX_LIST_WORDS;
+use crate::sync::Mutex;
+
+const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;
+
+/// Free arrays by size, linked through their first words.
+pub struct SpareArrays(Mutex<[usize; SIZES]>);
+
+/// The process's own.
+pub static SPARE_ARRAYS: SpareArrays = SpareArrays(Mutex::new([0; SIZES]));
+
+impl SpareArrays {
+    /// Memory of `words` words, a power of two up to [`MAX_LIST_WORDS`]. Not zeroed.
+    pub fn allocate(&self, words: usize) -> Option<NonNull<usize>> {
+        debug_assert!(words.is_power_of_two() && words <= MAX_LIST_WORDS);
+        let mut heads = self.0.lock();
+        let head = &mut heads[words.ilog2() as usize];
+        if *head == 0 {
+            drop(heads);
+            return BACK_END.metadata.allocate(words * size_of::<usize>(), size_of::<usize>()).map(NonNull::cast);
+        }
+        let memory = *head;
+        // SAFETY: the head is free memory of ours whose first word is the link.
+        *head = unsafe { *(memory as *const usize) };
+        NonNull::new(memory as *mut usize)
+    }
+
+    /// Takes an array back.
+    ///
+    /// # Safety
+    ///
+    /// * `lowest` is the lowest slot of an array of `capacity` slots in memory from [`SpareArrays::allocate`],
+    ///   and nobody uses it.
+    pub unsafe fn release(&self, lowest: *mut Slot, capacity: usize) {
+        let mut heads = self.0.lock();
+        let head = &mut heads[(capacity + 2).ilog2() as usize];
+        // SAFETY: the array's memory starts with the low sentinel, one word below its lowest slot.
+        unsafe {
+            let memory = lowest.sub(1).cast::<usize>();
+            *memory = *head;
+            *head = memory as usize;
+        }
+    }
+
+    pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
+        &self.0
+    }
+}
