@@ -134,8 +134,7 @@ impl Perseq {
         if process::initialize(self.mode)
             && let Some(run) = BACK_END.pages.allocate(pages, layout.align(), SpanState::Large)
         {
-            // SAFETY: the span is new, so ours.
-            return (unsafe { BACK_END.pages.start(run.id) } as *mut u8, run.zero);
+            return (BACK_END.pages.start(run.id) as *mut u8, run.zero);
         }
         (out_of_memory(), false)
     }
@@ -166,9 +165,8 @@ fn dealloc_large(pointer: *mut u8) {
 /// The large span that begins at `pointer`.
 fn large_span(pointer: *mut u8) -> Option<SpanId> {
     let id = BACK_END.pages.span_of(pointer as usize)?;
-    // SAFETY: the span is in use, and its owner is our caller.
-    let (state, start) = unsafe { ((*BACK_END.pages.span(id)).state, BACK_END.pages.start(id)) };
-    (state == SpanState::Large && start == pointer as usize).then_some(id)
+    let begins = BACK_END.pages.start(id) == pointer as usize;
+    (begins && BACK_END.pages.span(id).state() == SpanState::Large).then_some(id)
 }
 
 #[cold]

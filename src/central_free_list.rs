@@ -9,7 +9,7 @@ use crate::fatal::fatal;
 use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::SizeClass;
-use crate::span::{Span, SpanId, SpanState, SpareBitmaps};
+use crate::span::{SpanId, SpanState, SpareBitmaps};
 use crate::sync::Mutex;
 
 /// Lists by eighths in use; the last holds the fullest.
@@ -56,11 +56,9 @@ impl CentralFreeList {
         let mut taken = 0;
         while taken < out.len() {
             let Some(id) = state.fullest().or_else(|| state.grow(class, pages, metadata)) else { break };
+            let start = pages.start(id);
             // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
-            let span = unsafe { &mut *pages.span(id) };
-            // SAFETY: as above.
-            let start = unsafe { pages.start(id) };
-            taken += span.take(class.info(), start, &mut out[taken..]);
+            taken += unsafe { pages.span(id).locked() }.take(class.info(), start, &mut out[taken..]);
             state.relist(class, pages, id);
         }
         state.live += taken;
@@ -76,18 +74,17 @@ impl CentralFreeList {
             let Some(id) = pages.span_of(object as usize) else {
                 fatal(&["free of a pointer that was not allocated here"]);
             };
-            // SAFETY: the span is in use; if it is of this class it is ours while we hold the lock.
-            let span = unsafe { &mut *pages.span(id) };
-            if span.state != SpanState::Small || span.class as usize != class.index() {
+            let span = pages.span(id);
+            if !span.is_small(class) {
                 fatal(&["free with another size than the allocation's"]);
             }
-            // SAFETY: as above.
-            let offset = object as usize - unsafe { pages.start(id) };
+            let offset = object as usize - pages.start(id);
             let index = class.info().index_of(offset);
             if index * class.size() != offset {
                 fatal(&["free of a pointer into the middle of an object"]);
             }
-            if !span.put(class.info(), index) {
+            // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
+            if !unsafe { span.locked() }.put(class.info(), index) {
                 fatal(&["double free"]);
             }
             state.relist(class, pages, id);
@@ -124,27 +121,28 @@ impl State {
     /// Another span, on no list.
     fn grow(&mut self, class: SizeClass, pages: &PageHeap, metadata: &Metadata) -> Option<SpanId> {
         let run = pages.allocate(class.info().pages as usize, 0, SpanState::Small)?;
+        let span = pages.span(run.id);
         // SAFETY: the span is new, so ours alone.
-        let span = unsafe { &mut *pages.span(run.id) };
-        if !span.become_small(class, metadata, &mut self.bitmaps) {
-            // SAFETY: nobody has seen the span.
-            unsafe { pages.release(run.id) };
-            return None;
+        unsafe {
+            if !span.become_small(class, metadata, &mut self.bitmaps) {
+                pages.release(run.id);
+                return None;
+            }
+            span.locked().list = UNLISTED;
         }
-        span.list = UNLISTED;
         self.spans += 1;
         Some(run.id)
     }
 
     /// Moves a span to the list its number of live objects asks for.
     fn relist(&mut self, class: SizeClass, pages: &PageHeap, id: SpanId) {
-        // SAFETY: by **locked**: our caller holds the class's lock.
-        let span = unsafe { &mut *pages.span(id) };
         let objects = class.info().objects as usize;
+        // SAFETY: by **locked**: our caller holds the class's lock.
+        let span = unsafe { pages.span(id).locked() };
         let (live, was) = (span.live as usize, span.list);
         let list = if live == 0 || live == objects { UNLISTED } else { (live * LISTS / objects) as u8 };
         if list != was {
-            self.unlist(pages, span);
+            self.unlist(pages, id);
             if list != UNLISTED {
                 self.enlist(pages, id, list);
             }
@@ -160,31 +158,33 @@ impl State {
         }
     }
 
-    fn unlist(&mut self, pages: &PageHeap, span: &mut Span) {
-        if span.list == UNLISTED {
-            return;
+    fn unlist(&mut self, pages: &PageHeap, id: SpanId) {
+        // SAFETY: spans of our class are ours under the lock; a span is not its own neighbour.
+        unsafe {
+            let span = pages.span(id).locked();
+            if span.list == UNLISTED {
+                return;
+            }
+            if span.next != SpanId::NONE {
+                pages.span(span.next).locked().previous = span.previous;
+            }
+            if span.previous == SpanId::NONE {
+                self.lists[span.list as usize] = span.next;
+            } else {
+                pages.span(span.previous).locked().next = span.next;
+            }
+            span.list = UNLISTED;
         }
-        if span.next != SpanId::NONE {
-            // SAFETY: spans on our lists are of our class, so ours under the lock.
-            unsafe { (*pages.span(span.next)).previous = span.previous };
-        }
-        if span.previous == SpanId::NONE {
-            self.lists[span.list as usize] = span.next;
-        } else {
-            // SAFETY: as above.
-            unsafe { (*pages.span(span.previous)).next = span.next };
-        }
-        span.list = UNLISTED;
     }
 
     fn enlist(&mut self, pages: &PageHeap, id: SpanId, list: u8) {
         let head = core::mem::replace(&mut self.lists[list as usize], id);
-        // SAFETY: the span is ours under the lock, and so is the list's head.
+        // SAFETY: as in `unlist`.
         unsafe {
-            let span = &mut *pages.span(id);
+            let span = pages.span(id).locked();
             (span.next, span.previous, span.list) = (head, SpanId::NONE, list);
             if head != SpanId::NONE {
-                (*pages.span(head)).previous = id;
+                pages.span(head).locked().previous = id;
             }
         }
     }
@@ -192,7 +192,7 @@ impl State {
     fn give_back(&mut self, class: SizeClass, pages: &PageHeap, id: SpanId) {
         // SAFETY: the span has no live object and is on no list: ours alone.
         unsafe {
-            (*pages.span(id)).forget_bitmap(class.info(), &mut self.bitmaps);
+            pages.span(id).locked().forget_bitmap(class.info(), &mut self.bitmaps);
             pages.release(id);
         }
         self.spans -= 1;

@@ -1,6 +1,79 @@
 //! # perseq
 //!
-//! (map being written)
+//! A Linux memory allocator whose front end can be indexed by CPU, by concurrency id or by thread, over one
+//! and the same set of size classes, batches and back end: made to compare the three, and to be used.
+//!
+//! ```
+//! #[global_allocator]
+//! static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
+//!
+//! fn main() {
+//!     let squares: Vec<u64> = (0..1000).map(|n| n * n).collect();
+//!     println!("{} squares, {}", squares.len(), perseq::active_mode());
+//! }
+//! ```
+//!
+//! # Allocating, rung by rung
+//!
+//! 1. [`allocator`](Perseq): round the size up to a class and pop from this CPU's slab. No lock and no atomic: the
+//!    kernel restarts us if we are moved (the `rseq` crate says how).
+//! 2. `cache`: the list was empty. Fetch a batch, keep the rest, and let the list grow if it has earned it.
+//! 3. `transfer_cache`: a batch that another cache gave back, as an array of pointers under one lock.
+//! 4. `central_free_list`: no such batch. Take objects from the fullest spans with room.
+//! 5. `page_heap`: no such span. Take the shortest run of free pages that fits.
+//! 6. `os`: no such run. Commit more of the reservation, in units large enough to be rare.
+//!
+//! Each rung costs more than the one above it and answers with a batch, so it is reached that much less often.
+//!
+//! # Freeing, rung by rung
+//!
+//! 1. `allocator`: the layout names the class; push to this CPU's slab, whichever CPU allocated the object.
+//! 2. `cache`: the list was full. Give a batch back.
+//! 3. `transfer_cache`: no room. The batch goes to the spans.
+//! 4. `central_free_list`: each object is a bit in its span; a span without live objects is pages again.
+//! 5. `page_heap`: join the run with its free neighbours; beyond a limit give the longest runs back.
+//!
+//! # Where things are
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
+//! | `front_end.rs` | the modes: how a thread finds its cache and how lists are changed |
+//! | `cache.rs` | one cache: refill, flush, growth within its budget |
+//! | `registry.rs` | all caches, by index and in one list |
+//! | `budget.rs` | what one cache may hold: equal capacity, or equal total |
+//! | `back_end.rs` | the tiers below, put together |
+//! | `transfer_cache.rs`, `central_free_list.rs`, `page_heap.rs` | the tiers |
+//! | `span.rs`, `metadata.rs`, `spare_arrays.rs` | what the tiers are made of |
+//! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
+//! | `process.rs` | the first allocation, thread exit, fork, draining |
+//! | `mode.rs`, `stats.rs` | what a program can ask |
+//! | `os.rs`, `sync.rs`, `fatal.rs` | the kernel's memory calls, the lock and its order, the last words |
+//!
+//! # Words
+//!
+//! An **object** is what a program holds; a **slot** is a pointer cell of a list; a **list** is a slab's stack
+//! for one class; a **slab** is all lists of one CPU, concurrency id or thread; a **batch** is a group of objects
+//! moved under one lock; a **span** is a run of pages with one use. A **page** is ours, 8 KiB.
+//!
+//! # Choosing at run time
+//!
+//! | environment | meaning | default |
+//! |---|---|---|
+//! | `PERSEQ_MODE` | `percpu`, `percpu-mmcid`, `perthread` or `central` | `percpu` |
+//! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
+//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, shared equally | not set |
+//!
+//! They are read at the first allocation. A value that makes no sense ends the process with a message. A per-CPU
+//! mode that cannot run here is replaced by `perthread`, and [`active_mode`] says so and why.
+//!
+//! # Limits
+//!
+//! * Linux on x86-64.
+//! * Allocating or freeing in a signal handler is not safe: slow paths take locks, and per-thread caches are
+//!   changed by plain stores.
+//! * A child made by `vfork` or `clone(CLONE_VM)` must not allocate before it executes another program: it reads
+//!   its parent's rseq area, which the kernel does not update for it.
 #![no_std]
 
 mod allocator;

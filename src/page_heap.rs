@@ -149,28 +149,22 @@ impl PageHeap {
         }
         // Entries inside free runs are stale: believe only a span in use that covers the address.
         let span = self.span(id);
-        // SAFETY: table entries are never unmapped. A racing change means the caller's pointer is not its own.
-        let (first, pages, state) = unsafe { ((*span).first_page, (*span).pages, (*span).state) };
-        let used = matches!(state, SpanState::Small | SpanState::Large);
-        (used && (first..first + pages).contains(&((offset / PAGE_SIZE) as u32))).then_some(id)
+        let used = matches!(span.state(), SpanState::Small | SpanState::Large);
+        (used && span.covers(offset / PAGE_SIZE)).then_some(id)
     }
 
     /// The table entry of `id`.
     #[inline]
-    pub fn span(&self, id: SpanId) -> *mut Span {
-        // The table has an entry for every page and ids are given out below that.
-        (self.spans.load(Relaxed) as *mut Span).wrapping_add(id.0 as usize)
+    pub fn span(&self, id: SpanId) -> &Span {
+        // SAFETY: the table has an entry for every page and one more, ids are given out below that, zero is a
+        // value of an entry, and the table is never unmapped.
+        unsafe { &*(self.spans.load(Relaxed) as *const Span).add(id.0 as usize) }
     }
 
     /// Address of the span's first page.
-    ///
-    /// # Safety
-    ///
-    /// * The span is in use and the caller owns it or holds its lock.
     #[inline]
-    pub unsafe fn start(&self, id: SpanId) -> usize {
-        // SAFETY: by our own contract nobody changes it now.
-        self.address(unsafe { (*self.span(id)).first_page } as usize)
+    pub fn start(&self, id: SpanId) -> usize {
+        self.address(self.span(id).first_page())
     }
 
     /// A run of `pages` whose start is a multiple of `align` bytes. `None` if memory is exhausted.
@@ -183,33 +177,27 @@ impl PageHeap {
         let mut heap = self.state.lock();
         let spare = align.max(PAGE_SIZE) / PAGE_SIZE - 1;
         let id = self.find(&mut heap, pages.checked_add(spare)?)?;
+        let span = self.span(id);
         // SAFETY: `find` took the span off its list, and we hold the lock.
-        let span = unsafe { &mut *self.span(id) };
-        let before = if spare == 0 {
-            0
-        } else {
-            (self.address(span.first_page as usize).next_multiple_of(align) - self.address(span.first_page as usize))
-                / PAGE_SIZE
-        };
+        let zero = unsafe { span.locked() }.zero;
+        let start = self.start(id);
+        let before = if spare == 0 { 0 } else { (start.next_multiple_of(align) - start) / PAGE_SIZE };
+        let (first, after) = (span.first_page() + before, span.pages() - before - pages);
         if before > 0 {
-            let front = self.new_span(&mut heap, span.first_page as usize, before, span.zero);
-            span.first_page += before as u32;
-            span.pages -= before as u32;
+            let front = self.new_span(&mut heap, first - before, before, zero);
             self.insert_free(&mut heap, front);
         }
-        let after = span.pages as usize - pages;
         if after > 0 {
-            let rest = self.new_span(&mut heap, span.first_page as usize + pages, after, span.zero);
-            span.pages = pages as u32;
+            let rest = self.new_span(&mut heap, first + pages, after, zero);
             self.insert_free(&mut heap, rest);
         }
-        span.state = state;
-        let zero = span.zero;
+        span.set_extent(first, pages);
+        span.set_state(state);
         match state {
             SpanState::Small => heap.totals.small += pages,
             _ => heap.totals.large += pages,
         }
-        for page in span.first_page as usize..span.first_page as usize + pages {
+        for page in first..first + pages {
             self.entry(page).store(id.0, Release); // pairs with `span_of`
         }
         Some(Run { id, zero })
@@ -222,14 +210,14 @@ impl PageHeap {
     /// * The span is in use, and nobody uses its pages or the span any more.
     pub unsafe fn release(&self, id: SpanId) {
         let mut heap = self.state.lock();
-        // SAFETY: by our own contract the span is ours alone.
-        let span = unsafe { &mut *self.span(id) };
-        match span.state {
-            SpanState::Small => heap.totals.small -= span.pages as usize,
-            _ => heap.totals.large -= span.pages as usize,
+        let span = self.span(id);
+        match span.state() {
+            SpanState::Small => heap.totals.small -= span.pages(),
+            _ => heap.totals.large -= span.pages(),
         }
-        span.zero = false;
-        let id = self.coalesce(&mut heap, id);
+        // SAFETY: by our own contract the span is ours alone.
+        unsafe { span.locked() }.zero = false;
+        self.coalesce(&mut heap, id);
         self.insert_free(&mut heap, id);
         if heap.totals.free * PAGE_SIZE > KEEP_FREE_BYTES {
             self.release_down_to(&mut heap, KEEP_FREE_BYTES / PAGE_SIZE / 2);
@@ -281,17 +269,17 @@ impl PageHeap {
         let mut list = list_of(pages);
         loop {
             list = next_nonempty(&lists.nonempty, list)?;
-            let (mut id, mut best, mut shortest) = (lists.head[list], SpanId::NONE, u32::MAX);
+            let (mut id, mut best, mut shortest) = (lists.head[list], SpanId::NONE, usize::MAX);
             while id != SpanId::NONE {
-                // SAFETY: spans on a free list belong to the lock, which the caller holds.
-                let span = unsafe { &*self.span(id) };
-                if span.pages as usize >= pages && span.pages < shortest {
-                    (best, shortest) = (id, span.pages);
+                let span = self.span(id);
+                if span.pages() >= pages && span.pages() < shortest {
+                    (best, shortest) = (id, span.pages());
                     if list < EXACT {
                         break; // all of one length
                     }
                 }
-                id = span.next;
+                // SAFETY: spans on a free list belong to the lock, which the caller holds.
+                id = unsafe { span.locked() }.next;
             }
             if best != SpanId::NONE {
                 return Some(best);
@@ -329,83 +317,85 @@ impl PageHeap {
             id = SpanId(heap.spans_used);
         } else {
             // SAFETY: unused entries belong to the lock, which we hold.
-            heap.unused = unsafe { (*self.span(id)).next };
+            heap.unused = unsafe { self.span(id).locked() }.next;
         }
-        // SAFETY: the entry is nobody else's; all zero is a value of it.
-        let span = unsafe { &mut *self.span(id) };
-        span.first_page = first as u32;
-        span.pages = pages as u32;
-        span.zero = zero;
+        let span = self.span(id);
+        span.set_extent(first, pages);
+        // SAFETY: nobody else knows of the entry.
+        unsafe { span.locked() }.zero = zero;
         id
     }
 
-    /// Joins a span on no list with its free neighbours of the same kind; returns the joint span.
-    fn coalesce(&self, heap: &mut Guard<'_, State>, id: SpanId) -> SpanId {
+    /// Joins a span on no list with its free neighbours of the same kind.
+    fn coalesce(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+        let span = self.span(id);
         // SAFETY: the span is on no list and in nobody's use; we hold the lock.
-        let span = unsafe { &mut *self.span(id) };
-        let before = (span.first_page as usize).checked_sub(1);
-        let after = Some((span.first_page + span.pages) as usize).filter(|page| *page < heap.pages_used);
+        let zero = unsafe { span.locked() }.zero;
+        let before = span.first_page().checked_sub(1);
+        let after = Some(span.first_page() + span.pages()).filter(|page| *page < heap.pages_used);
         for page in [before, after].into_iter().flatten() {
             let neighbour = SpanId(self.entry(page).load(Relaxed));
-            if neighbour == SpanId::NONE || neighbour == id {
+            let other = self.span(neighbour);
+            // By **mapped**, the entry of a page at the border of a free span is right; any other entry names a
+            // span whose state or extent says that it is not such a one.
+            if neighbour == SpanId::NONE || other.state() != SpanState::Free || !other.covers(page) {
                 continue;
             }
-            // SAFETY: by **mapped**, the entry of a page at the border of a free span is right; any other
-            // entry names a span whose state or extent says that it is not such a one.
-            let other = unsafe { &mut *self.span(neighbour) };
-            let covers = (other.first_page..other.first_page + other.pages).contains(&(page as u32));
-            if other.state != SpanState::Free || other.zero != span.zero || !covers {
+            // SAFETY: a free span is the lock's, which we hold.
+            if unsafe { other.locked() }.zero != zero {
                 continue;
             }
             self.remove_free(heap, neighbour);
-            span.first_page = span.first_page.min(other.first_page);
-            span.pages += other.pages;
-            other.state = SpanState::Unused;
-            other.next = heap.unused;
+            span.set_extent(span.first_page().min(other.first_page()), span.pages() + other.pages());
+            other.set_state(SpanState::Unused);
+            // SAFETY: off its list, and we hold the lock.
+            unsafe { other.locked() }.next = heap.unused;
             heap.unused = neighbour;
         }
-        id
     }
 
     fn insert_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
-        // SAFETY: the span is on no list; we hold the lock.
-        let span = unsafe { &mut *self.span(id) };
-        let (first, pages, zero) = (span.first_page as usize, span.pages as usize, span.zero as usize);
+        let span = self.span(id);
+        let (first, pages) = (span.first_page(), span.pages());
         let list = list_of(pages);
-        let head = heap.free[zero].head[list];
-        span.state = SpanState::Free;
-        span.next = head;
-        span.previous = SpanId::NONE;
-        if head != SpanId::NONE {
-            // SAFETY: on a free list, so the lock's.
-            unsafe { (*self.span(head)).previous = id };
-        }
-        heap.free[zero].head[list] = id;
-        heap.free[zero].nonempty[list / 64] |= 1 << (list % 64);
-        *if zero == 1 { &mut heap.totals.zero } else { &mut heap.totals.free } += pages;
+        // SAFETY: the span is on no list, its new neighbour is on one, and we hold the lock.
+        let zero = unsafe {
+            let fields = span.locked();
+            let head = core::mem::replace(&mut heap.free[fields.zero as usize].head[list], id);
+            (fields.next, fields.previous) = (head, SpanId::NONE);
+            if head != SpanId::NONE {
+                self.span(head).locked().previous = id;
+            }
+            fields.zero
+        };
+        heap.free[zero as usize].nonempty[list / 64] |= 1 << (list % 64);
+        *if zero { &mut heap.totals.zero } else { &mut heap.totals.free } += pages;
+        span.set_state(SpanState::Free);
         self.entry(first).store(id.0, Release);
         self.entry(first + pages - 1).store(id.0, Release);
     }
 
     fn remove_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
-        // SAFETY: on a free list, so the lock's, which we hold.
-        let span = unsafe { &mut *self.span(id) };
-        let (pages, zero) = (span.pages as usize, span.zero as usize);
+        let pages = self.span(id).pages();
         let list = list_of(pages);
-        if span.next != SpanId::NONE {
-            // SAFETY: as above.
-            unsafe { (*self.span(span.next)).previous = span.previous };
-        }
-        if span.previous == SpanId::NONE {
-            heap.free[zero].head[list] = span.next;
-            if span.next == SpanId::NONE {
-                heap.free[zero].nonempty[list / 64] &= !(1 << (list % 64));
+        // SAFETY: the span and its neighbours are on a free list, so the lock's, which we hold.
+        let zero = unsafe {
+            let fields = self.span(id).locked();
+            let lists = &mut heap.free[fields.zero as usize];
+            if fields.next != SpanId::NONE {
+                self.span(fields.next).locked().previous = fields.previous;
             }
-        } else {
-            // SAFETY: as above.
-            unsafe { (*self.span(span.previous)).next = span.next };
-        }
-        *if zero == 1 { &mut heap.totals.zero } else { &mut heap.totals.free } -= pages;
+            if fields.previous != SpanId::NONE {
+                self.span(fields.previous).locked().next = fields.next;
+            } else {
+                lists.head[list] = fields.next;
+                if fields.next == SpanId::NONE {
+                    lists.nonempty[list / 64] &= !(1 << (list % 64));
+                }
+            }
+            fields.zero
+        };
+        *if zero { &mut heap.totals.zero } else { &mut heap.totals.free } -= pages;
     }
 
     /// Gives free runs back to the kernel, longest first, until at most `keep` pages of them are resident;
@@ -415,16 +405,16 @@ impl PageHeap {
         for list in (0..LISTS).rev() {
             let mut id = heap.free[0].head[list];
             while id != SpanId::NONE && heap.totals.free > keep {
+                let (start, pages) = (self.start(id), self.span(id).pages());
                 // SAFETY: on a free list, so the lock's, which we hold.
-                let span = unsafe { &mut *self.span(id) };
-                let next = span.next;
-                let (start, pages) = (self.address(span.first_page as usize), span.pages as usize);
+                let next = unsafe { self.span(id).locked() }.next;
                 // SAFETY: free pages hold nothing anybody needs.
                 if unsafe { os::release(start as *mut u8, pages * PAGE_SIZE) } {
                     self.remove_free(heap, id);
-                    span.zero = true;
-                    let joint = self.coalesce(heap, id);
-                    self.insert_free(heap, joint);
+                    // SAFETY: as above.
+                    unsafe { self.span(id).locked() }.zero = true;
+                    self.coalesce(heap, id);
+                    self.insert_free(heap, id);
                     released += pages;
                 }
                 id = next;
@@ -444,13 +434,9 @@ fn list_of(pages: usize) -> usize {
 }
 
 fn next_nonempty(words: &[u64; WORDS], from: usize) -> Option<usize> {
-    let mut mask = u64::MAX << (from % 64);
-    for index in from / 64..WORDS {
-        let word = words[index] & mask;
-        if word != 0 {
-            return Some(index * 64 + word.trailing_zeros() as usize);
-        }
-        mask = u64::MAX;
-    }
-    None
+    let first = words.get(from / 64)? & (u64::MAX << (from % 64));
+    let rest = words.iter().copied().enumerate().skip(from / 64 + 1);
+    let mut candidates = core::iter::once((from / 64, first)).chain(rest);
+    let (index, word) = candidates.find(|(_, word)| *word != 0)?;
+    Some(index * 64 + word.trailing_zeros() as usize)
 }

@@ -51,7 +51,7 @@ const FINE_STEPS: usize = FINE / 8;
 static LOOKUP: [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] = lookup();
 
 impl SizeClass {
-    /// The class for `layout`, or `None` if it is large.
+    /// The class for `layout`, whose size is not 0, or `None` if it is large.
     #[inline(always)]
     pub fn of(layout: Layout) -> Option<SizeClass> {
         // A layout's size rounded up to its alignment does not overflow, by the type's invariant.
@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn every_size_and_alignment_gets_the_smallest_class_that_fits() {
         for align in (0..=PAGE_SIZE.ilog2()).map(|bits| 1usize << bits) {
-            for size in 0..=MAX_SMALL {
+            for size in 1..=MAX_SMALL {
                 let rounded = size.next_multiple_of(align);
                 let Some(found) = class(size, align) else {
                     assert!(rounded > MAX_SMALL, "{size}/{align} is small");

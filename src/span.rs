@@ -17,6 +17,9 @@
 //! * **locked**: a free span's fields belong to the page heap's lock, a small span's to its class's
 //!   central free list's. A large span's are its owner's.
 
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+
 use crate::metadata::Metadata;
 use crate::size_class::{ClassInfo, SizeClass};
 
@@ -51,19 +54,30 @@ const MAX_OBJECTS: usize = 1024;
 /// One line of a cache, so that returning an object touches one.
 #[repr(C, align(64))]
 pub struct Span {
-    /// First page, counted from the start of the page heap's reservation.
-    pub first_page: u32,
+    /// First page, counted from the start of the page heap's reservation. This and the next three are written
+    /// under the page heap's lock while nobody uses the span, and read by anyone who asks whose an address is.
+    first_page: AtomicU32,
     /// Number of pages.
-    pub pages: u32,
+    pages: AtomicU32,
+    /// A [`SpanState`].
+    state: AtomicU8,
+    /// Small: the class.
+    class: AtomicU8,
+    locked: UnsafeCell<Locked>,
+}
+
+// SAFETY: `locked` is reached through `Span::locked` only, whose contract is exclusion.
+unsafe impl Sync for Span {}
+
+/// The part of a span that belongs to a lock: see **locked**.
+#[repr(C)]
+pub struct Locked {
     /// Neighbours in whichever list the span is on.
     pub next: SpanId,
     pub previous: SpanId,
     /// Small: objects that are not in `free`.
     pub live: u16,
-    pub state: SpanState,
-    /// Small: the class.
-    pub class: u8,
-    /// Free: the pages read as zero. Large: they did when allocated.
+    /// Free: the pages read as zero.
     pub zero: bool,
     /// Small: which of the central free list's lists it is on.
     pub list: u8,
@@ -72,19 +86,88 @@ pub struct Span {
 }
 
 impl Span {
-    /// Turns the span into one of `class` with all objects free. False if there is no memory for its bitmap.
-    pub fn become_small(&mut self, class: SizeClass, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
-        let objects = class.info().objects as usize;
+    /// First page, counted from the start of the page heap's reservation.
+    #[inline]
+    pub fn first_page(&self) -> usize {
+        self.first_page.load(Relaxed) as usize
+    }
+
+    /// Number of pages.
+    #[inline]
+    pub fn pages(&self) -> usize {
+        self.pages.load(Relaxed) as usize
+    }
+
+    /// Whether `page` is one of the span's.
+    #[inline]
+    pub fn covers(&self, page: usize) -> bool {
+        page.wrapping_sub(self.first_page()) < self.pages()
+    }
+
+    /// What its pages are used for.
+    #[inline]
+    pub fn state(&self) -> SpanState {
+        match self.state.load(Relaxed) {
+            1 => SpanState::Free,
+            2 => SpanState::Small,
+            3 => SpanState::Large,
+            _ => SpanState::Unused,
+        }
+    }
+
+    /// Whether it holds objects of `class`.
+    #[inline]
+    pub fn is_small(&self, class: SizeClass) -> bool {
+        self.state() == SpanState::Small && self.class.load(Relaxed) as usize == class.index()
+    }
+
+    /// Moves the span's borders. Under the page heap's lock.
+    pub fn set_extent(&self, first_page: usize, pages: usize) {
+        self.first_page.store(first_page as u32, Relaxed);
+        self.pages.store(pages as u32, Relaxed);
+    }
+
+    /// Changes what its pages are used for. Under the page heap's lock.
+    pub fn set_state(&self, state: SpanState) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// The part that belongs to a lock.
+    ///
+    /// # Safety
+    ///
+    /// * The caller holds the lock that **locked** names, or is the only one who knows of the span.
+    /// * No other reference from this function is alive.
+    #[inline]
+    #[allow(clippy::mut_from_ref)] // exclusion is the contract
+    pub unsafe fn locked(&self) -> &mut Locked {
+        // SAFETY: by our own contract.
+        unsafe { &mut *self.locked.get() }
+    }
+
+    /// Turns a new span into one of `class` with all objects free. False if there is no memory for its bitmap.
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Span::locked`].
+    pub unsafe fn become_small(&self, class: SizeClass, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
+        self.class.store(class.index() as u8, Relaxed);
+        // SAFETY: by our own contract.
+        unsafe { self.locked() }.fill(class.info(), metadata, bitmaps)
+    }
+}
+
+impl Locked {
+    /// Marks all objects free.
+    fn fill(&mut self, info: &ClassInfo, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
+        let objects = info.objects as usize;
         assert!(objects <= MAX_OBJECTS);
         if objects > INLINE_WORDS * 64 {
             let Some(address) = bitmaps.take(metadata) else { return false };
             self.free[0] = address as u64;
         }
-        self.state = SpanState::Small;
-        self.class = class.index() as u8;
         self.live = 0;
-        self.zero = false;
-        for (index, word) in self.bits(class.info()).iter_mut().enumerate() {
+        for (index, word) in self.bits(info).iter_mut().enumerate() {
             let left = objects.saturating_sub(index * 64).min(64);
             *word = if left == 64 { u64::MAX } else { (1 << left) - 1 };
         }
@@ -104,7 +187,7 @@ impl Span {
         if words <= INLINE_WORDS {
             &mut self.free[..words]
         } else {
-            // SAFETY: `become_small` put the address of MAX_OBJECTS bits here, this span's alone.
+            // SAFETY: `fill` put the address of MAX_OBJECTS bits here, this span's alone.
             unsafe { core::slice::from_raw_parts_mut(self.free[0] as *mut u64, words) }
         }
     }
