@@ -35,6 +35,6 @@ pub const GROW_PAGES: usize = (4 << 20) / PAGE_SIZE;
 pub const KEEP_FREE_BYTES: usize = 32 << 20;
 
 /// Smallest and largest address space to reserve for pages, in bytes.
-pub const MIN_RESERVE: usize = 64 << 20;
+pub const MIN_RESERVE: usize = 16 << 20;
 /// See [`MIN_RESERVE`].
 pub const MAX_RESERVE: usize = 16 << 40;

@@ -69,6 +69,14 @@ pub fn physical_memory() -> usize {
     info.totalram as usize * info.mem_unit as usize
 }
 
+/// Bytes of address space this process may have (`RLIMIT_AS`).
+pub fn address_space_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is ours to be written; if the call fails it keeps saying "no limit".
+    keep_errno(|| unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) });
+    limit.rlim_cur as usize
+}
+
 /// How many CPUs this thread may run on, at least 1.
 pub fn allowed_cpus() -> usize {
     let mut mask = [0u64; 128]; // 8192 CPUs, the kernel's largest configuration

@@ -97,11 +97,15 @@ impl PageHeap {
         }
     }
 
-    /// Reserves address space: twice the physical memory, or as much as the kernel gives. False if that is
-    /// not even [`MIN_RESERVE`]. Called once, before anything else.
+    /// Reserves address space, unless it is reserved: twice the physical memory, at most half of what
+    /// `RLIMIT_AS` allows, or as much as the kernel gives. False if that is not even [`MIN_RESERVE`].
     pub fn initialize(&self) -> bool {
-        let wanted = os::physical_memory().saturating_mul(2).next_power_of_two();
-        let mut bytes = wanted.clamp(64 << 30, MAX_RESERVE);
+        if self.reserved_bytes() != 0 {
+            return true;
+        }
+        let wanted = os::physical_memory().saturating_mul(2).clamp(64 << 30, MAX_RESERVE);
+        let wanted = wanted.min(os::address_space_limit() / 2);
+        let mut bytes = if wanted == 0 { 0 } else { 1 << wanted.ilog2() };
         while bytes >= MIN_RESERVE {
             if self.reserve(bytes) {
                 return true;

@@ -97,12 +97,8 @@ pub fn initialize(default: Option<Mode>) -> bool {
 }
 
 fn set_up(default: Option<Mode>) -> bool {
-    static RESERVED: AtomicU8 = AtomicU8::new(0);
-    if RESERVED.load(Relaxed) == 0 {
-        if !BACK_END.pages.initialize() || !registry::initialize(os::possible_cpus()) {
-            return false;
-        }
-        RESERVED.store(1, Relaxed);
+    if !BACK_END.pages.initialize() || !registry::initialize(os::possible_cpus()) {
+        return false;
     }
     read_budget();
     let requested = requested_mode(default);

@@ -28,8 +28,11 @@ struct State {
 // SAFETY: caches live for ever, and the list belongs to the lock.
 unsafe impl Send for State {}
 
-/// Makes the table for indices below `rows`. False if there is no memory. Called once.
+/// Makes the table for indices below `rows`, unless it is made. False if there is no memory.
 pub fn initialize(rows: usize) -> bool {
+    if ROW_COUNT.load(Relaxed) != 0 {
+        return true;
+    }
     let bytes = rows * size_of::<AtomicPtr<Cache>>();
     let Some(table) = BACK_END.metadata.allocate(bytes, align_of::<AtomicPtr<Cache>>()) else { return false };
     ROWS.store(table.as_ptr().cast(), Relaxed);
