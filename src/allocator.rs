@@ -147,14 +147,15 @@ impl Perseq {
 /// * `object` is of `class` and belongs to nobody.
 #[cold]
 #[inline(never)]
-unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
+pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
     unsafe { front_end::push_slow(class, object) };
 }
 
+/// Gives a run of pages back.
 #[cold]
 #[inline(never)]
-fn dealloc_large(pointer: *mut u8) {
+pub fn dealloc_large(pointer: *mut u8) {
     match large_span(pointer) {
         // SAFETY: the caller gave up the block that the span is.
         Some(id) => unsafe { BACK_END.pages.release(id) },
@@ -169,8 +170,9 @@ fn large_span(pointer: *mut u8) -> Option<SpanId> {
     (begins && BACK_END.pages.span(id).state() == SpanState::Large).then_some(id)
 }
 
+/// Null, and why.
 #[cold]
-fn out_of_memory() -> *mut u8 {
+pub fn out_of_memory() -> *mut u8 {
     // SAFETY: errno is this thread's.
     unsafe { *libc::__errno_location() = libc::ENOMEM };
     ptr::null_mut()

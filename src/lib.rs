@@ -38,6 +38,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
+//! | `address.rs` | blocks known by address alone, for C |
 //! | `front_end.rs` | the modes: how a thread finds its cache and how lists are changed |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
 //! | `registry.rs` | all caches, by index and in one list |
@@ -76,6 +77,7 @@
 //!   its parent's rseq area, which the kernel does not update for it.
 #![no_std]
 
+mod address;
 mod allocator;
 mod back_end;
 mod budget;

@@ -115,10 +115,16 @@ impl Span {
         }
     }
 
+    /// Small: the class.
+    #[inline]
+    pub fn class(&self) -> SizeClass {
+        SizeClass::from_index(self.class.load(Relaxed) as usize)
+    }
+
     /// Whether it holds objects of `class`.
     #[inline]
     pub fn is_small(&self, class: SizeClass) -> bool {
-        self.state() == SpanState::Small && self.class.load(Relaxed) as usize == class.index()
+        self.state() == SpanState::Small && self.class() == class
     }
 
     /// Moves the span's borders. Under the page heap's lock.

@@ -1,0 +1,71 @@
+//! Real programs run on libperseq in every mode and say what they say on the system's allocator.
+
+mod kit;
+
+use kit::{MODES, run};
+
+/// Runs a program in every mode and compares what it prints with what it prints without libperseq.
+fn same_in_every_mode(program: &str, arguments: &[&str]) {
+    let expected = run(None, program, arguments).stdout;
+    assert!(!expected.is_empty(), "{program} prints something");
+    for mode in MODES {
+        let found = run(Some(mode), program, arguments).stdout;
+        assert_eq!(String::from_utf8_lossy(&found), String::from_utf8_lossy(&expected), "{program} in mode {mode}");
+    }
+}
+
+#[test]
+fn shell_pipelines_and_subshells() {
+    same_in_every_mode("bash", &["-c", "for i in $(seq 200); do (echo $((i * i)) & wait); done | sort -n | tail -5"]);
+}
+
+#[test]
+fn git_history() {
+    let script = "set -e; d=$(mktemp -d); cd $d; git init -q .; git config user.email a@b; git config user.name a
+        for i in $(seq 20); do seq $i > f; git add f; git commit -qm $i; done
+        git gc -q; git log --format=%T; git fsck --strict; rm -rf $d";
+    same_in_every_mode("bash", &["-c", script]);
+}
+
+#[test]
+fn python_threads_and_processes() {
+    let script = "
+import json, threading, subprocess, sys
+total = [0] * 8
+def work(n):
+    for i in range(300):
+        total[n] += len(json.loads(json.dumps({str(k): list(range(k)) for k in range(40)})))
+threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print(sum(total), subprocess.run([sys.executable, '-c', 'print(6 * 7)'], capture_output=True).stdout)
+";
+    same_in_every_mode("python3", &["-c", script]);
+}
+
+#[test]
+fn c_compiler() {
+    let script = r#"set -e; d=$(mktemp -d); cd $d
+        echo '#include <stdio.h>
+              #include <stdlib.h>
+              int main(void) { char *p[100]; for (int i = 0; i < 100; i++) p[i] = malloc(i); for (int i = 0; i < 100; i++) free(p[i]); puts("built"); }' > a.c
+        cc -O2 -g -o a a.c; ./a; rm -rf $d"#;
+    same_in_every_mode("bash", &["-c", script]);
+}
+
+#[test]
+fn perl_hash_of_200_000_keys_needs_little_more_memory_than_on_glibc() {
+    let script = r#"my %h; $h{$_} = "value $_" for 1 .. 200_000; my $n = 0; $n += length $h{$_} for keys %h; print "$n\n";
+        open my $f, "<", "/proc/self/status"; while (<$f>) { print if /VmHWM/ }"#;
+    let read = |mode| {
+        let text = String::from_utf8(run(mode, "perl", &["-e", script]).stdout).expect("text");
+        let (length, peak) = text.split_once('\n').expect("two lines");
+        let kib = peak.split_whitespace().nth(1).and_then(|word| word.parse::<u64>().ok()).expect("VmHWM in kB");
+        (length.to_owned(), kib)
+    };
+    let (expected, on_glibc) = read(None);
+    for mode in MODES {
+        let (length, peak) = read(Some(mode));
+        assert_eq!(length, expected, "mode {mode}");
+        assert!(peak * 10 < on_glibc * 13, "mode {mode}: peak {peak} KiB, on glibc {on_glibc} KiB");
+    }
+}

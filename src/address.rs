@@ -1,0 +1,116 @@
+//! Blocks known by their address alone, as C knows them: the page map says what they are.
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+
+use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
+use crate::back_end::BACK_END;
+use crate::config::PAGE_SIZE;
+use crate::fatal::fatal;
+use crate::front_end;
+use crate::size_class::SizeClass;
+use crate::span::SpanState;
+
+/// What a live block is.
+enum Block {
+    Small(SizeClass),
+    Large { bytes: usize },
+}
+
+#[inline]
+fn block(pointer: *mut u8) -> Option<Block> {
+    let span = BACK_END.pages.span(BACK_END.pages.span_of(pointer as usize)?);
+    match span.state() {
+        SpanState::Small => Some(Block::Small(span.class())),
+        SpanState::Large => Some(Block::Large { bytes: span.pages() * PAGE_SIZE }),
+        _ => None,
+    }
+}
+
+impl Perseq {
+    /// Frees a block whatever its layout was. Null is allowed.
+    ///
+    /// An address that is not in a block of this allocator ends the process with a message.
+    ///
+    /// # Safety
+    ///
+    /// * `pointer` is null, or came from this allocator and is not used again.
+    #[inline]
+    pub unsafe fn free(&self, pointer: *mut u8) {
+        let Some(object) = NonNull::new(pointer) else { return };
+        match block(pointer) {
+            // SAFETY: the span says that the object is of this class; the caller gave it up.
+            Some(Block::Small(class)) => unsafe {
+                if !front_end::push(class, object) {
+                    dealloc_slow(class, object);
+                }
+            },
+            Some(Block::Large { .. }) => dealloc_large(pointer),
+            None => fatal(&["free of a pointer that was not allocated here"]),
+        }
+    }
+
+    /// Bytes that may be used at `pointer`, at least as many as were asked for; 0 for null.
+    ///
+    /// An address that is not in a block of this allocator ends the process with a message.
+    ///
+    /// # Safety
+    ///
+    /// * `pointer` is null or a live block of this allocator.
+    #[must_use]
+    pub unsafe fn usable_size(&self, pointer: *mut u8) -> usize {
+        if pointer.is_null() {
+            return 0;
+        }
+        match block(pointer) {
+            Some(Block::Small(class)) => class.size(),
+            Some(Block::Large { bytes }) => bytes,
+            None => fatal(&["size of a pointer that was not allocated here"]),
+        }
+    }
+
+    /// Makes the block at `pointer` one of `size` bytes, aligned to 16, keeping what fits of its contents. It stays
+    /// where it is if it fits and more than half of it is used. Null, with ENOMEM, leaves the block as it was.
+    ///
+    /// # Safety
+    ///
+    /// * `pointer` is a live block of this allocator; if another address is returned, it is gone.
+    pub unsafe fn resize(&self, pointer: *mut u8, size: usize) -> *mut u8 {
+        // SAFETY: by our own contract.
+        let usable = unsafe { self.usable_size(pointer) };
+        if size <= usable && size > usable / 2 {
+            return pointer;
+        }
+        // SAFETY: by our own contract; the two blocks are distinct, and each has the bytes copied.
+        unsafe {
+            let moved = self.alloc_bytes(size, 16);
+            if !moved.is_null() {
+                ptr::copy_nonoverlapping(pointer, moved, usable.min(size));
+                self.free(pointer);
+            }
+            moved
+        }
+    }
+
+    /// `size` bytes aligned to `align`; null, with ENOMEM, if there are none. Size 0 is a block of its own.
+    #[inline]
+    #[must_use]
+    pub fn alloc_bytes(&self, size: usize, align: usize) -> *mut u8 {
+        match Layout::from_size_align(size.max(1), align) {
+            // SAFETY: the layout is not empty.
+            Ok(layout) => unsafe { self.alloc(layout) },
+            Err(_) => out_of_memory(),
+        }
+    }
+
+    /// As [`Perseq::alloc_bytes`], aligned to 16 and zeroed.
+    #[inline]
+    #[must_use]
+    pub fn alloc_zeroed_bytes(&self, size: usize) -> *mut u8 {
+        match Layout::from_size_align(size.max(1), 16) {
+            // SAFETY: the layout is not empty.
+            Ok(layout) => unsafe { self.alloc_zeroed(layout) },
+            Err(_) => out_of_memory(),
+        }
+    }
+}
