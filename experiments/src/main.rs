@@ -21,6 +21,7 @@ mod instrument;
 mod known;
 mod list;
 mod manifest;
+mod output;
 mod plan;
 mod progress;
 mod proof;

@@ -1,0 +1,159 @@
+//! The directory of a run: `manifest.json`, `plan.jsonl`, `samples.jsonl`, `report/`.
+//!
+//! Rows are only ever appended, each flushed before the next sample starts. An existing run is never
+//! overwritten. A last line that was cut off by a crash is left out of what is read, with a warning.
+
+use crate::failure::Failure;
+use crate::manifest::Manifest;
+use crate::plan::Planned;
+use crate::sample::{Row, SCHEMA};
+use serde::de::DeserializeOwned;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A run on disk.
+pub struct Archive {
+    root: PathBuf,
+}
+
+/// Rows of a file, and what was wrong with its end.
+pub struct Rows {
+    /// The complete rows.
+    pub rows: Vec<Row>,
+    /// A warning about a line that was cut off.
+    pub warning: Option<String>,
+    complete_bytes: u64,
+}
+
+impl Archive {
+    /// Creates the directory. Refuses one that holds anything.
+    pub fn create(root: &Path) -> Result<Archive, Failure> {
+        let occupied = match fs::read_dir(root) {
+            Ok(mut entries) => entries.next().is_some(),
+            Err(_) => root.exists(),
+        };
+        if occupied {
+            let line = format!("{}: exists and is not empty; results are never overwritten", root.display());
+            return Err(Failure::usage(line));
+        }
+        fs::create_dir_all(root).map_err(|error| Failure::file(root, "create", error))?;
+        Ok(Archive { root: root.to_owned() })
+    }
+
+    /// Opens a run that exists.
+    pub fn open(root: &Path) -> Result<Archive, Failure> {
+        if !root.is_dir() {
+            return Err(Failure::usage(format!(
+                "{}: no such directory; expected a run made by `perseq run`",
+                root.display()
+            )));
+        }
+        Ok(Archive { root: root.to_owned() })
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Writes the manifest, whole or not at all.
+    pub fn write_manifest(&self, manifest: &Manifest) -> Result<(), Failure> {
+        let (path, draft) = (self.root.join("manifest.json"), self.root.join("manifest.json.draft"));
+        let json = serde_json::to_string_pretty(manifest).map_err(|error| Failure::file(&path, "write", error))?;
+        fs::write(&draft, json + "\n").map_err(|error| Failure::file(&draft, "write", error))?;
+        fs::rename(&draft, &path).map_err(|error| Failure::file(&path, "write", error))
+    }
+
+    /// Reads the manifest. Refuses a foreign schema.
+    pub fn manifest(&self) -> Result<Manifest, Failure> {
+        let path = self.root.join("manifest.json");
+        let text = fs::read_to_string(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        let json: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|error| Failure::usage(format!("{}: expected JSON: {error}", path.display())))?;
+        let schema = json.get("schema").and_then(|schema| schema.as_str());
+        check_schema(&path, schema)?;
+        serde_json::from_value(json)
+            .map_err(|error| Failure::usage(format!("{}: expected a manifest: {error}", path.display())))
+    }
+
+    /// Writes the plan.
+    pub fn write_plan(&self, plan: &[Planned]) -> Result<(), Failure> {
+        let path = self.root.join("plan.jsonl");
+        let mut text = String::new();
+        for planned in plan {
+            text += &serde_json::to_string(planned).map_err(|error| Failure::file(&path, "write", error))?;
+            text.push('\n');
+        }
+        fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error))
+    }
+
+    /// Reads the plan.
+    pub fn plan(&self) -> Result<Vec<Planned>, Failure> {
+        let path = self.root.join("plan.jsonl");
+        let text = fs::read_to_string(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        text.lines().enumerate().map(|(index, line)| parse(&path, index, line)).collect()
+    }
+
+    /// Reads every complete row.
+    pub fn rows(&self) -> Result<Rows, Failure> {
+        let path = self.root.join("samples.jsonl");
+        let bytes = fs::read(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        let text = std::str::from_utf8(&bytes[..complete])
+            .map_err(|error| Failure::usage(format!("{}: expected text in UTF-8: {error}", path.display())))?;
+        let warning = (complete < bytes.len()).then(|| {
+            let line = text.lines().count() + 1;
+            format!("samples.jsonl: line {line} was cut off after {} bytes and is left out", bytes.len() - complete)
+        });
+        let mut rows = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let json: serde_json::Value = parse(&path, index, line)?;
+            check_schema(&path, json.get("schema").and_then(|schema| schema.as_str()))?;
+            rows.push(parse(&path, index, line)?);
+        }
+        Ok(Rows { rows, warning, complete_bytes: complete as u64 })
+    }
+
+    /// Opens the rows for appending, after dropping a line that was cut off.
+    pub fn appender(&self) -> Result<Appender, Failure> {
+        let path = self.root.join("samples.jsonl");
+        let open = OpenOptions::new().create(true).append(true).open(&path);
+        let file = open.map_err(|error| Failure::file(&path, "open", error))?;
+        let complete = self.rows()?.complete_bytes;
+        file.set_len(complete).map_err(|error| Failure::file(&path, "drop the cut-off line of", error))?;
+        Ok(Appender { file, path })
+    }
+}
+
+/// Appends rows.
+pub struct Appender {
+    file: File,
+    path: PathBuf,
+}
+
+impl Appender {
+    /// Appends one row and hands it to the disk.
+    pub fn append(&mut self, row: &Row) -> Result<(), Failure> {
+        let mut line = serde_json::to_vec(row).map_err(|error| Failure::file(&self.path, "write", error))?;
+        line.push(b'\n');
+        let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
+        written.map_err(|error| Failure::file(&self.path, "append to", error))
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, index: usize, line: &str) -> Result<T, Failure> {
+    serde_json::from_str(line).map_err(|error| {
+        Failure::usage(format!("{}: line {}: expected one JSON object: {error}", path.display(), index + 1))
+    })
+}
+
+/// Refuses files of another major version.
+fn check_schema(path: &Path, found: Option<&str>) -> Result<(), Failure> {
+    let major = |version: &str| version.split('.').next().map(str::to_owned);
+    match found {
+        Some(found) if major(found) == major(SCHEMA) => Ok(()),
+        Some(found) => Err(Failure::usage(format!("{}: schema {found}; this perseq reads {SCHEMA}", path.display()))),
+        None => Err(Failure::usage(format!("{}: no `schema`; expected {SCHEMA}", path.display()))),
+    }
+}

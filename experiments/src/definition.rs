@@ -1,0 +1,261 @@
+//! An experiment as it is written down before it is run: `definitions/*.toml`.
+//!
+//! A definition asks one question, names the workload that answers it, lists the parameters of each
+//! profile and states what is expected, with a sign and a size. The files are part of the binary, and
+//! each run keeps a copy of those it used, so a report never depends on a later edit.
+
+use crate::subject::Subject;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Named integers: what a workload is told.
+pub type Parameters = BTreeMap<String, u64>;
+
+/// One experiment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Definition {
+    /// Short name, for instance `E01`.
+    pub id: String,
+    /// A few words.
+    pub title: String,
+    /// What is asked.
+    pub question: String,
+    /// How it is asked, in two or three sentences.
+    pub method: String,
+    /// The workload in code that answers it.
+    pub workload: String,
+    /// The metric the forest plot shows.
+    pub headline: String,
+    /// Fairness rules to run under. None: the allocator's own capacity.
+    #[serde(default)]
+    pub rules: Vec<Rule>,
+    /// Parameters of every profile.
+    pub parameters: Parameters,
+    /// What each profile varies.
+    pub profiles: BTreeMap<String, ProfileCells>,
+    /// What is reported.
+    pub metrics: Vec<Metric>,
+    /// What is expected.
+    pub predictions: Vec<Prediction>,
+    /// Curves to draw.
+    #[serde(default)]
+    pub curves: Vec<Curve>,
+}
+
+/// How the caches of two modes are made comparable.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub enum Rule {
+    /// Each cache holds the same number of bytes.
+    A,
+    /// All caches together hold the same number of bytes.
+    B,
+}
+
+impl Rule {
+    /// The rule in words.
+    pub const fn words(self) -> &'static str {
+        match self {
+            Rule::A => "equal bytes per cache",
+            Rule::B => "equal bytes over all caches",
+        }
+    }
+}
+
+/// The cells and the length of an experiment in one profile.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProfileCells {
+    /// Measured time of one sample.
+    pub measure_ms: u64,
+    /// Randomised blocks per cell.
+    pub blocks: u64,
+    /// Subjects of each block, without the twin.
+    pub modes: Vec<Subject>,
+    /// One cell for each combination of these values.
+    pub vary: BTreeMap<String, Vec<u64>>,
+}
+
+/// A quantity each sample reports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Metric {
+    /// Its key in `metrics` of a row.
+    pub name: String,
+    /// Its unit.
+    pub unit: String,
+    /// Which direction is good.
+    pub better: Better,
+    /// What it is, in one sentence.
+    pub meaning: String,
+}
+
+/// Which direction is good, and the words that say so.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Better {
+    /// Time per operation: less is faster.
+    LessTime,
+    /// Operations per time: more is faster.
+    MoreRate,
+    /// Bytes or events: less is less.
+    Less,
+    /// Neither direction is better in itself.
+    Neither,
+}
+
+/// What is expected of one ratio to the baseline.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The expectation in words.
+    pub text: String,
+    /// The metric it is about.
+    pub metric: String,
+    /// The subject whose ratio to the baseline it bounds.
+    pub mode: Subject,
+    /// The rule of the cells it is about. None: any.
+    pub rule: Option<Rule>,
+    /// The parameters of the cells it is about.
+    #[serde(default)]
+    pub at: Parameters,
+    /// Least ratio expected.
+    pub at_least: f64,
+    /// Greatest ratio expected. None: no bound.
+    pub at_most: Option<f64>,
+}
+
+/// A curve: one metric against one parameter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Curve {
+    /// The metric on the vertical axis.
+    pub metric: String,
+    /// The parameter on the horizontal axis.
+    pub parameter: String,
+    /// Label of the horizontal axis.
+    pub label: String,
+    /// Whether the vertical axis is logarithmic.
+    pub log: bool,
+}
+
+const FILES: [(&str, &str); 3] = [
+    ("e01-fast-path.toml", include_str!("../definitions/e01-fast-path.toml")),
+    ("e03-oversubscription.toml", include_str!("../definitions/e03-oversubscription.toml")),
+    ("e04-stranded-memory.toml", include_str!("../definitions/e04-stranded-memory.toml")),
+];
+
+/// Every experiment of this binary, in order of their ids.
+pub fn all() -> Vec<Definition> {
+    FILES.iter().map(|(name, text)| parse(name, text).unwrap_or_else(|error| panic!("{error}"))).collect()
+}
+
+/// Reads one definition; `name` is used in the error.
+pub fn parse(name: &str, text: &str) -> Result<Definition, String> {
+    let error = |error: &dyn std::fmt::Display| format!("{name}: {error}");
+    let document = toml::Deserializer::parse(text).map_err(|problem| error(&problem))?;
+    // Unknown keys are mistakes here. In the manifest of another version they are not, and are passed over.
+    let mut unknown = Vec::new();
+    let definition: Definition = serde_ignored::deserialize(document, |path| unknown.push(path.to_string()))
+        .map_err(|problem| error(&problem))?;
+    if !unknown.is_empty() {
+        return Err(error(&format!("unknown keys {}", unknown.join(", "))));
+    }
+    let metric = |wanted: &str| definition.metrics.iter().any(|metric| metric.name == wanted);
+    let used = definition.predictions.iter().map(|prediction| &prediction.metric);
+    for wanted in used.chain([&definition.headline]).chain(definition.curves.iter().map(|curve| &curve.metric)) {
+        if !metric(wanted) {
+            return Err(format!("{name}: no metric `{wanted}` is defined"));
+        }
+    }
+    Ok(definition)
+}
+
+impl Definition {
+    /// The metric called `name`.
+    pub fn metric(&self, name: &str) -> Option<&Metric> {
+        self.metrics.iter().find(|metric| metric.name == name)
+    }
+
+    /// Every combination of rule and varied parameters in `profile`, in a fixed order.
+    pub fn cells(&self, profile: &ProfileCells) -> Vec<Cell> {
+        let mut combinations = vec![Parameters::new()];
+        for (name, values) in &profile.vary {
+            combinations = values
+                .iter()
+                .flat_map(|value| {
+                    combinations.iter().map(move |before| {
+                        let mut with = before.clone();
+                        with.insert(name.clone(), *value);
+                        with
+                    })
+                })
+                .collect();
+        }
+        let rules: Vec<_> =
+            if self.rules.is_empty() { vec![None] } else { self.rules.iter().copied().map(Some).collect() };
+        rules
+            .iter()
+            .flat_map(|rule| combinations.iter().map(|varied| Cell::new(self, *rule, varied, profile)))
+            .collect()
+    }
+}
+
+/// One combination of rule and parameters.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// `E03/rule=A/threads_per_cpu=4`.
+    pub id: String,
+    /// The fairness rule.
+    pub rule: Option<Rule>,
+    /// All parameters the workload gets.
+    pub parameters: Parameters,
+}
+
+impl Cell {
+    fn new(definition: &Definition, rule: Option<Rule>, varied: &Parameters, profile: &ProfileCells) -> Cell {
+        let mut id = definition.id.clone();
+        if let Some(rule) = rule {
+            id += &format!("/rule={rule:?}");
+        }
+        for (name, value) in varied {
+            id += &format!("/{name}={value}");
+        }
+        let mut parameters = definition.parameters.clone();
+        parameters.extend(varied.clone());
+        parameters.insert("measure_ms".into(), profile.measure_ms);
+        Cell { id, rule, parameters }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_definition_parses_and_names_a_workload_that_exists() {
+        for definition in all() {
+            assert!(crate::workload::exists(&definition.workload), "{}", definition.workload);
+            assert!(definition.profiles.contains_key("quick"), "{}", definition.id);
+            assert!(!definition.predictions.is_empty(), "{}", definition.id);
+        }
+    }
+
+    #[test]
+    fn cells_are_the_product_of_rules_and_values() {
+        let all = all();
+        let e03 = all.iter().find(|definition| definition.id == "E03").unwrap();
+        let ids: Vec<_> = e03.cells(&e03.profiles["quick"]).into_iter().map(|cell| cell.id).collect();
+        assert_eq!(ids.len(), 4);
+        assert_eq!(ids[0], "E03/rule=A/threads_per_cpu=4");
+    }
+
+    #[test]
+    fn a_prediction_about_an_unknown_metric_is_refused() {
+        let text = include_str!("../definitions/e01-fast-path.toml").replace("headline = \"", "headline = \"no_");
+        assert!(parse("x.toml", &text).unwrap_err().contains("no metric"));
+    }
+
+    #[test]
+    fn a_misspelt_key_is_refused() {
+        let text = include_str!("../definitions/e01-fast-path.toml").replace("measure_ms", "measure_sm");
+        assert!(parse("x.toml", &text).is_err());
+        let text = include_str!("../definitions/e01-fast-path.toml").replace("rules", "ruels") + "colour = 1\n";
+        assert!(parse("x.toml", &text).unwrap_err().contains("colour"));
+    }
+}

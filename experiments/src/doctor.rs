@@ -1,0 +1,125 @@
+//! `perseq doctor`: what this host can measure, and what not and why.
+
+use crate::failure::{Exit, Failure};
+use crate::host::Host;
+use crate::host::pmu::Status;
+use crate::known::Known;
+use crate::output;
+use std::fmt::Display;
+
+/// Prints it.
+pub fn main(as_json: bool) -> Result<Exit, Failure> {
+    let host = Host::read();
+    if as_json {
+        output::print_json(&host)?;
+    } else {
+        output::print(&page(&host))?;
+    }
+    Ok(if host.rseq.registrant.value.is_some() { Exit::Done } else { Exit::Host })
+}
+
+/// The page under construction.
+struct Page(String);
+
+impl Page {
+    fn heading(&mut self, heading: &str) {
+        self.0 += &format!("{heading}\n");
+    }
+
+    fn line(&mut self, name: &str, value: impl Display) {
+        self.0 += &format!("  {name:<24} {value}\n");
+    }
+
+    fn list<T: Display>(&mut self, name: &str, known: &Known<Vec<T>>) {
+        match &known.value {
+            Some(values) => {
+                for (index, value) in values.iter().enumerate() {
+                    self.line(if index == 0 { name } else { "" }, value);
+                }
+            }
+            None => self.line(name, format!("not known: {}", known.reason.as_deref().unwrap_or("no reason"))),
+        }
+    }
+}
+
+fn page(host: &Host) -> String {
+    let mut page = Page(String::new());
+    page.heading("processors");
+    page.line("model", &host.cpu.model_name);
+    page.line("identity", &host.cpu.identity);
+    page.line("possible", &host.cpu.possible);
+    page.line("online", &host.cpu.online);
+    page.line("allowed", host.cpu.allowed.clone().map(|cpus| format!("{cpus:?}")));
+    page.line("SMT", &host.cpu.smt);
+    page.line("memory nodes", &host.cpu.nodes);
+    page.list("caches of CPU 0", &host.cpu.caches);
+    page.line("governor", &host.cpu.governor);
+    page.line("hypervisor", &host.cpu.hypervisor);
+
+    page.heading("kernel and libc");
+    page.line("release", &host.kernel.release);
+    page.line("libc", &host.libc);
+    page.line("huge pages", &host.kernel.thp);
+    page.line("ASLR", &host.kernel.aslr);
+    page.line("overcommit", &host.kernel.overcommit);
+    page.line("NUMA balancing", &host.kernel.numa_balancing);
+    page.line("page bytes", &host.kernel.page_bytes);
+
+    page.heading("restartable sequences");
+    page.line("registered by", &host.rseq.registrant);
+    page.line("registered bytes", &host.rseq.registered_bytes);
+    page.line("feature bytes", &host.rseq.feature_bytes);
+    page.line("alignment", &host.rseq.align_bytes);
+    page.line("mm_cid", &host.rseq.mm_cid);
+    page.line("node_id", &host.rseq.node_id);
+
+    page.heading("clock");
+    page.line("source", &host.clock.source);
+    page.line("resolution", host.clock.resolution_ns.clone().map(|ns| format!("{ns} ns")));
+    page.line("one reading", host.clock.overhead_ns.clone().map(|ns| format!("{ns:.0} ns")));
+
+    page.heading("counters");
+    page.line("perf_event_paranoid", &host.pmu.perf_event_paranoid);
+    for event in &host.pmu.events {
+        page.line(event.name, event.status);
+    }
+    page.line("known loop", host.pmu.known_loop.clone().map(|ratio| format!("{ratio:.4} of its length")));
+
+    page.heading("limits");
+    page.line("CPUs allowed (L)", host.limits.cpus);
+    page.line("control groups", host.limits.cgroup_version.clone().map(|version| format!("version {version}")));
+    page.line("CPU quota", &host.limits.cgroup_cpus);
+    page.line("memory limit", &host.limits.cgroup_memory_bytes);
+    page.line("task limit", &host.limits.cgroup_pids);
+    page.line("RLIMIT_NPROC", &host.limits.rlimit_nproc);
+    page.line("memory", host.limits.ram_bytes.clone().map(|bytes| format!("{} MiB", bytes >> 20)));
+    page.line("sample's threads", format!("{} at most", host.limits.max_threads));
+    page.line("sample's memory", format!("{} MiB at most", host.limits.max_bytes >> 20));
+
+    page.heading("load");
+    page.line("one minute", &host.load.one_minute);
+    page.line("steal since boot", host.load.steal_ticks_since_boot.clone().map(|ticks| format!("{ticks} ticks")));
+
+    page.heading("allocator");
+    page.line("mode", format!("{} ({})", host.allocator.mode_active, host.allocator.mode_reason));
+    for (name, value) in &host.allocator.variables {
+        page.line(name, value);
+    }
+
+    page.heading("so this host can show");
+    page.line("time and throughput", "yes");
+    page.line("memory", "yes");
+    page.line(
+        "oversubscription",
+        format!("yes, {} threads per CPU at most", host.limits.max_threads / host.limits.cpus),
+    );
+    let locality = match host.pmu.hardware() {
+        true => "yes, by counters of this vendor",
+        false => "no: no hardware counter can be opened",
+    };
+    page.line("cache locality", locality);
+    let software = host.pmu.events.iter().filter(|event| !event.hardware && event.status == Status::Ok).count();
+    page.line("software events", format!("{software} of 5"));
+    page.line("scaling", format!("up to {} CPUs", host.limits.cpus));
+    page.0
+}

@@ -1,0 +1,188 @@
+//! Performance counters, event by event. The only file that knows the counter library.
+//!
+//! Generic events do not mean the same on every processor, so they are never compared across vendors.
+
+use super::read;
+use crate::known::Known;
+use perf_event::Builder;
+use perf_event::events::{Event, Hardware, Software};
+use serde::Serialize;
+use std::fmt;
+use std::hint::black_box;
+use std::io;
+
+/// The counters of this host.
+#[derive(Debug, Serialize)]
+pub struct Pmu {
+    /// Who may count: 2 lets users count themselves in user space, above that nothing.
+    pub perf_event_paranoid: Known<String>,
+    /// Each event that was tried.
+    pub events: Vec<Counter>,
+    /// The known-instruction loop, relative to its length. Null without hardware.
+    pub known_loop: Known<f64>,
+}
+
+/// One event and whether it can be counted.
+#[derive(Debug, Serialize)]
+pub struct Counter {
+    /// Its generic name.
+    pub name: &'static str,
+    /// Whether a processor or the kernel counts it.
+    pub hardware: bool,
+    /// The answer.
+    pub status: Status,
+    /// errno of a refusal.
+    pub errno: Option<i32>,
+}
+
+/// Whether an event can be counted, and if not, why. Missing is not zero.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It counts.
+    Ok,
+    /// There is no such hardware, or the hypervisor hides it (ENOENT).
+    NoPmu,
+    /// The kernel or a filter forbids it (EACCES, EPERM).
+    NoPermission,
+    /// This combination is not possible (EINVAL, EOPNOTSUPP).
+    NotSupported,
+    /// No file descriptor is left, or a counter is taken (EMFILE, EBUSY).
+    Busy,
+    /// Opened, but never ran.
+    NotScheduled,
+    /// Something else.
+    Failed,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Status::Ok => "available",
+            Status::NoPmu => "no such hardware here (ENOENT)",
+            Status::NoPermission => "no permission; see perf_event_paranoid, or a seccomp filter",
+            Status::NotSupported => "not supported in this combination",
+            Status::Busy => "no counter or descriptor left",
+            Status::NotScheduled => "opened, but the kernel never ran it",
+            Status::Failed => "refused",
+        })
+    }
+}
+
+impl Status {
+    fn of(error: &io::Error) -> Status {
+        use nix::errno::Errno;
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOSYS) => Status::NoPmu,
+            Some(Errno::EACCES | Errno::EPERM) => Status::NoPermission,
+            Some(Errno::EINVAL | Errno::EOPNOTSUPP) => Status::NotSupported,
+            Some(Errno::EMFILE | Errno::EBUSY) => Status::Busy,
+            _ => Status::Failed,
+        }
+    }
+}
+
+const EVENTS: [(&str, Result<Hardware, Software>); 12] = [
+    ("cycles", Ok(Hardware::CPU_CYCLES)),
+    ("instructions", Ok(Hardware::INSTRUCTIONS)),
+    ("branches", Ok(Hardware::BRANCH_INSTRUCTIONS)),
+    ("branch-misses", Ok(Hardware::BRANCH_MISSES)),
+    ("cache-references", Ok(Hardware::CACHE_REFERENCES)),
+    ("cache-misses", Ok(Hardware::CACHE_MISSES)),
+    ("stalled-cycles-backend", Ok(Hardware::STALLED_CYCLES_BACKEND)),
+    ("task-clock", Err(Software::TASK_CLOCK)),
+    ("page-faults", Err(Software::PAGE_FAULTS)),
+    ("context-switches", Err(Software::CONTEXT_SWITCHES)),
+    ("cpu-migrations", Err(Software::CPU_MIGRATIONS)),
+    ("alignment-faults", Err(Software::ALIGNMENT_FAULTS)),
+];
+
+impl Pmu {
+    /// Opens every event once.
+    pub fn probe() -> Pmu {
+        let events = EVENTS.map(|(name, event)| match event {
+            Ok(event) => try_event(name, true, event.into()),
+            Err(event) => try_event(name, false, event.into()),
+        });
+        Pmu {
+            perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid"),
+            events: events.into(),
+            known_loop: known_loop(),
+        }
+    }
+
+    /// Whether the processor's own counters work.
+    pub fn hardware(&self) -> bool {
+        self.events.iter().any(|event| event.hardware && event.status == Status::Ok)
+    }
+}
+
+fn try_event(name: &'static str, hardware: bool, event: Event) -> Counter {
+    let mut builder = Builder::new().kind(event);
+    if !hardware {
+        // Switches and migrations happen in the kernel; without it they would read 0.
+        builder.include_kernel();
+    }
+    let count = builder.build().and_then(|mut counter| {
+        counter.enable()?;
+        black_box((0..10_000u64).map(black_box).sum::<u64>());
+        counter.disable()?;
+        counter.read_count_and_time()
+    });
+    let (status, errno) = match count {
+        Ok(count) if count.time_running == 0 => (Status::NotScheduled, None),
+        Ok(_) => (Status::Ok, None),
+        Err(error) => (Status::of(&error), error.raw_os_error()),
+    };
+    Counter { name, hardware, status, errno }
+}
+
+/// Iterations of the known loop.
+const ITERATIONS: u64 = 10_000_000;
+
+/// Counts a loop of known length: 1.0 means the counter is right.
+fn known_loop() -> Known<f64> {
+    let counted = Builder::new().kind(Hardware::INSTRUCTIONS).build().and_then(|mut counter| {
+        counter.enable()?;
+        let per_iteration = spin(ITERATIONS);
+        counter.disable()?;
+        Ok((counter.read_count_and_time()?, per_iteration))
+    });
+    match counted {
+        Err(error) => Known::missing(format!("instructions: {} ({error})", Status::of(&error))),
+        Ok((_, None)) => Known::missing("no loop of known length is written for this architecture"),
+        Ok((count, _)) if count.time_running == 0 => Known::missing(format!("instructions: {}", Status::NotScheduled)),
+        Ok((count, _)) if count.time_running < count.time_enabled => Known::missing("instructions: multiplexed"),
+        Ok((count, Some(per_iteration))) => Known::is(count.count as f64 / (ITERATIONS * per_iteration) as f64),
+    }
+}
+
+/// Runs `iterations` of a loop and says how many instructions each has.
+#[cfg(target_arch = "x86_64")]
+fn spin(iterations: u64) -> Option<u64> {
+    // SAFETY: counts a register down to zero and touches nothing else.
+    unsafe {
+        std::arch::asm!("2:", "nop", "nop", "dec {n}", "jnz 2b", n = inout(reg) iterations => _, options(nomem, nostack));
+    }
+    Some(4)
+}
+
+/// Runs nothing: the length of a loop is known only where it is written in assembly.
+#[cfg(not(target_arch = "x86_64"))]
+fn spin(_: u64) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_its_own_name() {
+        let status = |errno| Status::of(&io::Error::from_raw_os_error(errno));
+        assert_eq!(status(nix::libc::ENOENT), Status::NoPmu);
+        assert_eq!(status(nix::libc::EACCES), Status::NoPermission);
+        assert_eq!(status(nix::libc::EPERM), Status::NoPermission);
+        assert_eq!(status(nix::libc::EINVAL), Status::NotSupported);
+    }
+}

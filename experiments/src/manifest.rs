@@ -1,0 +1,143 @@
+//! `manifest.json`: what a run is, on which host, made by which binary. Written before the first sample.
+
+use crate::definition::Definition;
+use crate::failure::Failure;
+use crate::host::Host;
+use crate::known::Known;
+use crate::sample::SCHEMA;
+use crate::subject::Subject;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The manifest. It names neither user nor host nor any path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this file and of the rows.
+    pub schema: String,
+    /// Name of the run.
+    pub run_id: String,
+    /// Start.
+    pub started_utc: String,
+    /// End of the last sample. Null: interrupted, or still running.
+    pub finished_utc: Option<String>,
+    /// Profile.
+    pub profile: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// What the command line changed.
+    pub options: Options,
+    /// The binary.
+    pub tool: Tool,
+    /// The host in one line.
+    pub host_caption: String,
+    /// CPUs allowed: L.
+    pub cpus: u64,
+    /// Whether the processor's counters work here.
+    pub hardware_counters: bool,
+    /// The host as `perseq doctor --json` shows it.
+    pub host: serde_json::Value,
+    /// What of the caller's environment reaches a sample.
+    pub environment: String,
+    /// The definitions as they were when the run began.
+    pub definitions: Vec<Definition>,
+}
+
+/// What the command line changed in the profile.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// Only cells that match.
+    pub filter: Option<String>,
+    /// Other subjects.
+    pub modes: Option<Vec<Subject>>,
+    /// Another number of blocks.
+    pub blocks: Option<u64>,
+    /// Another measured time.
+    pub measure_ms: Option<u64>,
+    /// Fewer threads.
+    pub max_threads: Option<u64>,
+    /// Fewer mebibytes.
+    pub max_mem_mib: Option<u64>,
+}
+
+/// The binary that made the run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tool {
+    /// Version of perseq.
+    pub version: String,
+    /// Commit it was built from.
+    pub git_commit: Known<String>,
+    /// Whether files differed from that commit.
+    pub dirty: Known<bool>,
+    /// Compiler.
+    pub rustc: Known<String>,
+    /// Target.
+    pub target: Known<String>,
+    /// Optimisation level.
+    pub opt_level: Known<String>,
+    /// Whether debug assertions are compiled in. Their times are worth nothing.
+    pub debug_assertions: bool,
+    /// The binary itself.
+    pub binary_sha256: String,
+}
+
+impl Tool {
+    /// This binary.
+    pub fn this() -> Result<Tool, Failure> {
+        let built = |value: Option<&str>, what: &str| match value {
+            Some(value) => Known::is(value.to_owned()),
+            None => Known::missing(format!("{what} was not known when perseq was built")),
+        };
+        let binary = std::env::current_exe().and_then(std::fs::read);
+        let binary = binary.map_err(|error| Failure::host(format!("cannot read the own binary: {error}")))?;
+        let digest = Sha256::digest(&binary);
+        Ok(Tool {
+            version: env!("CARGO_PKG_VERSION").into(),
+            git_commit: built(option_env!("PERSEQ_COMMIT"), "the commit"),
+            dirty: built(option_env!("PERSEQ_DIRTY"), "the state of the files").map(|dirty| dirty == "true"),
+            rustc: built(option_env!("PERSEQ_RUSTC"), "the compiler"),
+            target: built(option_env!("PERSEQ_TARGET"), "the target"),
+            opt_level: built(option_env!("PERSEQ_OPT_LEVEL"), "the optimisation level"),
+            debug_assertions: cfg!(debug_assertions),
+            binary_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}
+
+impl Manifest {
+    /// The manifest of a run that begins now.
+    pub fn new(
+        run_id: String,
+        profile: String,
+        seed: u64,
+        options: Options,
+        definitions: Vec<Definition>,
+    ) -> Result<Manifest, Failure> {
+        let host = Host::read();
+        Ok(Manifest {
+            schema: SCHEMA.into(),
+            run_id,
+            started_utc: now(),
+            finished_utc: None,
+            profile,
+            seed,
+            options,
+            tool: Tool::this()?,
+            host_caption: host.caption(),
+            cpus: host.limits.cpus,
+            hardware_counters: host.pmu.hardware(),
+            host: serde_json::to_value(&host).map_err(|error| Failure::host(error.to_string()))?,
+            environment: "nothing: a sample's environment holds its mode, its capacity and padding only".into(),
+            definitions,
+        })
+    }
+}
+
+/// The time in UTC, to the second.
+pub fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+/// The time as part of a directory's name.
+pub fn stamp() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}

@@ -1,0 +1,159 @@
+//! Runs a plan, sample by sample, and resumes one that was interrupted.
+
+use crate::archive::Archive;
+use crate::cli;
+use crate::definition;
+use crate::failure::{Exit, Failure};
+use crate::gate::NOISY_SHARE;
+use crate::host::limits::Limits;
+use crate::manifest::{self, Manifest, Options, Tool};
+use crate::output;
+use crate::plan::{self, Choice, Planned};
+use crate::progress::Progress;
+use crate::report;
+use crate::sample::{self, Row, Status};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// `perseq run`.
+pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let mut limits = Limits::read();
+    limits.max_threads = limits.max_threads.min(arguments.max_threads.unwrap_or(u64::MAX));
+    limits.max_bytes = limits.max_bytes.min(arguments.max_mem.map_or(u64::MAX, |mib| mib << 20));
+    let choice = Choice {
+        profile: arguments.profile.clone(),
+        filter: arguments.filter.clone(),
+        modes: arguments.modes.clone(),
+        blocks: arguments.blocks,
+        measure_ms: arguments.measure_ms,
+        seed,
+    };
+    let definitions = definition::all();
+    let plan = plan::make(&definitions, &choice, &limits)?;
+    if arguments.dry_run {
+        return print_plan(&plan, seed).map(|()| Exit::Done);
+    }
+
+    let run_id = format!("{}-{}", manifest::stamp(), arguments.profile);
+    let root = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run_id));
+    let archive = Archive::create(&root)?;
+    let options = Options {
+        filter: arguments.filter.as_ref().map(|filter| filter.as_str().to_owned()),
+        modes: arguments.modes.clone(),
+        blocks: arguments.blocks,
+        measure_ms: arguments.measure_ms,
+        max_threads: arguments.max_threads,
+        max_mem_mib: arguments.max_mem,
+    };
+    let used = |id: &str| plan.iter().any(|planned| planned.experiment == id);
+    let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
+    let manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
+    archive.write_plan(&plan)?;
+    archive.write_manifest(&manifest)?;
+    if manifest.tool.debug_assertions {
+        eprintln!("warning: a debug build; its times are worth nothing");
+    }
+    complete(&archive, manifest, &plan, Vec::new())
+}
+
+/// `perseq resume`.
+pub fn resume(root: &Path) -> Result<Exit, Failure> {
+    let archive = Archive::open(root)?;
+    let (manifest, plan) = (archive.manifest()?, archive.plan()?);
+    if Tool::this()?.binary_sha256 != manifest.tool.binary_sha256 {
+        return Err(Failure::usage("resume: this run was made by another build of perseq; expected the same binary"));
+    }
+    if crate::host::Host::read().caption() != manifest.host_caption {
+        return Err(Failure::usage(format!("resume: this run was made on another host: {}", manifest.host_caption)));
+    }
+    let before = if archive.root().join("samples.jsonl").exists() {
+        let rows = archive.rows()?;
+        rows.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+        rows.rows
+    } else {
+        Vec::new()
+    };
+    complete(&archive, manifest, &plan, before)
+}
+
+/// Takes every planned sample that `rows` do not settle, then writes the report.
+fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut rows: Vec<Row>) -> Result<Exit, Failure> {
+    let handler = || {
+        if INTERRUPTED.swap(true, Relaxed) {
+            std::process::exit(Exit::Partial as i32);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::host(format!("cannot handle Ctrl-C: {error}")))?;
+
+    let mut attempts: BTreeMap<String, (u32, bool)> = BTreeMap::new();
+    for row in &rows {
+        attempts.insert(row.planned.sample_id.clone(), (row.attempt, row.settled()));
+    }
+    let open = |planned: &&Planned| !attempts.get(&planned.sample_id).is_some_and(|(_, settled)| *settled);
+    let remaining: Vec<_> = plan.iter().filter(open).collect();
+    let may_repeat = (plan.len() as f64 * NOISY_SHARE).ceil() as usize;
+    let mut repeated = rows.iter().filter(|row| row.status == Status::Rejected).count();
+
+    let mut appender = archive.appender()?;
+    let progress = Progress::new(plan.len(), &remaining);
+    for planned in remaining {
+        if INTERRUPTED.load(Relaxed) {
+            progress.end();
+            eprintln!("interrupted; `perseq resume {}` takes the rest", archive.root().display());
+            return Ok(Exit::Partial);
+        }
+        let rejected_before = attempts.contains_key(&planned.sample_id);
+        // Beyond the budget of repetitions the first attempt counts as a second: kept, with a warning.
+        let first = if rejected_before || repeated >= may_repeat { 2 } else { 1 };
+        for attempt in first..=2 {
+            let row = sample::take(&manifest.run_id, planned, attempt);
+            appender.append(&row)?;
+            progress.line(&row);
+            let settled = row.settled();
+            rows.push(row);
+            if settled {
+                break;
+            }
+            repeated += 1;
+        }
+        progress.step(planned);
+    }
+    progress.end();
+    if manifest.finished_utc.is_none() {
+        manifest.finished_utc = Some(manifest::now());
+        archive.write_manifest(&manifest)?;
+    }
+    let path = report::write(archive)?;
+    let exit = verdict(&rows);
+    output::print(&format!("{}\n", path.display()))?;
+    Ok(exit)
+}
+
+/// The exit code of a plan that is complete.
+fn verdict(rows: &[Row]) -> Exit {
+    let count = |status| rows.iter().filter(|row| row.status == status).count();
+    let (failed, timeout) = (count(Status::Failed), count(Status::Timeout));
+    if failed > 0 {
+        eprintln!("{failed} samples failed; the report names each with its reason");
+        Exit::Invalid
+    } else if timeout > 0 {
+        eprintln!("{timeout} samples did not end in time; the report names each");
+        Exit::Partial
+    } else {
+        Exit::Done
+    }
+}
+
+fn print_plan(plan: &[Planned], seed: u64) -> Result<(), Failure> {
+    let mut text = String::new();
+    for planned in plan {
+        let skip = planned.skip.as_ref().map_or_else(String::new, |reason| format!("  skipped: {reason}"));
+        text += &format!("{:>5}  {}{skip}\n", planned.order_index, planned.sample_id);
+    }
+    text += &format!("{} samples, about {:.0} s, seed {seed}\n", plan.len(), plan::estimate(plan).as_secs_f64());
+    output::print(&text)
+}

@@ -1,0 +1,251 @@
+//! `perseq selftest`: reasons to believe a run on this host, or not.
+//!
+//! Each check runs in fresh processes, like a sample, and has an answer that is known beforehand.
+
+use crate::failure::{Exit, Failure};
+use crate::host::clock::Clock;
+use crate::host::pmu::Pmu;
+use crate::output;
+use crate::plan::Planned;
+use crate::sample::{self, Row, Status};
+use crate::statistics::Paired;
+use crate::subject::{Subject, TWINNED};
+use perseq::Mode;
+use std::fmt;
+
+/// How a check came out.
+enum Outcome {
+    /// As it should be.
+    Passed(String),
+    /// Not as it should be.
+    Failed(String),
+    /// This host cannot be asked.
+    Unavailable(String),
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, detail) = match self {
+            Outcome::Passed(detail) => ("ok", detail),
+            Outcome::Failed(detail) => ("FAILED", detail),
+            Outcome::Unavailable(detail) => ("not available", detail),
+        };
+        write!(f, "{word}: {detail}")
+    }
+}
+
+/// A check: what it found, or why it failed.
+type Check = Result<String, String>;
+
+/// Runs every check and prints a line for each.
+pub fn main() -> Result<Exit, Failure> {
+    let mut failed = 0;
+    let mut say = |name: String, outcome: Outcome| {
+        failed += u32::from(matches!(outcome, Outcome::Failed(_)));
+        output::print(&format!("{name:<30} {outcome}\n"))
+    };
+    let settle = |check: Check| check.map_or_else(Outcome::Failed, Outcome::Passed);
+
+    say("clock".into(), settle(clock()))?;
+    say("known sleep".into(), settle(known_sleep()))?;
+    say("counters".into(), counters())?;
+    for mode in Mode::ALL {
+        if mode == Mode::PerCpuMmCid && !rseq::probe().is_ok_and(|registration| registration.has_mm_cid()) {
+            say(format!("{mode}"), Outcome::Unavailable("the kernel gives no concurrency ids".into()))?;
+            continue;
+        }
+        say(format!("{mode}: mode and objects"), settle(mode_is_itself(mode)))?;
+        say(format!("{mode}: known objects"), settle(known_objects(mode)))?;
+        say(format!("{mode}: preemption"), settle(preemption(mode)))?;
+    }
+    say("stranded bytes".into(), settle(stranded()))?;
+    say("A/A".into(), settle(same_mode_twice()))?;
+    if failed > 0 {
+        eprintln!("{failed} checks failed: do not believe a run on this host");
+        return Ok(Exit::Invalid);
+    }
+    Ok(Exit::Done)
+}
+
+/// Takes one sample that must count.
+fn sample(workload: &str, subject: Subject, parameters: &[(&str, u64)]) -> Result<Row, String> {
+    let planned = Planned {
+        sample_id: format!("selftest/{workload}/{subject}"),
+        experiment: "selftest".into(),
+        cell_id: format!("selftest/{workload}"),
+        workload: workload.into(),
+        params: parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        fairness: None,
+        mode_requested: subject,
+        twin: false,
+        block: 0,
+        order_index: 0,
+        invocation_seed: 0x5eed,
+        env_pad: 0,
+        skip: None,
+    };
+    // A second attempt is kept whatever the gates say: a check is not a measurement.
+    let row = sample::take("selftest", &planned, 2);
+    match row.status {
+        Status::Ok => Ok(row),
+        _ => Err(row.reason.unwrap_or_else(|| "no reason".into())),
+    }
+}
+
+fn metric(row: &Row, name: &str) -> Result<f64, String> {
+    row.value(name).ok_or_else(|| format!("the worker did not report `{name}`"))
+}
+
+fn clock() -> Check {
+    let clock = Clock::read();
+    let source = clock.source.value.unwrap_or_else(|| "source not known".into());
+    match (clock.resolution_ns.value, clock.overhead_ns.value) {
+        (Some(step), Some(cost)) if step <= 1000 && cost <= 1000.0 => {
+            Ok(format!("{source}, smallest step {step} ns, one reading {cost:.0} ns"))
+        }
+        (step, cost) => {
+            Err(format!("{source}: smallest step {step:?} ns, one reading {cost:?} ns; expected at most 1000 each"))
+        }
+    }
+}
+
+fn known_sleep() -> Check {
+    let row = sample("known-sleep", Subject::System, &[("measure_ms", 100)])?;
+    let wall = row.report.map_or(0, |report| report.measurement.wall_ns) as f64 / 1e6;
+    let line = format!("100 ms of sleep measured as {wall:.2} ms");
+    if (100.0..130.0).contains(&wall) { Ok(line) } else { Err(format!("{line}; expected 100 to 130")) }
+}
+
+fn counters() -> Outcome {
+    let loop_ratio = Pmu::probe().known_loop;
+    match loop_ratio.value {
+        Some(ratio) if (0.99..=1.01).contains(&ratio) => {
+            Outcome::Passed(format!("a known loop counts {ratio:.4} of its instructions"))
+        }
+        Some(ratio) => {
+            Outcome::Failed(format!("a known loop counts {ratio:.4} of its instructions; expected 0.99 to 1.01"))
+        }
+        None => Outcome::Unavailable(loop_ratio.reason.unwrap_or_default()),
+    }
+}
+
+/// Threads that move freely and share nothing: the mode is proved by [`crate::proof`], the objects by their sums.
+fn mode_is_itself(mode: Mode) -> Check {
+    let parameters = [
+        ("size_min_bytes", 16),
+        ("size_max_bytes", 512),
+        ("working_set_objects", 64),
+        ("think_spins", 50),
+        ("rounds_per_yield", 4),
+        ("threads_per_cpu", 4),
+        ("measure_ms", 200),
+    ];
+    let row = sample("oversubscription", Subject::Perseq(mode), &parameters)?;
+    let report = row.report.ok_or("no report")?;
+    let proof = report.mode_proof.ok_or("no proof")?;
+    let caches = proof.cpu_caches + proof.cid_caches + proof.thread_caches;
+    let threads = report.measurement.threads;
+    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/possible")
+        .ok()
+        .and_then(|list| list.trim().rsplit('-').next()?.parse::<u64>().ok());
+    let line = format!(
+        "{} operations through {caches} caches, {} past them, {threads} threads; all objects back",
+        proof.fast_ops, proof.fallback_ops
+    );
+    match mode {
+        Mode::PerCpu | Mode::PerCpuMmCid if caches == 0 || cpus.is_some_and(|last| caches > last + 1) => {
+            Err(format!("{line}; expected 1 cache or more, and at most one for each possible CPU"))
+        }
+        Mode::PerThread if caches != threads => Err(format!("{line}; expected one cache per thread")),
+        _ => Ok(line),
+    }
+}
+
+/// A known number of objects freed into caches: gained plus given back equals freed, to the object.
+fn known_objects(mode: Mode) -> Check {
+    let (objects, size) = (500.0, 64.0);
+    let row =
+        sample("known-objects", Subject::Perseq(mode), &[("objects", 500), ("size_bytes", 64), ("measure_ms", 0)])?;
+    let (gained, flushed) = (metric(&row, "gained_objects")?, metric(&row, "flushed_objects")?);
+    let (by_cache, by_total) = (metric(&row, "cached_bytes_by_cache")?, metric(&row, "cached_bytes_by_total")?);
+    let (bytes, live) = (metric(&row, "gained_bytes")?, metric(&row, "live_bytes_while_held")?);
+    let line =
+        format!("500 of 64 bytes freed: caches gained {gained}, gave back {flushed}; caches hold {by_cache} bytes");
+    let expected = if mode == Mode::Central { 0.0 } else { objects };
+    if gained + flushed != expected || (mode == Mode::Central && gained != 0.0) {
+        Err(format!("{line}; expected {expected} together"))
+    } else if bytes != gained * size {
+        Err(format!("{line}; {gained} objects are not {bytes} bytes"))
+    } else if by_cache != by_total {
+        Err(format!("{line}; the total says {by_total}"))
+    } else if live != objects * size {
+        Err(format!("{line}; while held, {live} bytes were live instead of {}", objects * size))
+    } else {
+        Ok(line)
+    }
+}
+
+/// Many threads on one CPU with others waking up between them. Lost and doubled objects fail in the worker.
+fn preemption(mode: Mode) -> Check {
+    let row = sample("preemption", Subject::Perseq(mode), &[("threads", 16), ("disturbers", 4), ("measure_ms", 1000)])?;
+    let restarts = metric(&row, "restarts")?;
+    let switches = metric(&row, "switches_per_s")?;
+    let report = row.report.ok_or("no report")?;
+    let ops = report.measurement.ops_alloc + report.measurement.ops_free;
+    let seen = match mode {
+        Mode::PerThread | Mode::Central if restarts > 0.0 => {
+            return Err(format!("{restarts} restarts in a mode without sequences"));
+        }
+        Mode::PerThread | Mode::Central => "no sequences to restart".to_owned(),
+        _ if restarts > 0.0 => format!("{restarts} sequences restarted"),
+        _ => "no restart seen, so the abort path was not exercised".to_owned(),
+    };
+    Ok(format!("{ops} operations, {switches:.0} switches/s on one CPU, none lost or doubled; {seen}"))
+}
+
+/// E04's sum over caches must be the allocator's own total, and idle threads must strand what they hold.
+fn stranded() -> Check {
+    let parameters = [
+        ("fill_bytes", 65536),
+        ("size_min_bytes", 64),
+        ("size_max_bytes", 256),
+        ("working_set_objects", 16),
+        ("threads_per_cpu", 8),
+        ("measure_ms", 100),
+    ];
+    let row = sample("stranded-memory", Subject::Perseq(Mode::PerThread), &parameters)?;
+    let (cached, total) = (metric(&row, "cached_bytes")?, metric(&row, "cached_bytes_by_total")?);
+    let (stranded, touched) = (metric(&row, "stranded_bytes")?, metric(&row, "caches_touched")?);
+    let threads = row.report.ok_or("no report")?.measurement.threads as f64;
+    let line = format!("{threads} threads, {touched} caches hold {cached} bytes, {stranded} of them out of reach");
+    if cached != total {
+        Err(format!("{line}; the allocator's total says {total}"))
+    } else if touched != threads || stranded <= 0.0 || stranded >= cached {
+        Err(format!("{line}; expected one cache per thread, the sleeping ones' out of reach"))
+    } else {
+        Ok(line)
+    }
+}
+
+/// One mode against itself. Fails only if it clearly differs: the 95 % interval lies beyond 5 %.
+fn same_mode_twice() -> Check {
+    let once = || -> Result<f64, String> {
+        let row = sample("fast-path", TWINNED, &[("size_bytes", 64), ("depth", 64), ("measure_ms", 100)])?;
+        metric(&row, "ns_per_pair")
+    };
+    let mut pairs = Vec::new();
+    for block in 0..6 {
+        let (first, second) = (once()?, once()?);
+        pairs.push(if block % 2 == 0 { (first, second) } else { (second, first) });
+    }
+    let paired = Paired::new(&pairs).ok_or("a time is 0")?;
+    let (ratio, resolution) = paired.t().zip(paired.resolution()).ok_or("too few pairs")?;
+    let line = format!(
+        "{TWINNED} against itself: {:.3} [{:.3} to {:.3}], resolution {:.1} %",
+        ratio.ratio,
+        ratio.low,
+        ratio.high,
+        resolution * 100.0
+    );
+    if ratio.outside(0.95, 1.05) { Err(format!("{line}; the host drifts")) } else { Ok(line) }
+}

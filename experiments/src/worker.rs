@@ -1,0 +1,136 @@
+//! The child process: one sample, one process, one line of JSON.
+//!
+//! The order comes on standard input and not as an argument, so that the command line, and with it the
+//! start of the stack, is the same for every sample.
+
+use crate::failure::Failure;
+use crate::output;
+use crate::proof::{self, ModeProof};
+use crate::subject::Subject;
+use crate::workload::{self, Measurement, Order};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use serde::{Deserialize, Serialize};
+use std::io::Read;
+
+/// What a worker reports.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// The mode the allocator says it runs in. Null for the system's malloc.
+    pub mode_active: Option<String>,
+    /// Why it runs in that mode.
+    pub mode_reason: Option<String>,
+    /// The counts that prove it.
+    pub mode_proof: Option<ModeProof>,
+    /// Whether all objects came back as they were signed, and none was left over.
+    pub verified: bool,
+    /// What is wrong, if anything is.
+    pub fault: Option<String>,
+    /// User time of the whole process.
+    pub cpu_user_ns: Option<u64>,
+    /// System time of the whole process.
+    pub cpu_sys_ns: Option<u64>,
+    /// Largest resident set.
+    pub rss_peak_bytes: Option<u64>,
+    /// The allocator's totals at the end.
+    pub allocator: Option<Totals>,
+    /// What the workload measured.
+    #[serde(flatten)]
+    pub measurement: Measurement,
+}
+
+/// The allocator's totals when the workload is over.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each field is the one of perseq::Stats with the same name")]
+pub struct Totals {
+    pub caches: u64,
+    pub cached_bytes: u64,
+    pub capacity_bytes: u64,
+    pub transfer_bytes: u64,
+    pub central_bytes: u64,
+    pub live_small_bytes: u64,
+    pub live_large_bytes: u64,
+    pub free_page_bytes: u64,
+    pub released_bytes: u64,
+    pub committed_bytes: u64,
+    pub reserved_bytes: u64,
+    pub metadata_bytes: u64,
+    pub underflows: u64,
+    pub overflows: u64,
+    pub refilled_objects: u64,
+    pub flushed_objects: u64,
+    pub uncached_allocs: u64,
+    pub uncached_frees: u64,
+    pub index_changes: u64,
+    pub restarts: u64,
+}
+
+impl Totals {
+    fn now() -> Totals {
+        let stats = perseq::stats();
+        Totals {
+            caches: stats.caches,
+            cached_bytes: stats.cached_bytes,
+            capacity_bytes: stats.capacity_bytes,
+            transfer_bytes: stats.transfer_bytes,
+            central_bytes: stats.central_bytes,
+            live_small_bytes: stats.live_small_bytes,
+            live_large_bytes: stats.live_large_bytes,
+            free_page_bytes: stats.free_page_bytes,
+            released_bytes: stats.released_bytes,
+            committed_bytes: stats.committed_bytes,
+            reserved_bytes: stats.reserved_bytes,
+            metadata_bytes: stats.metadata_bytes,
+            underflows: stats.underflows,
+            overflows: stats.overflows,
+            refilled_objects: stats.refilled_objects,
+            flushed_objects: stats.flushed_objects,
+            uncached_allocs: stats.uncached_allocs,
+            uncached_frees: stats.uncached_frees,
+            index_changes: stats.index_changes,
+            restarts: stats.restarts,
+        }
+    }
+}
+
+/// Reads an order, does the work and prints the report.
+pub fn main() -> Result<(), Failure> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::usage(format!("worker: {error}")))?;
+    let order: Order = serde_json::from_str(&text)
+        .map_err(|error| Failure::usage(format!("worker: expected an order in JSON on standard input: {error}")))?;
+    let report = work(&order).map_err(Failure::host)?;
+    let json = serde_json::to_string(&report).map_err(|error| Failure::host(error.to_string()))?;
+    output::print(&(json + "\n"))
+}
+
+fn work(order: &Order) -> Result<Report, String> {
+    let measurement = workload::run(order)?;
+    let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
+    let mut report = Report {
+        mode_active: None,
+        mode_reason: None,
+        mode_proof: None,
+        verified: measurement.checksum == measurement.checksum_expected,
+        fault: None,
+        cpu_user_ns: usage.map(|usage| usage.user_time().num_nanoseconds() as u64),
+        cpu_sys_ns: usage.map(|usage| usage.system_time().num_nanoseconds() as u64),
+        rss_peak_bytes: usage.map(|usage| (usage.max_rss() as u64) << 10),
+        allocator: None,
+        measurement,
+    };
+    if !report.verified {
+        report.fault = Some("checksum differs: an object was lost or had two owners".into());
+    }
+    if let Subject::Perseq(mode) = order.subject {
+        let active = perseq::active_mode();
+        report.mode_active = Some(active.active.name().into());
+        report.mode_reason = Some(active.reason.to_string());
+        let totals = Totals::now();
+        let proof = ModeProof::new(&report.measurement, &totals);
+        report.fault = report.fault.or_else(|| proof::fault(mode, active, &proof, &report.measurement, &totals));
+        report.mode_proof = Some(proof);
+        report.allocator = Some(totals);
+    }
+    Ok(report)
+}

@@ -1,0 +1,165 @@
+//! The work a sample does. Each workload verifies what it did, and counts every allocation it makes.
+//!
+//! A workload is generic over the allocator, so that the fast path is inlined into it; the harness's own
+//! allocations go to the system allocator and never disturb the caches that are measured.
+
+mod fast_path;
+mod known_answer;
+mod objects;
+mod oversubscription;
+mod stranded_memory;
+mod team;
+mod windows;
+
+use crate::definition::Parameters;
+use crate::subject::Subject;
+use perseq::Perseq;
+use serde::{Deserialize, Serialize};
+use std::alloc::{GlobalAlloc, System};
+use std::collections::BTreeMap;
+
+/// What one worker process is asked to do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Which workload.
+    pub workload: String,
+    /// What it is told.
+    pub parameters: Parameters,
+    /// On which allocator.
+    pub subject: Subject,
+    /// Seed of the values written into objects.
+    pub seed: u64,
+}
+
+impl Order {
+    /// The parameter called `name`.
+    pub fn get(&self, name: &str) -> Result<u64, String> {
+        let missing = || format!("workload `{}` needs the parameter `{name}`", self.workload);
+        self.parameters.get(name).copied().ok_or_else(missing)
+    }
+
+    fn measure(&self) -> Result<std::time::Duration, String> {
+        self.get("measure_ms").map(std::time::Duration::from_millis)
+    }
+}
+
+/// What a workload measured.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Measurement {
+    /// Threads that allocated.
+    pub threads: u64,
+    /// Allocations of the whole process, warm-up included.
+    pub ops_alloc: u64,
+    /// Frees of the whole process, warm-up included.
+    pub ops_free: u64,
+    /// Time before the measured part.
+    pub warmup_ns: u64,
+    /// The measured part.
+    pub wall_ns: u64,
+    /// Pairs allocated and freed in the measured part.
+    pub pairs: u64,
+    /// Pairs per second in each window of the measured part.
+    pub windows_pairs_per_s: Vec<f64>,
+    /// Whether the windows have no trend. Null: too few windows to say.
+    pub steady: Option<bool>,
+    /// Pairs of each thread over its life.
+    pub per_thread_pairs: Vec<u64>,
+    /// Sum of every word read back.
+    pub checksum: u64,
+    /// The same sum, computed from the number of objects alone.
+    pub checksum_expected: u64,
+    /// What the definition's metrics refer to.
+    pub metrics: BTreeMap<String, f64>,
+    /// Metrics this sample could not give, and why.
+    pub unavailable: BTreeMap<String, String>,
+    /// Each cache, read while every thread was quiet and alive.
+    pub caches: Vec<Cache>,
+}
+
+impl Measurement {
+    fn set(&mut self, metric: &str, value: f64) {
+        self.metrics.insert(metric.into(), value);
+    }
+
+    fn lack(&mut self, metric: &str, reason: &str) {
+        self.unavailable.insert(metric.into(), reason.into());
+    }
+}
+
+/// One cache as the allocator reports it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Cache {
+    /// `cpu`, `cid` or `thread`.
+    pub owner: String,
+    /// CPU id, concurrency id or thread id.
+    pub id: u32,
+    /// Objects it holds.
+    pub cached_objects: u64,
+    /// Bytes it holds.
+    pub cached_bytes: u64,
+    /// Times it was empty.
+    pub underflows: u64,
+    /// Times it was full.
+    pub overflows: u64,
+}
+
+impl Cache {
+    /// Whether anything ever went through it that left a trace.
+    pub fn touched(&self) -> bool {
+        self.cached_objects + self.underflows + self.overflows > 0
+    }
+
+    /// Every cache of this process.
+    pub fn all() -> Vec<Cache> {
+        // Reserved before the walk: the callback must not wait for an allocator.
+        let mut caches = Vec::with_capacity(perseq::stats().caches as usize + 64);
+        perseq::for_each_cache(&mut |cache| {
+            let (owner, id) = match cache.owner {
+                perseq::Owner::Cpu(id) => ("cpu", id),
+                perseq::Owner::Cid(id) => ("cid", id),
+                perseq::Owner::Thread(id) => ("thread", id),
+            };
+            caches.push(Cache {
+                owner: owner.into(),
+                id,
+                cached_objects: cache.cached_objects,
+                cached_bytes: cache.cached_bytes,
+                underflows: cache.underflows,
+                overflows: cache.overflows,
+            });
+        });
+        caches
+    }
+}
+
+static PERSEQ: Perseq = Perseq::new();
+static SYSTEM: System = System;
+
+/// Whether there is a workload called `name`.
+#[cfg(test)]
+pub fn exists(name: &str) -> bool {
+    find::<Perseq>(name).is_some()
+}
+
+/// Runs the workload in this process. An error says what went wrong, for the sample's row.
+pub fn run(order: &Order) -> Result<Measurement, String> {
+    let unknown = || format!("no workload `{}`", order.workload);
+    match order.subject {
+        Subject::Perseq(_) => find(&order.workload).ok_or_else(unknown)?(&PERSEQ, order),
+        Subject::System => find(&order.workload).ok_or_else(unknown)?(&SYSTEM, order),
+    }
+}
+
+type Workload<A> = fn(&'static A, &Order) -> Result<Measurement, String>;
+
+fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
+    match name {
+        "fast-path" => Some(fast_path::run),
+        "oversubscription" => Some(oversubscription::run),
+        "stranded-memory" => Some(stranded_memory::run),
+        "known-sleep" => Some(known_answer::sleep),
+        "known-objects" => Some(known_answer::objects),
+        "preemption" => Some(known_answer::preemption),
+        _ => None,
+    }
+}

@@ -1,0 +1,117 @@
+//! E04: threads fill their caches; all but one per CPU go to sleep; the caches are read.
+
+use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::team::{Member, Team, allowed, pin};
+use super::{Cache, Measurement, Order};
+use crate::subject::Subject;
+use perseq::Mode;
+use std::alloc::GlobalAlloc;
+use std::collections::BTreeSet;
+use std::ptr::null_mut;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Runs it.
+pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Result<Measurement, String> {
+    let sizes = Sizes::powers(order.get("size_min_bytes")?, order.get("size_max_bytes")?)?;
+    let objects = sizes.objects_for(order.get("fill_bytes")?);
+    let fill_rounds = order.get("fill_rounds")?.max(1);
+    let working_set = (order.get("working_set_objects")? as usize).clamp(1, objects);
+    let cpus = allowed()?;
+    let threads = cpus.len() * order.get("threads_per_cpu")? as usize;
+    let active_threads = Mutex::new(BTreeSet::new());
+    let ops = AtomicU64::new(0);
+
+    let member = |member: &Member| {
+        let mut slots = vec![null_mut(); objects];
+        let mut sums = Sums::default();
+        let (mut done, mut round, mut filled) = (0, 0, true);
+        while filled && round < fill_rounds {
+            let tag = signature(order.seed, member.number as u64, round);
+            round += 1;
+            filled = fill(allocator, &sizes, &mut slots, tag);
+            if round == fill_rounds || !filled {
+                member.meet(); // all threads hold all their objects
+            }
+            if filled {
+                sums.add(empty(allocator, &sizes, &mut slots, tag));
+                done += objects as u64;
+            }
+        }
+        let active = member.number < cpus.len();
+        let pinned = if active { pin(cpus[member.number]) } else { Ok(()) };
+        if active && let Ok(mut threads) = active_threads.lock() {
+            threads.insert(nix::unistd::gettid().as_raw() as u32);
+        }
+        member.meet(); // all caches are full; the sleepers' next meeting is the end
+        let mut full = filled;
+        while active && full && member.working() {
+            round += 1;
+            let tag = signature(order.seed, member.number as u64, round);
+            full = fill(allocator, &sizes, &mut slots[..working_set], tag);
+            if full {
+                sums.add(empty(allocator, &sizes, &mut slots[..working_set], tag));
+                member.count.add(working_set as u64);
+                done += working_set as u64;
+            }
+        }
+        ops.fetch_add(done, Relaxed);
+        member.meet();
+        member.meet();
+        pinned?;
+        if full { Ok(sums) } else { Err("the allocator returned null".into()) }
+    };
+    let look = |measurement: &mut Measurement| {
+        measurement.caches = Cache::all();
+        let active = active_threads.lock().map(|set| set.clone()).unwrap_or_default();
+        describe(measurement, order.subject, &cpus, &active);
+    };
+    let team = Team { threads, meetings: 2, measure: order.measure()?, subject: order.subject };
+    let mut measurement = team.run(member, look)?;
+    let ops = ops.into_inner();
+    (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
+    Ok(measurement)
+}
+
+/// Who holds what, and what the kernel says of the process, at one quiet moment.
+fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], active: &BTreeSet<u32>) {
+    let caches = measurement.caches.clone();
+    let sum = |chosen: &dyn Fn(&Cache) -> bool| -> f64 {
+        caches.iter().filter(|cache| chosen(cache)).map(|cache| cache.cached_bytes).sum::<u64>() as f64
+    };
+    measurement.set("cached_bytes", sum(&|_| true));
+    if let Subject::Perseq(_) = subject {
+        measurement.set("cached_bytes_by_total", perseq::stats().cached_bytes as f64);
+    }
+    measurement.set("caches_touched", caches.iter().filter(|cache| cache.touched()).count() as f64);
+    match subject {
+        // Active thread number i is pinned to the i-th allowed CPU, so these are the CPUs it can reach.
+        Subject::Perseq(Mode::PerCpu) => {
+            measurement.set("stranded_bytes", sum(&|cache| !cpus.contains(&(cache.id as usize))));
+        }
+        Subject::Perseq(Mode::PerThread) => {
+            measurement.set("stranded_bytes", sum(&|cache| !active.contains(&cache.id)));
+        }
+        Subject::Perseq(Mode::Central) => measurement.set("stranded_bytes", sum(&|_| true)),
+        Subject::Perseq(Mode::PerCpuMmCid) => {
+            measurement.lack("stranded_bytes", "a concurrency id has no lasting owner");
+        }
+        Subject::System => measurement.lack("stranded_bytes", "libc does not report its caches"),
+    }
+    if let Subject::System = subject {
+        measurement.metrics.remove("cached_bytes");
+        measurement.metrics.remove("caches_touched");
+        measurement.lack("cached_bytes", "libc does not report its caches");
+        measurement.lack("caches_touched", "libc does not report its caches");
+    }
+    match crate::instrument::resident_bytes() {
+        Ok((rss, pss)) => {
+            measurement.set("rss_bytes", rss as f64);
+            measurement.set("pss_bytes", pss as f64);
+        }
+        Err(reason) => {
+            measurement.lack("rss_bytes", &reason);
+            measurement.lack("pss_bytes", &reason);
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Threads that start together, work until told to stop, and stay alive until they have been looked at.
+
+use super::Measurement;
+use super::objects::Sums;
+use super::windows::{self, Window};
+use crate::instrument::Reading;
+use crate::subject::Subject;
+use core_affinity::CoreId;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// Stack of each thread: small, so that thousands fit.
+const STACK_BYTES: usize = 64 << 10;
+
+/// CPUs this process may use, in order.
+pub fn allowed() -> Result<Vec<usize>, String> {
+    match core_affinity::get_core_ids() {
+        Some(ids) if !ids.is_empty() => Ok(ids.into_iter().map(|id| id.id).collect()),
+        _ => Err("the kernel did not say which CPUs this process may use".into()),
+    }
+}
+
+/// Binds the calling thread to one CPU.
+pub fn pin(cpu: usize) -> Result<(), String> {
+    if core_affinity::set_for_current(CoreId { id: cpu }) {
+        Ok(())
+    } else {
+        Err(format!("cannot pin a thread to CPU {cpu}"))
+    }
+}
+
+/// What one thread counts, on cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+pub struct Count {
+    pairs: AtomicU64,
+}
+
+impl Count {
+    /// Adds pairs. Only the owner writes, so a load and a store do.
+    #[inline(always)]
+    pub fn add(&self, pairs: u64) {
+        // Relaxed: nothing else is published by this count.
+        self.pairs.store(self.pairs.load(Relaxed) + pairs, Relaxed);
+    }
+}
+
+/// What a thread sees of its team.
+pub struct Member<'a> {
+    /// Its number, from 0.
+    pub number: usize,
+    /// Its count.
+    pub count: &'a Count,
+    stop: &'a AtomicBool,
+    gate: &'a Barrier,
+}
+
+impl Member<'_> {
+    /// Whether to go on working.
+    #[inline(always)]
+    pub fn working(&self) -> bool {
+        // Relaxed: the barrier after the work orders everything that matters.
+        !self.stop.load(Relaxed)
+    }
+
+    /// Waits for every member and the leader.
+    pub fn meet(&self) {
+        self.gate.wait();
+    }
+}
+
+/// How a team is led through its phases: meet, warm up, measure, stop, meet, look, meet, exit.
+pub struct Team {
+    /// Threads.
+    pub threads: usize,
+    /// Meetings members have before they start working, for their own preparation.
+    pub meetings: usize,
+    /// Length of the measured part.
+    pub measure: Duration,
+    /// On what.
+    pub subject: Subject,
+}
+
+/// Outcome of a member: sums of its objects, or why it stopped.
+pub type Outcome = Result<Sums, String>;
+
+impl Team {
+    /// Runs `member` on every thread. `look` is called when all are quiet and before any exits.
+    ///
+    /// A member calls [`Member::meet`] `meetings` times, works while [`Member::working`], calls `meet` when it
+    /// has freed its objects, and `meet` again before it returns.
+    pub fn run(
+        &self,
+        member: impl Fn(&Member) -> Outcome + Sync,
+        look: impl FnOnce(&mut Measurement),
+    ) -> Result<Measurement, String> {
+        let counts: Vec<Count> = (0..self.threads).map(|_| Count::default()).collect();
+        let (stop, gate) = (AtomicBool::new(false), Barrier::new(self.threads + 1));
+        let mut measurement = Measurement { threads: self.threads as u64, ..Measurement::default() };
+        let total = || counts.iter().map(|count| count.pairs.load(Relaxed)).sum::<u64>();
+
+        let outcomes = std::thread::scope(|scope| {
+            let mut handles = Vec::with_capacity(self.threads);
+            for (number, count) in counts.iter().enumerate() {
+                let (member, stop, gate) = (&member, &stop, &gate);
+                let body = move || member(&Member { number, count, stop, gate });
+                let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, body);
+                match spawned {
+                    Ok(handle) => handles.push(handle),
+                    // The others wait at a barrier that can no longer fill; the process is the unit to give up.
+                    Err(error) => fatal(&format!("thread {number} of {}: {error}", self.threads)),
+                }
+            }
+            for _ in 0..self.meetings {
+                gate.wait();
+            }
+
+            let start = Instant::now();
+            std::thread::sleep(windows::warmup(self.measure));
+            let before = Reading::take(self.subject);
+            let (mut then, mut pairs) = (Instant::now(), total());
+            measurement.warmup_ns = (then - start).as_nanos() as u64;
+            let begin = then;
+            let mut recorded = Vec::with_capacity(windows::COUNT as usize);
+            for window in 1..=windows::COUNT {
+                let due = begin + self.measure * window / windows::COUNT;
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                let (now, sum) = (Instant::now(), total());
+                recorded.push(Window { pairs: sum - pairs, wall: now - then });
+                (then, pairs) = (now, sum);
+            }
+            let change = Reading::take(self.subject).since(&before);
+            stop.store(true, Relaxed);
+            gate.wait();
+            windows::record(&mut measurement, &recorded);
+            change.describe(&mut measurement);
+            look(&mut measurement);
+            gate.wait();
+            handles.into_iter().map(|handle| handle.join()).collect::<Vec<_>>()
+        });
+
+        let mut sums = Sums::default();
+        for outcome in outcomes {
+            sums.add(outcome.map_err(|_| "a thread panicked".to_owned())??);
+        }
+        measurement.per_thread_pairs = counts.iter().map(|count| count.pairs.load(Relaxed)).collect();
+        (measurement.checksum, measurement.checksum_expected) = (sums.found, sums.expected);
+        Ok(measurement)
+    }
+}
+
+/// Ends the worker with one line; its parent records the sample as failed.
+fn fatal(line: &str) -> ! {
+    eprintln!("{line}");
+    std::process::exit(1)
+}

@@ -1,0 +1,173 @@
+//! Drives the real binary the way a user or a script does.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn perseq(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_perseq")).args(arguments).output().expect("perseq starts")
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().expect("perseq exits")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A run of a few very short samples.
+fn tiny(out: &Path) -> Output {
+    let out = out.to_str().expect("a path in UTF-8");
+    let filter = "E01/depth=1$|E03/rule=B/threads_per_cpu=4$|E04/rule=A/threads_per_cpu=1$";
+    perseq(&["run", "--filter", filter, "--blocks", "2", "--measure-ms", "20", "--seed", "7", "--out", out])
+}
+
+fn lines(path: &Path) -> Vec<String> {
+    fs::read_to_string(path).expect("a file of the run").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn wrong_input_is_exit_2_and_one_clear_line() {
+    for arguments in [
+        &["run", "--profile", "huge"][..],
+        &["run", "--no-such-flag"],
+        &["run", "--modes", "percpu,best"],
+        &["run", "--filter", "("],
+        &["run", "--blocks", "0"],
+        &["run", "--filter", "E99", "--dry-run"],
+        &["report", "no/such/directory"],
+        &["resume", "no/such/directory"],
+        &["frobnicate"],
+        &[],
+    ] {
+        let output = perseq(arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}: {}", stderr(&output));
+        assert!(!stderr(&output).is_empty(), "{arguments:?}");
+        assert!(!stderr(&output).contains("panicked"), "{arguments:?}");
+    }
+    assert!(stderr(&perseq(&["report", "no/such/directory"])).contains("no such directory"));
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_writes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let arguments = ["run", "--dry-run", "--seed", "3", "--out", out.to_str().expect("UTF-8")];
+    let (first, second) = (perseq(&arguments), perseq(&arguments));
+    assert_eq!(code(&first), 0);
+    assert!(stdout(&first).contains("E03/rule=B/threads_per_cpu=32/block=0/percpu-twin"));
+    assert_eq!(stdout(&first), stdout(&second), "the seed decides everything");
+    assert!(!out.exists());
+}
+
+#[test]
+fn list_and_doctor_speak_json() {
+    let list: serde_json::Value = serde_json::from_slice(&perseq(&["list", "--json"]).stdout).expect("JSON");
+    assert_eq!(list[0]["id"], "E01");
+    let doctor: serde_json::Value = serde_json::from_slice(&perseq(&["doctor", "--json"]).stdout).expect("JSON");
+    assert!(doctor["cpu"]["online"].get("value").is_some());
+    let events = doctor["pmu"]["events"].as_array().expect("a list");
+    assert!(events.iter().all(|event| event["status"].is_string()));
+}
+
+#[test]
+fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let output = tiny(&out);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let last = stdout(&output).lines().last().map(str::to_owned).expect("a last line");
+    assert!(last.ends_with("report/report.html") && Path::new(&last).is_file());
+
+    // Every planned sample has a row, and every row proves its mode.
+    let (plan, samples) = (lines(&out.join("plan.jsonl")), lines(&out.join("samples.jsonl")));
+    assert!(samples.len() >= plan.len());
+    for line in &samples {
+        let row: serde_json::Value = serde_json::from_str(line).expect("JSON");
+        if row["mode_requested"] != "system" {
+            assert_eq!(row["mode_requested"], row["mode_active"], "{line}");
+            assert!(row["mode_proof"]["fallback_ops"].is_u64());
+        }
+        assert_eq!(row["verified"], true);
+        assert!(row["counters"].is_null() && row["counters_status"].is_string());
+    }
+
+    // No name, address or path of this host.
+    let manifest = fs::read_to_string(out.join("manifest.json")).expect("a manifest");
+    let secret = directory.path().to_str().expect("UTF-8");
+    assert!(!manifest.contains(secret) && !samples.concat().contains(secret));
+
+    // Never overwritten.
+    let again = tiny(&out);
+    assert_eq!(code(&again), 2);
+    assert!(stderr(&again).contains("never overwritten"));
+    assert_eq!(lines(&out.join("samples.jsonl")), samples);
+
+    // The same rows, the same bytes.
+    let report = |name: &str| fs::read(out.join("report").join(name)).expect("a report");
+    let names = ["report.html", "report.md", "summary.csv", "figures/forest.svg"];
+    let before = names.map(report);
+    fs::remove_dir_all(out.join("report")).expect("a report to remove");
+    assert_eq!(code(&perseq(&["report", out.to_str().expect("UTF-8")])), 0);
+    assert_eq!(names.map(report), before);
+
+    // Resume takes what is missing, drops half a line, and has nothing to do the second time.
+    let kept = samples[..samples.len() - 3].join("\n") + "\n" + &samples[samples.len() - 3][..40];
+    fs::write(out.join("samples.jsonl"), kept).expect("rows to cut");
+    let resumed = perseq(&["resume", out.to_str().expect("UTF-8")]);
+    assert_eq!(code(&resumed), 0, "{}", stderr(&resumed));
+    assert!(stderr(&resumed).contains("cut off"));
+    let after = lines(&out.join("samples.jsonl"));
+    let ids = |lines: &[String]| {
+        let id =
+            |line: &String| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["sample_id"].to_string();
+        lines.iter().map(id).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(ids(&after), ids(&samples));
+    assert_eq!(code(&perseq(&["resume", out.to_str().expect("UTF-8")])), 0);
+    assert_eq!(lines(&out.join("samples.jsonl")), after);
+
+    // A line cut off at the end is left out with a warning; a foreign or broken file is refused by name.
+    let path = out.join("samples.jsonl");
+    let refuse = |text: &str, expected: &str| {
+        fs::write(&path, text).expect("rows to break");
+        let output = perseq(&["report", out.to_str().expect("UTF-8")]);
+        assert_eq!(code(&output), 2, "{}", stderr(&output));
+        assert!(stderr(&output).contains("samples.jsonl") && stderr(&output).contains(expected), "{}", stderr(&output));
+        assert_eq!(stderr(&output).lines().count(), 1);
+    };
+    refuse(&after.join("\n").replace("\"schema\":\"1.", "\"schema\":\"9."), "schema 9.0.0");
+    refuse("{}\n", "no `schema`");
+    refuse("not json\n", "expected one JSON object");
+    fs::write(&path, after[..after.len() - 1].join("\n") + "\n" + &after[after.len() - 1][..25]).expect("rows to cut");
+    let output = perseq(&["report", out.to_str().expect("UTF-8")]);
+    assert_eq!(code(&output), 0);
+    assert!(stderr(&output).contains("cut off"));
+    fs::remove_file(&path).expect("rows to remove");
+    let output = perseq(&["report", out.to_str().expect("UTF-8")]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("samples.jsonl: cannot read"));
+}
+
+#[test]
+fn a_cell_beyond_a_cap_is_skipped_with_its_reason() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let out = out.to_str().expect("UTF-8");
+    let output = perseq(&["run", "--filter", "E03/rule=A", "--blocks", "1", "--max-threads", "1", "--out", out]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let samples = lines(&Path::new(out).join("samples.jsonl"));
+    assert!(samples.iter().all(|row| row.contains("\"status\":\"skipped\"") && row.contains("this host allows 1")));
+}
+
+#[test]
+fn a_worker_without_an_order_says_what_it_expected() {
+    let output = perseq(&["worker"]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("expected an order in JSON"));
+}
