@@ -146,8 +146,8 @@ impl Cache {
             count += 1;
         }
         self.give(class, &batch[..count]);
-        if self.shape_try_lock().is_some_and(|shape| shape.capacity_bytes > budget::of_a_cache()) {
-            self.shrink(front, class);
+        if let Some(mut shape) = self.shape_try_lock() {
+            self.make_room(front, &mut shape, None, budget::of_a_cache(), 0); // the budget may have shrunk
         }
     }
 
@@ -161,7 +161,9 @@ impl Cache {
         let (list, size, batch) = (class.index(), class.size(), class.info().batch as usize);
         // Whoever holds the lock is changing this cache's shape: another miss will find it free.
         let Some(mut shape) = self.shape_try_lock() else { return false };
-        let (budget, capacity) = (budget::of_a_cache(), self.capacity(class));
+        let budget = budget::of_a_cache();
+        self.make_room(front, &mut shape, None, budget, 0); // the budget may have shrunk
+        let capacity = self.capacity(class);
         if capacity >= batch && !self.overflowed[list].load(Relaxed) {
             return false;
         }
@@ -171,7 +173,7 @@ impl Cache {
             return false;
         }
         let added = (words - 2 - capacity) * size;
-        if shape.capacity_bytes + added > budget && !self.make_room(front, &mut shape, list, budget, added) {
+        if !self.make_room(front, &mut shape, Some(list), budget, added) {
             return false;
         }
         let Some(memory) = SPARE_ARRAYS.allocate(words) else { return false };
@@ -186,27 +188,30 @@ impl Cache {
         true
     }
 
-    /// Empties a list and takes its array away.
-    fn shrink<F: Front>(&self, front: F, class: SizeClass) {
-        let Some(mut shape) = self.shape_try_lock() else { return };
-        self.strip(front, &mut shape, class);
-    }
-
-    /// Takes arrays from lists that did not miss lately until `added` bytes fit into the budget.
-    fn make_room<F: Front>(&self, front: F, shape: &mut Shape, list: usize, budget: usize, added: usize) -> bool {
+    /// Takes arrays from lists other than `keep` that did not miss lately until `added` bytes more fit into the
+    /// budget. False if they do not fit.
+    fn make_room<F: Front>(
+        &self,
+        front: F,
+        shape: &mut Shape,
+        keep: Option<usize>,
+        budget: usize,
+        added: usize,
+    ) -> bool {
         for _ in 0..2 * CLASSES {
             if shape.capacity_bytes + added <= budget {
                 return true;
             }
             let victim = shape.hand % CLASSES;
             shape.hand = victim + 1;
-            if victim != list && !self.missed[victim].swap(false, Relaxed) {
+            if keep != Some(victim) && !self.missed[victim].swap(false, Relaxed) {
                 self.strip(front, shape, SizeClass::from_index(victim));
             }
         }
         shape.capacity_bytes + added <= budget
     }
 
+    /// Empties a list and takes its array away.
     fn strip<F: Front>(&self, front: F, shape: &mut Shape, class: SizeClass) {
         if self.capacity(class) == 0 {
             return;

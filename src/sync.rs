@@ -43,7 +43,8 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok().then_some(Guard(self))
+        // A guard made before the answer is known would unlock what another thread holds.
+        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok().then(|| Guard(self))
     }
 
     /// Locks without a guard, for the time of a fork.

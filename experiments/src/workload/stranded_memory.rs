@@ -25,7 +25,15 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let member = |member: &Member| {
         let mut slots = vec![null_mut(); objects];
         let mut sums = Sums::default();
-        let (mut done, mut round, mut filled) = (0, 0, true);
+        // One object each, so that every thread has its cache, and its share of the total, before any fills it.
+        let tag = signature(order.seed, member.number as u64, u64::MAX);
+        let mut filled = fill(allocator, &sizes, &mut slots[..1], tag);
+        let (mut done, mut round) = (0, 0);
+        if filled {
+            sums.add(empty(allocator, &sizes, &mut slots[..1], tag));
+            done += 1;
+        }
+        member.meet();
         while filled && round < fill_rounds {
             let tag = signature(order.seed, member.number as u64, round);
             round += 1;
@@ -66,7 +74,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         let active = active_threads.lock().map(|set| set.clone()).unwrap_or_default();
         describe(measurement, order.subject, &cpus, &active);
     };
-    let team = Team { threads, meetings: 2, measure: order.measure()?, subject: order.subject };
+    let team = Team { threads, meetings: 3, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops = ops.into_inner();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
