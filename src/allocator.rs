@@ -37,7 +37,8 @@ impl Perseq {
         Perseq { mode: None }
     }
 
-    /// As [`Perseq::new`], with `mode` in place of per CPU.
+    /// As [`Perseq::new`], with `mode` in place of per CPU. It counts if the first thing that happens is an
+    /// allocation; a question such as [`crate::active_mode`] that comes before decides without it.
     #[must_use]
     pub const fn with_mode(mode: Mode) -> Self {
         Perseq { mode: Some(mode) }
@@ -119,7 +120,7 @@ impl Perseq {
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
         if process::initialize(self.mode)
-            && let Some(object) = front_end::pop_slow(class)
+            && let Some(object) = or_after_release(|| front_end::pop_slow(class))
         {
             return object.as_ptr();
         }
@@ -132,7 +133,8 @@ impl Perseq {
     fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
         let pages = layout.size().div_ceil(PAGE_SIZE).max(1);
         if process::initialize(self.mode)
-            && let Some(run) = BACK_END.pages.allocate(pages, layout.align(), SpanState::Large)
+            && layout.size() <= BACK_END.pages.reserved_bytes()
+            && let Some(run) = or_after_release(|| BACK_END.pages.allocate(pages, layout.align(), SpanState::Large))
         {
             return (BACK_END.pages.start(run.id) as *mut u8, run.zero);
         }
@@ -168,6 +170,15 @@ fn large_span(pointer: *mut u8) -> Option<SpanId> {
     let id = BACK_END.pages.span_of(pointer as usize)?;
     let begins = BACK_END.pages.start(id) == pointer as usize;
     (begins && BACK_END.pages.span(id).state() == SpanState::Large).then_some(id)
+}
+
+/// What `allocate` returns, if need be after all that caches and free lists keep was released: only then is
+/// memory exhausted.
+fn or_after_release<T>(allocate: impl Fn() -> Option<T>) -> Option<T> {
+    allocate().or_else(|| {
+        process::release();
+        allocate()
+    })
 }
 
 /// Null, and why.

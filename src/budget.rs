@@ -2,7 +2,11 @@
 //!
 //! * **Equal capacity** (`PERSEQ_CACHE_BYTES`): every cache may hold as much. More caches hold more.
 //! * **Equal total** (`PERSEQ_TOTAL_BYTES`): all caches together hold so much; each has its share. The share is
-//!   a CPU's by the number of CPUs the process may run on, a thread's by the number of threads with a cache.
+//!   a CPU's by the number of CPUs the process may run on at its first allocation, a thread's by the number of
+//!   threads with a cache.
+//!
+//! A thread's share shrinks as threads are added. A cache over its share gives arrays back at its next miss, so
+//! one that does not miss keeps what it had; threads that start together have equal shares from the start.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

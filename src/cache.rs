@@ -23,6 +23,7 @@ use rseq::slab::{Slab, Slot, make_array};
 use crate::back_end::BACK_END;
 use crate::budget;
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS};
+use crate::fatal::fatal;
 use crate::front_end::Front;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::spare_arrays::SPARE_ARRAYS;
@@ -253,8 +254,8 @@ impl Cache {
 
     /// Takes everything out of the cache with `pop_batch`; returns how many bytes.
     ///
-    /// The caller sees to it that nobody else changes the slab.
-    pub fn drain(&self, pop_batch: impl Fn(usize, &mut [*mut u8]) -> usize) -> usize {
+    /// The caller holds the lock of the cache's own shape, and sees to it that nobody else changes the slab.
+    pub fn drain(&self, shape: &Shape, pop_batch: impl Fn(usize, &mut [*mut u8]) -> usize) -> usize {
         let mut bytes = 0;
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         for class in SizeClass::all() {
@@ -265,6 +266,10 @@ impl Cache {
                 }
                 self.give(class, &batch[..count]);
                 bytes += count * class.size();
+            }
+            // An odd address looks like the end of the list: nothing below it could ever be taken.
+            if self.slab.top(class.index()) != shape.base[class.index()] {
+                fatal(&["free of a pointer into the middle of an object"]);
             }
         }
         bytes

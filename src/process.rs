@@ -243,16 +243,18 @@ pub fn drain() -> usize {
         drain_stopped::<MmCid>()
     } else {
         front_end::own_thread_cache().map_or(0, |cache| {
+            let shape = cache.shape_lock();
             // SAFETY: nobody else changes this thread's slab.
-            cache.drain(|list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) })
+            cache.drain(&shape, |list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) })
         })
     }
 }
 
 fn drain_stopped<I: rseq::Index>() -> usize {
     let drain = |cache: &'static crate::cache::Cache| {
-        let _shape = cache.shape_lock(); // one at a time, and none across fork
-        cache.slab.stop::<I>().map_or(0, |stopped| cache.drain(|list, objects| stopped.pop_batch(list, objects)))
+        let shape = cache.shape_lock(); // one at a time, and none across fork
+        let stopped = cache.slab.stop::<I>();
+        stopped.map_or(0, |stopped| cache.drain(&shape, |list, objects| stopped.pop_batch(list, objects)))
     };
     registry::all().map(drain).sum()
 }
@@ -327,8 +329,10 @@ extern "C" fn after_fork_child() {
             cache.owner.store(registry::thread_id(), Relaxed);
             continue;
         }
+        let shape = cache.shape_lock();
         // SAFETY: the thread it belonged to does not exist here.
-        cache.drain(|list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) });
+        cache.drain(&shape, |list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) });
+        drop(shape); // the registry's lock comes first
         registry::retire(cache);
     }
 }

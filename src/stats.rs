@@ -61,7 +61,7 @@ pub struct Stats {
     pub live_large_bytes: u64,
     /// Bytes of free pages that are still resident.
     pub free_page_bytes: u64,
-    /// Bytes of free pages given back to the kernel.
+    /// Bytes of free pages that read as zero: given back to the kernel, or never touched.
     pub released_bytes: u64,
     /// Bytes of pages ever committed.
     pub committed_bytes: u64,

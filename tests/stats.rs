@@ -1,0 +1,217 @@
+//! Statistics: exact when nothing else happens, and every field says something.
+//!
+//! What a test holds it knows, class by class, so the live bytes are computed here a second time from the
+//! objects alone. The tiers' parts are then held against it: whatever left the spans is live, cached or in
+//! a transfer cache.
+
+mod kit;
+
+use kit::object::{LARGE_SIZES, Object, SIZES, layout};
+use kit::random::Random;
+use kit::torture::{Plan, run};
+use kit::{in_every_mode, resident_bytes};
+use perseq::{Mode, Owner, Stats, drain, release, stats};
+
+#[global_allocator]
+static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
+
+/// Bytes of our pages.
+const PAGE: u64 = 8192;
+
+/// What an allocation of `size` bytes takes, after the documented classes: steps of 8 to 64, of 16 to 128,
+/// then four to a doubling, and from 32 KiB on whole pages.
+fn taken(size: usize) -> u64 {
+    let step = match size {
+        0..=64 => 8,
+        65..=128 => 16,
+        129..=32768 => (1 << (size - 1).ilog2()) / 4,
+        _ => PAGE as usize,
+    };
+    size.next_multiple_of(step) as u64
+}
+
+/// Pages that are known, counted twice: by use, and by the page heap.
+fn check_pages(stats: &Stats) {
+    let used = stats.live_large_bytes + stats.free_page_bytes + stats.released_bytes;
+    assert!(used <= stats.committed_bytes && stats.committed_bytes <= stats.reserved_bytes, "{stats:?}");
+    // What is in spans of small objects cannot be more than what is left of the committed pages.
+    let small = stats.live_small_bytes + stats.cached_bytes + stats.transfer_bytes + stats.central_bytes;
+    assert!(small <= stats.committed_bytes - used, "{stats:?}");
+}
+
+#[test]
+fn live_bytes_are_what_is_held() {
+    in_every_mode("live_bytes_are_what_is_held", || {
+        let mut held: Vec<Object> = Vec::with_capacity(3000);
+        let mut random = Random::stream(1);
+        let before = stats();
+        for step in 0..6000 {
+            if random.once_in(3) && !held.is_empty() {
+                held.swap_remove(random.below(held.len())).free();
+            } else if held.len() < held.capacity() {
+                let size = if random.once_in(50) { random.of(&LARGE_SIZES[..6]) } else { 1 + random.below(5000) };
+                held.push(Object::new(layout(size, 1), step));
+            }
+            if step % 500 == 0 {
+                match random.below(3) {
+                    0 => drop(drain()),
+                    1 => drop(release()),
+                    _ => {}
+                }
+                let now = stats();
+                let (small, large): (Vec<_>, Vec<_>) =
+                    held.iter().map(|held| held.layout().size()).partition(|&size| size <= 32768);
+                let sum = |sizes: Vec<usize>| sizes.into_iter().map(taken).sum::<u64>();
+                let (small, large) = (sum(small), sum(large));
+                assert_eq!(now.live_large_bytes - before.live_large_bytes, large, "step {step}: {now:?}");
+                assert_eq!(now.live_small_bytes - before.live_small_bytes, small, "step {step}: {now:?}");
+                check_pages(&now);
+            }
+        }
+        held.into_iter().for_each(Object::free);
+    });
+}
+
+/// Objects go from tier to tier and are never in two or none.
+#[test]
+fn tiers_add_up() {
+    in_every_mode("tiers_add_up", || {
+        let tiers =
+            |stats: &Stats| [stats.live_small_bytes, stats.cached_bytes, stats.transfer_bytes, stats.central_bytes];
+        // So many that spans are full, and no span is returned or taken from here to the end.
+        let size = 256;
+        let objects = (0..4000).map(|name| (name, Object::new(layout(size, 8), name)));
+        let (kept, freed): (Vec<_>, Vec<_>) = objects.partition(|(name, _)| name % 16 == 0);
+        let full = stats();
+        freed.into_iter().for_each(|(_, object)| object.free());
+        let cached = stats();
+        drain();
+        let drained = stats();
+        release();
+        let released = stats();
+        let small_bytes: u64 = tiers(&full).iter().sum();
+        assert_eq!(tiers(&cached).iter().sum::<u64>(), small_bytes, "freeing lost bytes: {full:?} {cached:?}");
+        assert_eq!(tiers(&drained).iter().sum::<u64>(), small_bytes, "draining lost bytes: {full:?} {drained:?}");
+        // Releasing gives empty spans of all classes back: whole ones.
+        assert!(tiers(&released).iter().sum::<u64>() <= small_bytes, "{full:?} {released:?}");
+        assert!(cached.live_small_bytes < full.live_small_bytes);
+        if cached.mode.active != Mode::Central {
+            assert!(cached.cached_bytes > 0 && cached.cached_objects > 0, "{cached:?}");
+            assert!(drained.cached_bytes < cached.cached_bytes, "{drained:?}");
+        }
+        assert!(cached.transfer_bytes > 0, "{cached:?}");
+        assert_eq!(released.transfer_bytes, 0, "{released:?}");
+        assert_eq!(released.live_small_bytes, drained.live_small_bytes);
+        kept.into_iter().for_each(|(_, object)| object.free());
+    });
+}
+
+/// `drain` returns what it moved, and `release` what the process is smaller by.
+#[test]
+fn what_drain_and_release_return() {
+    in_every_mode("what_drain_and_release_return", || {
+        (0..2000).map(|name| Object::new(layout(500, 8), name)).collect::<Vec<_>>().into_iter().for_each(Object::free);
+        let before = stats();
+        let moved = drain() as u64;
+        let after = stats();
+        assert_eq!(before.cached_bytes - after.cached_bytes, moved, "{before:?} {after:?}");
+        assert_eq!(drain(), 0, "nothing is left to drain");
+        let blocks: Vec<_> = (0..30).map(|name| Object::new(layout(1 << 20, 8), name)).collect();
+        blocks.into_iter().for_each(Object::free);
+        let (before, resident) = (stats(), resident_bytes());
+        let returned = release() as u64;
+        assert_eq!(release(), 0, "nothing is left to release");
+        let after = stats();
+        assert!(returned >= before.free_page_bytes && after.free_page_bytes == 0, "{before:?} {after:?}");
+        assert!(resident_bytes() < resident, "{returned} bytes went back");
+    });
+}
+
+#[test]
+fn every_field_moves() {
+    in_every_mode("every_field_moves", || {
+        let quiet = stats();
+        let objects: Vec<_> = SIZES.iter().chain(&LARGE_SIZES).map(|&size| Object::new(layout(size, 1), 1)).collect();
+        let held = stats();
+        run(Plan { forks: false, ..Plan::everything(kit::duration(0.8)) });
+        let busy = stats();
+        objects.into_iter().for_each(Object::free);
+        let freed = stats();
+        release();
+        let end = stats();
+        let caches = matches!(end.mode.active, Mode::PerCpu | Mode::PerCpuMmCid | Mode::PerThread);
+        let indexed = caches && end.mode.active != Mode::PerThread;
+        let moves = [
+            ("caches", caches, quiet.caches < busy.caches || quiet.caches > 0),
+            ("cached_objects", caches, freed.cached_objects > 0),
+            ("cached_bytes", caches, freed.cached_bytes > end.cached_bytes),
+            ("capacity_bytes", caches, freed.capacity_bytes >= freed.cached_bytes && freed.capacity_bytes > 0),
+            ("transfer_bytes", true, freed.transfer_bytes > end.transfer_bytes),
+            ("central_bytes", true, freed.central_bytes > 0),
+            ("live_small_bytes", true, held.live_small_bytes > quiet.live_small_bytes),
+            ("live_large_bytes", true, held.live_large_bytes > quiet.live_large_bytes),
+            ("free_page_bytes", true, freed.free_page_bytes > end.free_page_bytes),
+            ("released_bytes", true, end.released_bytes > freed.released_bytes),
+            ("committed_bytes", true, busy.committed_bytes > 0),
+            ("reserved_bytes", true, quiet.reserved_bytes >= busy.committed_bytes),
+            ("metadata_bytes", true, busy.metadata_bytes > quiet.metadata_bytes),
+            ("underflows", caches, busy.underflows > held.underflows),
+            ("overflows", caches, busy.overflows > held.overflows),
+            ("refilled_objects", caches, busy.refilled_objects > held.refilled_objects),
+            ("flushed_objects", caches, busy.flushed_objects > held.flushed_objects),
+            ("uncached_allocs", end.mode.active == Mode::Central, busy.uncached_allocs > held.uncached_allocs),
+            ("uncached_frees", end.mode.active == Mode::Central, busy.uncached_frees > held.uncached_frees),
+            ("index_changes", indexed, busy.index_changes > held.index_changes),
+            ("restarts", indexed, busy.restarts > held.restarts),
+        ];
+        for (field, applies, moved) in moves {
+            assert!(moved || !applies, "{field} did not move: {held:?} {busy:?} {freed:?} {end:?}");
+        }
+        if !indexed {
+            assert_eq!((end.restarts, end.index_changes), (0, 0), "there are no sequences: {end:?}");
+        }
+        if !caches {
+            assert_eq!((end.caches, end.cached_bytes, end.underflows), (0, 0, 0), "there are no caches: {end:?}");
+        }
+    });
+}
+
+/// The caches one by one are the caches in total, each with its owner.
+#[test]
+fn caches_one_by_one() {
+    in_every_mode("caches_one_by_one", || {
+        let objects: Vec<_> = SIZES.iter().map(|&size| Object::new(layout(size, 1), 1)).collect();
+        objects.into_iter().for_each(Object::free);
+        let mut owners = [None; 64];
+        let (mut count, mut objects, mut bytes, mut capacity) = (0, 0, 0, 0);
+        perseq::for_each_cache(&mut |cache| {
+            owners[count] = Some(cache.owner);
+            count += 1;
+            objects += cache.cached_objects;
+            bytes += cache.cached_bytes;
+            capacity += cache.capacity_bytes;
+        });
+        let total = stats();
+        assert_eq!(
+            (count as u64, objects, bytes, capacity),
+            (total.caches, total.cached_objects, total.cached_bytes, total.capacity_bytes),
+        );
+        // SAFETY: sysconf has no preconditions.
+        let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_CONF) } as u32;
+        let threads = std::fs::read_dir("/proc/self/task").expect("/proc is mounted");
+        let threads: Vec<u32> =
+            threads.map(|task| task.expect("an entry").file_name().to_string_lossy().parse().expect("an id")).collect();
+        let owners: Vec<_> = owners.into_iter().flatten().collect();
+        for (index, owner) in owners.iter().enumerate() {
+            assert!(!owners[..index].contains(owner), "{owner:?} twice");
+            match (total.mode.active, owner) {
+                (Mode::PerCpu, Owner::Cpu(cpu)) => assert!(*cpu < cpus),
+                (Mode::PerCpuMmCid, Owner::Cid(cid)) => assert!(*cid < cpus),
+                (Mode::PerThread, Owner::Thread(thread)) => {
+                    assert!(threads.contains(thread), "{thread} of {threads:?}")
+                }
+                (mode, owner) => panic!("{owner:?} in mode {mode}"),
+            }
+        }
+    });
+}

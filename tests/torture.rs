@@ -1,0 +1,75 @@
+//! The whole allocator under [`kit::torture`], in every mode: nothing is handed out twice, overwritten or lost.
+//!
+//! `PERSEQ_TEST_SECONDS=3600 cargo test --release --test torture` is a soak of an hour per mode.
+
+mod kit;
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use kit::Child;
+use kit::torture::{Plan, SIGNALS, run};
+use perseq::{Mode, Stats};
+
+#[global_allocator]
+static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
+
+#[test]
+fn torture() {
+    kit::in_every_mode("torture", || {
+        // Once before, so that everything the standard library keeps for later is there.
+        run(Plan { duration: std::time::Duration::from_millis(100), ..Plan::everything(kit::duration(4.0)) });
+        let before = settled();
+        let tally = run(Plan::everything(kit::duration(4.0)));
+        let after = settled();
+        println!("{}: {tally:?}, {} signals\n{after:?}", perseq::active_mode(), SIGNALS.load(Relaxed));
+        assert_eq!(after.live_small_bytes, before.live_small_bytes, "small objects were lost or doubled");
+        assert_eq!(after.live_large_bytes, before.live_large_bytes, "large objects were lost or doubled");
+        for (what, count) in [
+            ("operations", &tally.operations),
+            ("objects sent", &tally.sent),
+            ("moves", &tally.moves),
+            ("forks", &tally.forks),
+            ("drains", &tally.drains),
+            ("short-lived threads", &tally.births),
+            ("signals", &SIGNALS),
+        ] {
+            assert_ne!(count.load(Relaxed), 0, "the torture did without {what}");
+        }
+        if matches!(after.mode.active, Mode::PerCpu | Mode::PerCpuMmCid) {
+            assert!(after.index_changes > before.index_changes, "no thread ever moved: {after:?}");
+            assert_eq!(after.cached_bytes, 0, "drained: {after:?}");
+        }
+    });
+}
+
+/// With caches so small that lists lose their arrays to each other all the time.
+#[test]
+fn torture_of_small_caches() {
+    const TEST: &str = "torture_of_small_caches";
+    if kit::role().is_none() {
+        for mode in [Mode::PerCpu, Mode::PerCpuMmCid, Mode::PerThread] {
+            Child::of(TEST, "small").mode(mode).env("PERSEQ_CACHE_BYTES", "48K").run().passed();
+            Child::of(TEST, "shared").mode(mode).env("PERSEQ_TOTAL_BYTES", "200K").run().passed();
+        }
+        return;
+    }
+    if !kit::as_requested() {
+        return;
+    }
+    run(Plan { duration: std::time::Duration::from_millis(100), ..Plan::everything(kit::duration(1.5)) });
+    let before = settled();
+    run(Plan::everything(kit::duration(1.5)));
+    let after = settled();
+    assert_eq!(after.live_small_bytes, before.live_small_bytes, "small objects were lost or doubled");
+    assert_eq!(after.live_large_bytes, before.live_large_bytes, "large objects were lost or doubled");
+}
+
+/// Statistics with the caches emptied, while no other thread runs.
+fn settled() -> Stats {
+    perseq::drain();
+    perseq::release();
+    let stats = perseq::stats();
+    assert_eq!(stats.transfer_bytes, 0, "released: {stats:?}");
+    assert_eq!(stats.free_page_bytes, 0, "released: {stats:?}");
+    stats
+}
