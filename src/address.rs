@@ -78,7 +78,7 @@ impl Perseq {
     pub unsafe fn resize(&self, pointer: *mut u8, size: usize) -> *mut u8 {
         // SAFETY: by our own contract.
         let usable = unsafe { self.usable_size(pointer) };
-        if size <= usable && size > usable / 2 {
+        if size <= usable && (size > usable / 2 || usable <= 16) {
             return pointer;
         }
         // SAFETY: by our own contract; the two blocks are distinct, and each has the bytes copied.
@@ -87,6 +87,8 @@ impl Perseq {
             if !moved.is_null() {
                 ptr::copy_nonoverlapping(pointer, moved, usable.min(size));
                 self.free(pointer);
+            } else if size <= usable {
+                return pointer;
             }
             moved
         }

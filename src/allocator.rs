@@ -172,13 +172,19 @@ fn large_span(pointer: *mut u8) -> Option<SpanId> {
     (begins && BACK_END.pages.span(id).state() == SpanState::Large).then_some(id)
 }
 
-/// What `allocate` returns, if need be after all that caches and free lists keep was released: only then is
-/// memory exhausted.
+/// What `allocate` returns, if need be after more and more was given back: free pages, which then are joined however
+/// they were used, and after that all that caches and free lists keep. Only then is memory exhausted. In per-thread
+/// mode the caches of other threads stay as they are.
 fn or_after_release<T>(allocate: impl Fn() -> Option<T>) -> Option<T> {
-    allocate().or_else(|| {
-        process::release();
-        allocate()
-    })
+    allocate()
+        .or_else(|| {
+            BACK_END.pages.release_free();
+            allocate()
+        })
+        .or_else(|| {
+            process::release();
+            allocate()
+        })
 }
 
 /// Null, and why.

@@ -4,20 +4,22 @@ use crate::central_free_list::CentralFreeList;
 use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::{CLASSES, SizeClass};
+use crate::sync::Padded;
 use crate::transfer_cache::{Middle, TransferCache};
 
 /// Everything that is not a cache.
 pub struct BackEnd {
-    pub transfer: [TransferCache; CLASSES],
-    pub central: [CentralFreeList; CLASSES],
+    /// Each class's locks on lines of their own.
+    pub transfer: [Padded<TransferCache>; CLASSES],
+    pub central: [Padded<CentralFreeList>; CLASSES],
     pub pages: PageHeap,
     pub metadata: Metadata,
 }
 
 /// The process's own.
 pub static BACK_END: BackEnd = BackEnd {
-    transfer: [const { TransferCache::new() }; CLASSES],
-    central: [const { CentralFreeList::new() }; CLASSES],
+    transfer: [const { Padded(TransferCache::new()) }; CLASSES],
+    central: [const { Padded(CentralFreeList::new()) }; CLASSES],
     pages: PageHeap::new(),
     metadata: Metadata::new(),
 };

@@ -1,12 +1,12 @@
 //! How many bytes one cache may hold, under either of two rules.
 //!
 //! * **Equal capacity** (`PERSEQ_CACHE_BYTES`): every cache may hold as much. More caches hold more.
-//! * **Equal total** (`PERSEQ_TOTAL_BYTES`): all caches together hold so much; each has its share. The share is
-//!   a CPU's by the number of CPUs the process may run on at its first allocation, a thread's by the number of
-//!   threads with a cache.
+//! * **Equal total** (`PERSEQ_TOTAL_BYTES`): all caches together hold so much; each has an equal share of it.
 //!
-//! A thread's share shrinks as threads are added. A cache over its share gives arrays back at its next miss, so
-//! one that does not miss keeps what it had; threads that start together have equal shares from the start.
+//! A share is the total over the caches that have an owner now: CPUs or concurrency ids that were used, or threads
+//! that allocated. It shrinks as caches are added. A cache over its share gives arrays back at its next miss, so the
+//! total is a target: a cache that does not miss keeps what it had. Caches that are made together have equal shares
+//! from the start.
 
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

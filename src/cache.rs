@@ -6,8 +6,8 @@
 //! A list begins without an array. At its first miss it gets a small one. An empty list that missed gets
 //! one twice as large while it cannot hold a batch, or if it was full since it last grew; its old array is
 //! free at once, because exchanging arrays is one word committed in a sequence. All arrays of a cache
-//! together hold at most the cache's budget in bytes. When that is used up, a list that has not missed
-//! lately loses its array (second chance, as in page replacement).
+//! together hold at most the cache's budget in bytes. When that is used up, a list that was not used lately loses its
+//! array (second chance, as in page replacement): one that has not missed, and whose top is where it was.
 //!
 //! # Invariants
 //!
@@ -64,8 +64,9 @@ pub struct Counts {
 pub struct Shape {
     base: [*mut Slot; CLASSES],
     capacity_bytes: usize,
-    /// Where the next look for a victim begins.
+    /// Where the next look for a victim begins, and each list's top when it last passed.
     hand: usize,
+    passed: [*mut Slot; CLASSES],
 }
 
 // SAFETY: the pointers name the cache's own arrays.
@@ -189,7 +190,7 @@ impl Cache {
         true
     }
 
-    /// Takes arrays from lists other than `keep` that did not miss lately until `added` bytes more fit into the
+    /// Takes arrays from lists other than `keep` that were not used lately until `added` bytes more fit into the
     /// budget. False if they do not fit.
     fn make_room<F: Front>(
         &self,
@@ -205,7 +206,10 @@ impl Cache {
             }
             let victim = shape.hand % CLASSES;
             shape.hand = victim + 1;
-            if keep != Some(victim) && !self.missed[victim].swap(false, Relaxed) {
+            let top = self.slab.top(victim);
+            let used = self.missed[victim].swap(false, Relaxed) || top != shape.passed[victim];
+            shape.passed[victim] = top;
+            if keep != Some(victim) && !used {
                 self.strip(front, shape, SizeClass::from_index(victim));
             }
         }
@@ -280,7 +284,10 @@ impl Cache {
         let mut shape = self.shape.lock();
         for class in SizeClass::all() {
             self.strip(front, &mut shape, class);
+            self.missed[class.index()].store(false, Relaxed);
+            self.overflowed[class.index()].store(false, Relaxed);
         }
+        shape.hand = 0;
     }
 
     fn give(&self, class: SizeClass, objects: &[*mut u8]) {

@@ -4,6 +4,9 @@
 /// classes hold enough objects to be worth a lock.
 pub const PAGE_SIZE: usize = 8192;
 
+/// Bytes of a cache line: what two CPUs must not both write in.
+pub const LINE: usize = 64;
+
 /// Largest small object, in bytes. Larger ones are runs of pages.
 pub const MAX_SMALL: usize = 32 << 10;
 
@@ -36,5 +39,5 @@ pub const KEEP_FREE_BYTES: usize = 32 << 20;
 
 /// Smallest and largest address space to reserve for pages, in bytes.
 pub const MIN_RESERVE: usize = 16 << 20;
-/// See [`MIN_RESERVE`].
-pub const MAX_RESERVE: usize = 16 << 40;
+/// See [`MIN_RESERVE`]. Below 2^31 pages.
+pub const MAX_RESERVE: usize = 8 << 40;

@@ -9,9 +9,10 @@
 //! ```
 //!
 //! One word, [`FRONT`], says which: the fast path loads it, and in the per-CPU modes it is also where the
-//! thread's rseq area is, so choosing at run time costs one predicted branch. Every thread has one word of
-//! TLS, the cell, that names the slab it used last; in a per-CPU mode a sequence checks that it still is
-//! the right one. A thread that has none yet is at [`NO_SLAB`], whose lists are empty, full and nobody's.
+//! thread's rseq area is, so choosing at run time costs a load and one predicted branch, or two in the modes tested
+//! second. Every thread has one word of TLS, the cell, that names the slab it used last; in a per-CPU mode a sequence
+//! checks that it still is the right one. A thread that has none yet is at [`NO_SLAB`], whose lists are empty, full and
+//! nobody's.
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -26,9 +27,11 @@ use crate::cache::Cache;
 use crate::process;
 use crate::registry;
 use crate::size_class::{CLASSES, SizeClass};
+use crate::sync::Padded;
 
 /// A handle of rseq for the per-CPU modes, 0 for the others. Set once, when the process's mode is decided.
-pub static FRONT: AtomicIsize = AtomicIsize::new(0);
+/// Every operation reads it, so it shares its line with nothing.
+pub static FRONT: Padded<AtomicIsize> = Padded(AtomicIsize::new(0));
 
 /// Where threads begin.
 static NO_SLAB: Slab<CLASSES> = Slab::new();

@@ -5,8 +5,8 @@
 //! page map        1      2      3      4         5                  0
 //! ```
 //!
-//! The reservation makes "is this address ours?" two comparisons and the page map a flat array: one load
-//! from address to span. All three tables are address space until touched.
+//! The reservation makes "is this address ours?" one comparison and the page map a flat array: one load from
+//! address to span. Pages, map and span table are reserved at once and committed together, as the heap grows.
 //!
 //! Free runs that hold old data are kept apart from those that read as zero (never touched, or released):
 //! the first are handed out first because they are resident, the second spare a caller's zeroing. Runs are
@@ -19,9 +19,9 @@ use core::sync::atomic::{
 };
 
 use crate::config::{GROW_PAGES, KEEP_FREE_BYTES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
-use crate::os;
+use crate::os::{self, OS_PAGE};
 use crate::span::{Span, SpanId, SpanState};
-use crate::sync::{Guard, Mutex};
+use crate::sync::{Guard, Mutex, Padded};
 
 /// Lists of exact length, and lists of a range of lengths: eight to a doubling up to 2^31 pages.
 const EXACT: usize = 128;
@@ -30,14 +30,21 @@ const WORDS: usize = LISTS.div_ceil(64);
 
 /// The page allocator.
 pub struct PageHeap {
-    /// Set once by `initialize`, then read without a lock.
+    tables: Padded<Tables>,
+    state: Mutex<State>,
+}
+
+/// Where everything is: read without a lock to find a block's span. The addresses are set once by `initialize`.
+struct Tables {
     base: AtomicUsize,
-    bytes: AtomicUsize,
     /// `SpanId` of each page of the reservation.
     map: AtomicUsize,
     /// `Span`s by `SpanId`.
     spans: AtomicUsize,
-    state: Mutex<State>,
+    /// Bytes from `base` on that are committed, with their part of the two tables. Grows only.
+    committed: AtomicUsize,
+    /// Bytes reserved.
+    reserved: AtomicUsize,
 }
 
 struct State {
@@ -82,10 +89,13 @@ impl PageHeap {
     pub const fn new() -> Self {
         const EMPTY: FreeLists = FreeLists { head: [SpanId::NONE; LISTS], nonempty: [0; WORDS] };
         PageHeap {
-            base: AtomicUsize::new(0),
-            bytes: AtomicUsize::new(0),
-            map: AtomicUsize::new(0),
-            spans: AtomicUsize::new(0),
+            tables: Padded(Tables {
+                base: AtomicUsize::new(0),
+                map: AtomicUsize::new(0),
+                spans: AtomicUsize::new(0),
+                committed: AtomicUsize::new(0),
+                reserved: AtomicUsize::new(0),
+            }),
             state: Mutex::new(State {
                 free: [EMPTY; 2],
                 unused: SpanId::NONE,
@@ -97,15 +107,14 @@ impl PageHeap {
         }
     }
 
-    /// Reserves address space, unless it is reserved: twice the physical memory, at most half of what
+    /// Reserves address space, unless it is reserved: four to eight times the physical memory, at most half of what
     /// `RLIMIT_AS` allows, or as much as the kernel gives. False if that is not even [`MIN_RESERVE`].
     pub fn initialize(&self) -> bool {
         if self.reserved_bytes() != 0 {
             return true;
         }
-        let wanted = os::physical_memory().saturating_mul(2).clamp(64 << 30, MAX_RESERVE);
-        let wanted = wanted.min(os::address_space_limit() / 2);
-        let mut bytes = if wanted == 0 { 0 } else { 1 << wanted.ilog2() };
+        let wanted = os::physical_memory().next_power_of_two().saturating_mul(4).clamp(64 << 30, MAX_RESERVE);
+        let mut bytes = wanted.min(prev_power_of_two(os::address_space_limit() / 2));
         while bytes >= MIN_RESERVE {
             if self.reserve(bytes) {
                 return true;
@@ -118,17 +127,13 @@ impl PageHeap {
     fn reserve(&self, bytes: usize) -> bool {
         let pages = bytes / PAGE_SIZE;
         let (map_bytes, span_bytes) = (pages * size_of::<u32>(), (pages + 1) * size_of::<Span>());
-        let parts = [
-            os::reserve(bytes + PAGE_SIZE), // one page more, to align the start
-            os::map(map_bytes),
-            os::map(span_bytes),
-        ];
+        // One page more, to align the start.
+        let parts = [os::reserve(bytes + PAGE_SIZE), os::reserve(map_bytes), os::reserve(span_bytes)];
         if let [Some(pages), Some(map), Some(spans)] = parts {
-            self.base.store((pages.as_ptr() as usize).next_multiple_of(PAGE_SIZE), Relaxed);
-            self.map.store(map.as_ptr() as usize, Relaxed);
-            self.spans.store(spans.as_ptr() as usize, Relaxed);
-            // Release: a thread that sees a size sees the tables.
-            self.bytes.store(bytes, Release);
+            self.tables.base.store((pages.as_ptr() as usize).next_multiple_of(PAGE_SIZE), Relaxed);
+            self.tables.map.store(map.as_ptr() as usize, Relaxed);
+            self.tables.spans.store(spans.as_ptr() as usize, Relaxed);
+            self.tables.reserved.store(bytes, Relaxed);
             return true;
         }
         for (part, length) in parts.into_iter().zip([bytes + PAGE_SIZE, map_bytes, span_bytes]) {
@@ -143,8 +148,9 @@ impl PageHeap {
     /// The span in use that `address` lies in. `None` if the address is not in one.
     #[inline]
     pub fn span_of(&self, address: usize) -> Option<SpanId> {
-        let offset = address.wrapping_sub(self.base.load(Relaxed));
-        if offset >= self.bytes.load(Acquire) {
+        let offset = address.wrapping_sub(self.tables.base.load(Relaxed));
+        // Acquire: the part of the map for these bytes is committed, and the addresses above are set.
+        if offset >= self.tables.committed.load(Acquire) {
             return None;
         }
         let id = SpanId(self.entry(offset / PAGE_SIZE).load(Acquire));
@@ -162,7 +168,7 @@ impl PageHeap {
     pub fn span(&self, id: SpanId) -> &Span {
         // SAFETY: the table has an entry for every page and one more, ids are given out below that, zero is a
         // value of an entry, and the table is never unmapped.
-        unsafe { &*(self.spans.load(Relaxed) as *const Span).add(id.0 as usize) }
+        unsafe { &*(self.tables.spans.load(Relaxed) as *const Span).add(id.0 as usize) }
     }
 
     /// Address of the span's first page.
@@ -201,7 +207,9 @@ impl PageHeap {
             SpanState::Small => heap.totals.small += pages,
             _ => heap.totals.large += pages,
         }
-        for page in first..first + pages {
+        // Objects are anywhere in a small span; a large one is known by its first page and its last.
+        let step = if state == SpanState::Small { 1 } else { (pages - 1).max(1) };
+        for page in (first..first + pages).step_by(step) {
             self.entry(page).store(id.0, Release); // pairs with `span_of`
         }
         Some(Run { id, zero })
@@ -241,7 +249,7 @@ impl PageHeap {
 
     /// Bytes reserved for pages.
     pub fn reserved_bytes(&self) -> usize {
-        self.bytes.load(Relaxed)
+        self.tables.reserved.load(Relaxed)
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
@@ -249,13 +257,13 @@ impl PageHeap {
     }
 
     fn address(&self, page: usize) -> usize {
-        self.base.load(Relaxed) + page * PAGE_SIZE
+        self.tables.base.load(Relaxed) + page * PAGE_SIZE
     }
 
     #[inline]
     fn entry(&self, page: usize) -> &AtomicU32 {
         // SAFETY: the map has an entry for every page of the reservation, and callers name such pages.
-        unsafe { &*(self.map.load(Relaxed) as *const AtomicU32).add(page) }
+        unsafe { &*(self.tables.map.load(Relaxed) as *const AtomicU32).add(page) }
     }
 
     /// Takes a free run of at least `pages` off its list, growing the heap if there is none.
@@ -294,7 +302,7 @@ impl PageHeap {
 
     /// Extends the used part of the reservation by a free run of at least `pages`.
     fn grow(&self, heap: &mut Guard<'_, State>, pages: usize) -> Option<SpanId> {
-        let limit = self.bytes.load(Relaxed) / PAGE_SIZE;
+        let limit = self.reserved_bytes() / PAGE_SIZE;
         let first = heap.pages_used;
         let needed = first.checked_add(pages)?;
         if needed > limit {
@@ -302,15 +310,32 @@ impl PageHeap {
         }
         if needed > heap.pages_committed {
             let end = needed.next_multiple_of(GROW_PAGES).min(limit);
-            let start = self.address(heap.pages_committed) as *mut u8;
-            // SAFETY: the reservation from `pages_committed` on is reserved and ours.
-            if !unsafe { os::commit(start, (end - heap.pages_committed) * PAGE_SIZE) } {
+            if !self.commit(heap.pages_committed, end) {
                 return None;
             }
             heap.pages_committed = end;
         }
         heap.pages_used = needed;
         Some(self.new_span(heap, first, pages, true))
+    }
+
+    /// Commits the pages from `first` to `end` and their part of the tables. False if memory is exhausted.
+    fn commit(&self, first: usize, end: usize) -> bool {
+        let part = |table: usize, entry: usize| {
+            let (from, to) = (table + first * entry, table + end * entry);
+            let from = from & !(OS_PAGE - 1); // what it shares with the part before is committed already
+            // SAFETY: within a table reserved for as many entries as there are pages, ours alone.
+            unsafe { os::commit(from as *mut u8, to.next_multiple_of(OS_PAGE) - from) }
+        };
+        let tables = &self.tables;
+        // Span numbers start at 1, so their table has one entry more.
+        let done = part(tables.map.load(Relaxed), size_of::<u32>())
+            && part(tables.spans.load(Relaxed) + size_of::<Span>(), size_of::<Span>())
+            && part(tables.base.load(Relaxed), PAGE_SIZE);
+        if done {
+            tables.committed.store(end * PAGE_SIZE, Release); // pairs with `span_of`
+        }
+        done
     }
 
     /// A span over pages that belong to no other. Every span has a page of its own, so the table suffices.
@@ -413,19 +438,24 @@ impl PageHeap {
                 // SAFETY: on a free list, so the lock's, which we hold.
                 let next = unsafe { self.span(id).locked() }.next;
                 // SAFETY: free pages hold nothing anybody needs.
-                if unsafe { os::release(start as *mut u8, pages * PAGE_SIZE) } {
-                    self.remove_free(heap, id);
-                    // SAFETY: as above.
-                    unsafe { self.span(id).locked() }.zero = true;
-                    self.coalesce(heap, id);
-                    self.insert_free(heap, id);
-                    released += pages;
+                if !unsafe { os::release(start as *mut u8, pages * PAGE_SIZE) } {
+                    return released; // the process's memory is locked: all runs are alike
                 }
+                self.remove_free(heap, id);
+                // SAFETY: as above.
+                unsafe { self.span(id).locked() }.zero = true;
+                self.coalesce(heap, id);
+                self.insert_free(heap, id);
+                released += pages;
                 id = next;
             }
         }
         released
     }
+}
+
+fn prev_power_of_two(number: usize) -> usize {
+    number.checked_ilog2().map_or(0, |bits| 1 << bits)
 }
 
 /// The list for runs of `pages`.

@@ -16,7 +16,6 @@ use crate::budget;
 use crate::fatal::fatal;
 use crate::front_end::{self, ByThread, FRONT};
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
-use crate::os;
 use crate::registry;
 use crate::size_class::SizeClass;
 use crate::spare_arrays::SPARE_ARRAYS;
@@ -97,16 +96,13 @@ pub fn initialize(default: Option<Mode>) -> bool {
 }
 
 fn set_up(default: Option<Mode>) -> bool {
-    if !BACK_END.pages.initialize() || !registry::initialize(os::possible_cpus()) {
+    if !BACK_END.pages.initialize() || !registry::initialize(rseq::kernel::possible_cpus()) {
         return false;
     }
     read_budget();
     let requested = requested_mode(default);
     let (active, reason, registration) = decide(requested);
     let exit_key = if active == Mode::PerThread { thread_exit_key() } else { None };
-    if active != Mode::PerThread {
-        budget::divide_among(os::allowed_cpus());
-    }
     let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
     // SAFETY: STATE is DECIDING, so this thread alone writes and nobody reads.
     unsafe { (*DECIDED.0.get()).write(decision) };
@@ -170,6 +166,7 @@ fn read_budget() {
     }
 }
 
+/// A variable that is set and not empty.
 fn environment(name: &CStr) -> Option<&'static str> {
     // SAFETY: a C string; getenv does not allocate.
     let value = unsafe { libc::getenv(name.as_ptr()) };
@@ -178,7 +175,7 @@ fn environment(name: &CStr) -> Option<&'static str> {
     }
     // SAFETY: the environment holds C strings. A program that changes this variable later does so after we read it.
     let text = unsafe { CStr::from_ptr(value) };
-    Some(text.to_str().unwrap_or("(not UTF-8)"))
+    Some(text.to_str().unwrap_or("(not UTF-8)")).filter(|text| !text.is_empty())
 }
 
 fn parse_bytes(text: &str) -> Option<usize> {
@@ -313,7 +310,8 @@ extern "C" fn before_fork() {
 }
 
 extern "C" fn after_fork_parent() {
-    // SAFETY: `before_fork` took every lock; no cache was added since, because that takes the first of them.
+    // SAFETY: `before_fork` took every lock. No cache is added while this walks the caches, although the registry's
+    // lock is free again: that takes metadata's as well, which is freed last.
     for_each_lock(|lock| unsafe { lock.release(false) });
 }
 

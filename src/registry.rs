@@ -9,6 +9,7 @@ use core::sync::atomic::{
 use crate::back_end::BACK_END;
 use crate::budget;
 use crate::cache::Cache;
+use crate::os::OS_PAGE;
 use crate::sync::Mutex;
 
 /// `AtomicPtr<Cache>` for each index the kernel can give.
@@ -16,13 +17,13 @@ static ROWS: AtomicPtr<AtomicPtr<Cache>> = AtomicPtr::new(ptr::null_mut());
 static ROW_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The newest cache, linked by `next`. Grows only.
 static ALL: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
-static STATE: Mutex<State> = Mutex::new(State { spare: ptr::null_mut(), threads: 0 });
+static STATE: Mutex<State> = Mutex::new(State { spare: ptr::null_mut(), in_use: 0 });
 
 struct State {
     /// Caches of threads that ended, linked by `next_spare`.
     spare: *mut Cache,
-    /// Threads that have a cache.
-    threads: usize,
+    /// Caches that have an owner.
+    in_use: usize,
 }
 
 // SAFETY: caches live for ever, and the list belongs to the lock.
@@ -57,15 +58,13 @@ pub fn indexed_cache(index: u32) -> Option<&'static Cache> {
 
 #[cold]
 fn add_indexed(row: &AtomicPtr<Cache>, index: u32) -> Option<&'static Cache> {
-    let _state = STATE.lock();
+    let mut state = STATE.lock();
     // SAFETY: as in `indexed_cache`; somebody may have been faster.
     if let Some(cache) = unsafe { row.load(Acquire).as_ref() } {
         return Some(cache);
     }
-    // A page of its own, first touched by a thread on that CPU: so it is that CPU's node's.
-    let cache = make(4096)?;
-    cache.owner.store(index, Relaxed);
-    cache.in_use.store(true, Relaxed);
+    let cache = make()?;
+    state.give(cache, index);
     cache.slab.start(index);
     row.store(ptr::from_ref(cache).cast_mut(), Release);
     Some(cache)
@@ -80,12 +79,9 @@ pub fn thread_cache() -> Option<&'static Cache> {
             state.spare = cache.next_spare.load(Relaxed);
             cache
         }
-        None => make(align_of::<Cache>())?,
+        None => make()?,
     };
-    state.threads += 1;
-    budget::divide_among(state.threads);
-    cache.owner.store(thread_id(), Relaxed);
-    cache.in_use.store(true, Relaxed);
+    state.give(cache, thread_id());
     Some(cache)
 }
 
@@ -95,12 +91,22 @@ pub fn retire(cache: &'static Cache) {
     cache.in_use.store(false, Relaxed);
     cache.next_spare.store(state.spare, Relaxed);
     state.spare = ptr::from_ref(cache).cast_mut();
-    state.threads -= 1;
-    budget::divide_among(state.threads.max(1));
+    state.in_use -= 1;
+    budget::divide_among(state.in_use.max(1));
 }
 
-fn make(align: usize) -> Option<&'static Cache> {
-    let memory: NonNull<u8> = BACK_END.metadata.allocate(size_of::<Cache>().next_multiple_of(align), align)?;
+impl State {
+    fn give(&mut self, cache: &Cache, owner: u32) {
+        cache.owner.store(owner, Relaxed);
+        cache.in_use.store(true, Relaxed);
+        self.in_use += 1;
+        budget::divide_among(self.in_use);
+    }
+}
+
+/// A new cache on pages of its own, first touched by its first user: so it is that CPU's node's.
+fn make() -> Option<&'static Cache> {
+    let memory: NonNull<u8> = BACK_END.metadata.allocate(size_of::<Cache>().next_multiple_of(OS_PAGE), OS_PAGE)?;
     // SAFETY: new, zeroed, large enough, and never given back.
     let cache = unsafe { Cache::initialize(memory) };
     cache.next.store(ALL.load(Relaxed), Relaxed);

@@ -13,7 +13,7 @@
 //! # Invariants
 //!
 //! * **conservation**: of a small span, `live` plus the bits set in `free` is the number of its objects.
-//! * **mapped**: every page of a span in use maps to it; of a free span, the first and the last do.
+//! * **mapped**: every page of a small span maps to it; of a large or free one, the first and the last do.
 //! * **locked**: a free span's fields belong to the page heap's lock, a small span's to its class's
 //!   central free list's. A large span's are its owner's.
 

@@ -5,7 +5,7 @@ use core::ptr::NonNull;
 use rseq::slab::Slot;
 
 use crate::back_end::BACK_END;
-use crate::config::MAX_LIST_WORDS;
+use crate::config::{LINE, MAX_LIST_WORDS};
 use crate::sync::Mutex;
 
 const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;
@@ -24,7 +24,9 @@ impl SpareArrays {
         let head = &mut heads[words.ilog2() as usize];
         if *head == 0 {
             drop(heads);
-            return BACK_END.metadata.allocate(words * size_of::<usize>(), size_of::<usize>()).map(NonNull::cast);
+            // Whole lines: a push writes its slot, and the neighbour may be another CPU's.
+            let bytes = (words * size_of::<usize>()).next_multiple_of(LINE);
+            return BACK_END.metadata.allocate(bytes, LINE).map(NonNull::cast);
         }
         let memory = *head;
         // SAFETY: the head is free memory of ours whose first word is the link.

@@ -120,6 +120,19 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
+/// A value with cache lines of its own: two, because processors fetch pairs. What many CPUs read must not share a
+/// line with what any of them writes.
+#[repr(align(128))]
+pub struct Padded<T>(pub T);
+
+impl<T> Deref for Padded<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Sleeps while `*word == expected`. May wake for no reason. Leaves errno alone.
 pub fn futex_wait(word: &AtomicU32, expected: u32) {
     keep_errno(|| {

@@ -6,7 +6,7 @@
 use core::ptr;
 
 use crate::central_free_list::CentralFreeList;
-use crate::config::{TRANSFER_BATCHES, TRANSFER_BYTES};
+use crate::config::{LINE, TRANSFER_BATCHES, TRANSFER_BYTES};
 use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::SizeClass;
@@ -140,8 +140,8 @@ impl State {
 
     fn put(&mut self, class: SizeClass, metadata: &Metadata, objects: &[*mut u8]) -> usize {
         if self.objects.is_null() {
-            let bytes = capacity(class) * size_of::<*mut u8>();
-            let Some(memory) = metadata.allocate(bytes, align_of::<*mut u8>()) else { return 0 };
+            let bytes = (capacity(class) * size_of::<*mut u8>()).next_multiple_of(LINE);
+            let Some(memory) = metadata.allocate(bytes, LINE) else { return 0 };
             self.objects = memory.as_ptr().cast();
         }
         let count = objects.len().min(capacity(class) - self.length);

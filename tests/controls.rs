@@ -222,7 +222,8 @@ fn run(variant: &str, limit: Duration) -> (u32, usize) {
     ARMED.store(variant != "unarmed", SeqCst);
     for (cpu, slab) in SLABS.iter().enumerate() {
         let memory = NonNull::from(Box::leak(vec![0usize; CAPACITY + 2].into_boxed_slice())).cast();
-        slab.detach();
+        // SAFETY: the slab stays where it is.
+        unsafe { slab.detach() };
         // SAFETY: the memory is this array's for ever; nobody uses the slab yet.
         unsafe { assert!(local::replace(slab, LIST, slab.nothing(), make_array(memory, CAPACITY))) };
         slab.start(cpu as u32);

@@ -10,15 +10,15 @@
     mov {slab}, fs:[{cell}]
     cmp {tmp:e}, dword ptr [{slab}]
     jne 6f
-    mov {tmp}, [{slab} + {list}*8 + {TOPS}]
-    test byte ptr [{tmp}], 1
+    mov {outcome}, [{slab} + {list}*8 + {TOPS}]
+    test byte ptr [{outcome}], 1
     jnz 7f
-    mov [{tmp}], {object}
-    add {tmp}, 8
-    mov [{slab} + {list}*8 + {TOPS}], {tmp}         # commit
+    mov [{outcome}], {object}
+    add {outcome}, 8
+    mov [{slab} + {list}*8 + {TOPS}], {outcome}     # commit
     .pushsection .text.unlikely, "ax", @progbits
-6:  mov {tmp:e}, {MOVED}
+6:  mov {outcome:e}, {MOVED}
     jmp 4f
-7:  mov {tmp:e}, {FULL}
+7:  mov {outcome:e}, {UNFIT}
     jmp 4f
     .popsection

@@ -10,11 +10,11 @@
     jne 6f
     cmp {expected}, [{slab} + {list}*8 + {TOPS}]
     jne 7f
-    mov {tmp:e}, {DONE}
+    mov {outcome:e}, {DONE}
     mov [{slab} + {list}*8 + {TOPS}], {new}         # commit
     .pushsection .text.unlikely, "ax", @progbits
-6:  mov {tmp:e}, {MOVED}
+6:  mov {outcome:e}, {MOVED}
     jmp 4f
-7:  mov {tmp:e}, {CHANGED}
+7:  mov {outcome:e}, {UNFIT}
     jmp 4f
     .popsection

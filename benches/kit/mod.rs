@@ -40,7 +40,8 @@ pub fn pin() {
 /// A slab with some objects, owned by `owner` or by this thread alone.
 pub fn slab(owner: Option<u32>) -> &'static Slab<LISTS> {
     let made: &'static Slab<LISTS> = Box::leak(Box::new(Slab::new()));
-    made.detach();
+    // SAFETY: the slab stays where it is.
+    unsafe { made.detach() };
     let memory = NonNull::from(Box::leak(vec![0usize; SLOTS + 2].into_boxed_slice())).cast();
     // SAFETY: SLOTS + 2 words, leaked; nobody else knows the slab.
     unsafe {

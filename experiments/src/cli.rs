@@ -71,7 +71,7 @@ pub struct Run {
     /// Measured milliseconds per sample instead of the profile's.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
     pub measure_ms: Option<u64>,
-    /// Directory to create for the run. Default: runs/<UTC time>-<profile>.
+    /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Print the plan and stop.

@@ -1,7 +1,8 @@
 //! C++ `operator new` and `operator delete` in all forms, by their mangled names (Itanium C++ ABI, `size_t` = `m`).
 //!
-//! A form that may not fail calls the new handler until it gives up, as the standard asks; where it would throw
-//! `std::bad_alloc`, the process ends with a message, because this library does not link the C++ runtime.
+//! A form that may not fail calls the new handler until it gives up, as the standard asks. Three limits, because
+//! this library does not link the C++ runtime: where `std::bad_alloc` would be thrown the process ends with a message,
+//! a new handler must not throw, and the nothrow forms return null without calling it.
 
 use core::ffi::c_void;
 
@@ -31,7 +32,7 @@ fn new(size: usize, align: usize) -> *mut c_void {
 #[cold]
 fn new_slow(size: usize, align: usize) -> *mut c_void {
     while let Some(handler) = new_handler() {
-        // SAFETY: the program's own handler; it may throw through us, which "C-unwind" callers allow.
+        // SAFETY: the program's own handler, which does not throw.
         unsafe { handler() };
         let block = HEAP.alloc_bytes(size, align.max(16));
         if !block.is_null() {

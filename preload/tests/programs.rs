@@ -15,6 +15,19 @@ fn same_in_every_mode(program: &str, arguments: &[&str]) {
 }
 
 #[test]
+fn the_library_is_the_one_that_runs() {
+    // Otherwise every test here would pass without it: a mode it does not know ends the program with its message.
+    let output = std::process::Command::new("ls")
+        .env("LD_PRELOAD", kit::library())
+        .env("PERSEQ_MODE", "nonsense")
+        .output()
+        .expect("ls starts");
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("PERSEQ_MODE=nonsense: expected percpu"), "{message}");
+}
+
+#[test]
 fn shell_pipelines_and_subshells() {
     same_in_every_mode("bash", &["-c", "for i in $(seq 200); do (echo $((i * i)) & wait); done | sort -n | tail -5"]);
 }

@@ -40,8 +40,7 @@ pub struct Area {
 pub const UNREGISTERED: u32 = u32::MAX;
 
 /// The four bytes in front of every abort handler. One value per process; libc's is this one.
-#[cfg(target_arch = "x86_64")]
-pub const SIGNATURE: u32 = 0x5305_3053;
+pub const SIGNATURE: u32 = crate::arch::SIGNATURE;
 
 /// Length of an original registration. Kernels treat it as version 1 for ever.
 pub const ORIGINAL_LENGTH: u32 = 32;
@@ -49,7 +48,11 @@ pub const ORIGINAL_LENGTH: u32 = 32;
 /// Bytes of the original area that the kernel fills (up to `flags`).
 pub const ORIGINAL_FEATURE_SIZE: u32 = 20;
 
+/// Flag of the system call that ends a registration.
+pub(crate) const UNREGISTER: u32 = 1;
+
 pub(crate) const CPU_ID: isize = offset_of!(Area, cpu_id) as isize;
+pub(crate) const NODE_ID: isize = offset_of!(Area, node_id) as isize;
 pub(crate) const MM_CID: isize = offset_of!(Area, mm_cid) as isize;
 pub(crate) const RSEQ_CS: isize = offset_of!(Area, rseq_cs) as isize;
 /// A field is readable if the feature size reaches past its end.

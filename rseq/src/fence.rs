@@ -49,7 +49,6 @@ fn membarrier(command: membarrier_cmd, flags: u32, cpu: u32) -> Result<(), i32> 
     // SAFETY: membarrier takes three integers and touches no memory of ours.
     match unsafe { libc::syscall(__NR_membarrier as libc::c_long, command as libc::c_long, flags, cpu) } {
         0 => Ok(()),
-        // SAFETY: errno is this thread's.
-        _ => Err(unsafe { *libc::__errno_location() }),
+        _ => Err(crate::kernel::errno()),
     }
 }

@@ -7,11 +7,13 @@ mod sealed {
 }
 
 /// A field of the area that says where the calling thread is. Sealed: [`CpuId`] and [`MmCid`].
-pub trait Index: sealed::Sealed + Copy + 'static {
+pub trait Index: sealed::Sealed + Copy + Send + Sync + core::fmt::Debug + 'static {
     /// Offset of the field in [`abi::Area`].
     const FIELD: isize;
     /// Low bit of a [`crate::Handle`] for this index.
     const TAG: isize;
+    /// Feature size from which the kernel fills the field.
+    const END: u32;
     /// Whether a fence can be aimed at the CPU behind an index value.
     const IS_CPU: bool;
 }
@@ -31,11 +33,13 @@ impl sealed::Sealed for MmCid {}
 impl Index for CpuId {
     const FIELD: isize = abi::CPU_ID;
     const TAG: isize = 1;
+    const END: u32 = abi::ORIGINAL_FEATURE_SIZE;
     const IS_CPU: bool = true;
 }
 
 impl Index for MmCid {
     const FIELD: isize = abi::MM_CID;
     const TAG: isize = 2;
+    const END: u32 = abi::MM_CID_END;
     const IS_CPU: bool = false;
 }

@@ -1,17 +1,113 @@
-//! # Restartable sequences, and per-CPU slabs made of them
+//! # Restartable sequences, and per-CPU data made of them
 //!
-//! (front page being written)
+//! A program with per-CPU data would like to say: *add one to this CPU's counter*. In user space that is
+//! two steps, find out the CPU and change its counter, and between them the kernel may move the thread to another CPU or let
+//! another thread run. Atomics make the change safe wherever it happens, at some twenty cycles each; per-thread
+//! data avoids the question, and costs memory for every thread.
+//!
+//! A *restartable sequence* is a short run of instructions that the kernel promises not to interrupt
+//! half-way. It does not hold off the interruption. It only looks, when the thread is about to go on: if it was
+//! inside such a run, it goes on at an *abort handler* instead, which starts again from the beginning. So the sequence as a
+//! whole runs on one CPU with nobody between, as long as its last instruction is the only one whose effect others
+//! can see: the *commit*.
+//!
+//! ```text
+//!    arm      area.rseq_cs = &descriptor         "start, length, abort handler"
+//!    start    cpu = area.cpu_id                 ┐
+//!             row = base + (cpu << SHIFT)       │ interrupted here: back to arm
+//!    commit   row.count += 1                    ┘
+//! ```
+//!
+//! *Area* is 32 bytes of each thread's memory that the kernel knows. It writes the CPU's number there whenever the
+//! thread is moved; reading it is a load. Where a sequence begins and ends is said by storing the address of a *descriptor* in
+//! the area. So a sequence costs one store more than the plain code, no system call and no atomic.
+//!
+//! The price is that sequences are assembly: a compiler knows nothing of aborts and would keep a value in a register, or move the
+//! commit. This crate has a fixed set of them, tested with an abort at every one of their instructions, and
+//! data structures on top that need no `unsafe`:
+//!
+//! ```
+//! use rseq::{CpuId, PerCpuCounter};
+//!
+//! println!("{}", rseq::Availability::get());      // who registered, which numbers are there, or why not
+//!
+//! let requests = PerCpuCounter::<CpuId>::new()?;
+//! std::thread::scope(|scope| {
+//!     for _ in 0..8 {
+//!         scope.spawn(|| requests.add(1));
+//!     }
+//! });
+//! assert_eq!(requests.sum(), 8);                  // also where there are no sequences
+//! # Ok::<(), rseq::rows::NoMemory>(())
+//! ```
+//!
+//! # What is here
+//!
+//! | | |
+//! |---|---|
+//! | [`PerCpuCounter`], [`PerCpuList`], [`PerCpuBuffer`] | ready-made; fall back to a lock where sequences cannot run |
+//! | [`Rows`] | a row of memory for every possible CPU, and [`StoppedRow`] to use another CPU's |
+//! | [`Slab`], [`ThreadCell`] | stacks of objects that a word of TLS names, for allocators |
+//! | [`sequence`] | the sequences themselves, on rows and on slabs; `unsafe`, with contracts |
+//! | [`local`] | the same contracts in plain Rust, for memory one thread owns |
+//! | [`fence`] | membarrier: after it, no old sequence still runs on that CPU |
+//! | [`probe`], [`Registration`], [`Availability`] | finds libc's area or registers our own, or says why not |
+//! | [`Index`] | what selects a row: [`CpuId`], or [`MmCid`], a dense number that only running threads have |
+//!
+//! # Another CPU's data
+//!
+//! A sequence protects a thread from others on *its* CPU. To touch another CPU's row one must keep new sequences off it, have
+//! the running one aborted, and let them on again. [`Rows::stop`] and [`Slab::stop`] do the first two and return a guard; dropping the
+//! guard does the third. It costs a system call and an interrupt of the other CPU.
+//!
+//! # What to know before relying on it
+//!
+//! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. The ready-made structures are too
+//!   while rows are available; their fallback takes a lock.
+//! * A child of `fork` is registered as its parent was. A child of `vfork` or `clone(CLONE_VM)` shares the parent's area
+//!   without being registered: it must run none.
+//! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.
+//! * Code with sequences may be unloaded after every thread that ran some called [`Registration::forget_thread`].
+//! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that comes
+//!   second in a thread is refused (EINVAL) and falls back.
+//! * Where the kernel, an emulator (valgrind, qemu-user) or a filter refuses, [`probe`] says so; nothing else need be asked.
+//!
+//! # Versions
+//!
+//! Linux 4.18 has `cpu_id`, 6.3 `node_id` and `mm_cid`; fences need 5.10. arm64 kernels from 6.19 to 7.0.13 are refused, as they
+//! do not abort a sequence that is preempted and continued on its CPU. glibc 2.35 and later register every thread; with
+//! others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first needs it.
+//!
+//! x86-64 is what this has been run on. The aarch64 sequences are assembled in every build and have been executed in an emulator with a
+//! test in the kernel's place; they have not run under an arm64 kernel. `asm/README.md` has the
+//! specification and says what was tried where.
 #![no_std]
 
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+compile_error!("restartable sequences are Linux's, and this crate has them for x86-64 and aarch64");
+
 pub mod abi;
+mod access;
+#[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
+mod arch;
+mod buffer;
+mod counter;
 pub mod fence;
 mod index;
+pub mod kernel;
+mod list;
 pub mod local;
+pub mod rows;
 pub mod sequence;
 pub mod slab;
 mod thread;
 
+pub use buffer::{Full, PerCpuBuffer};
+pub use counter::PerCpuCounter;
 pub use index::{CpuId, Index, MmCid};
-pub use sequence::{Miss, ThreadCell};
+pub use list::{Chain, Node, PerCpuList};
+pub use rows::{Rows, StoppedRow, Zeroed};
+pub use sequence::{Miss, ThreadCell, restarts};
 pub use slab::{STOPPED, Slab, Stopped};
-pub use thread::{Handle, Registrant, Registration, Unavailable, probe, restarts};
+pub use thread::{Availability, Handle, Registrant, Registration, Unavailable, feature_length, probe, probe_with};

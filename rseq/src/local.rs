@@ -5,7 +5,7 @@
 //! at a slab to report on it; nobody else changes it.
 
 use core::ptr::NonNull;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::slab::{SENTINEL, Slab, Slot};
 
@@ -17,7 +17,8 @@ use crate::slab::{SENTINEL, Slab, Slot};
 /// * `list` is below `LISTS`.
 #[inline(always)]
 pub unsafe fn pop<const LISTS: usize>(slab: &Slab<LISTS>, list: usize) -> Option<NonNull<u8>> {
-    let cell = top_cell(slab, list);
+    // SAFETY: by our own contract.
+    let cell = unsafe { slab.top_cell(list) };
     let top = cell.load(Relaxed);
     // SAFETY: by **pointed**, the slot below `top` is in the list's array.
     let item = unsafe { (*top.sub(1)).load(Relaxed) };
@@ -38,7 +39,8 @@ pub unsafe fn pop<const LISTS: usize>(slab: &Slab<LISTS>, list: usize) -> Option
 /// * `object` is even.
 #[inline(always)]
 pub unsafe fn push<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, object: NonNull<u8>) -> bool {
-    let cell = top_cell(slab, list);
+    // SAFETY: by our own contract.
+    let cell = unsafe { slab.top_cell(list) };
     let top = cell.load(Relaxed);
     // SAFETY: by **pointed**, `top` is a slot or the high sentinel.
     let slot = unsafe { &*top };
@@ -56,9 +58,10 @@ pub unsafe fn push<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, object: 
 /// # Safety
 ///
 /// * No other thread changes `slab`.
+/// * `list` is below `LISTS`.
 pub unsafe fn pop_batch<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, objects: &mut [*mut u8]) -> usize {
     for (taken, place) in objects.iter_mut().enumerate() {
-        // SAFETY: our contract is `pop`'s; `list` is checked by `Slab::top_cell` in debug builds.
+        // SAFETY: our contract is `pop`'s.
         match unsafe { pop(slab, list) } {
             Some(object) => *place = object.as_ptr(),
             None => return taken,
@@ -72,6 +75,7 @@ pub unsafe fn pop_batch<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, obj
 /// # Safety
 ///
 /// * No other thread changes `slab`.
+/// * `list` is below `LISTS`.
 /// * Every object is even and not null.
 pub unsafe fn push_batch<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, objects: &[*mut u8]) -> usize {
     for (put, &object) in objects.iter().enumerate() {
@@ -88,6 +92,7 @@ pub unsafe fn push_batch<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, ob
 /// # Safety
 ///
 /// * No other thread changes `slab`.
+/// * `list` is below `LISTS`.
 /// * `new` is the lowest slot of an array made by [`crate::slab::make_array`].
 pub unsafe fn replace<const LISTS: usize>(
     slab: &Slab<LISTS>,
@@ -95,7 +100,8 @@ pub unsafe fn replace<const LISTS: usize>(
     expected: *mut Slot,
     new: *mut Slot,
 ) -> bool {
-    let cell = top_cell(slab, list);
+    // SAFETY: by our own contract.
+    let cell = unsafe { slab.top_cell(list) };
     let same = cell.load(Relaxed) == expected;
     if same {
         cell.store(new, Relaxed);
@@ -103,8 +109,58 @@ pub unsafe fn replace<const LISTS: usize>(
     same
 }
 
-#[inline(always)]
-fn top_cell<const LISTS: usize>(slab: &Slab<LISTS>, list: usize) -> &core::sync::atomic::AtomicPtr<Slot> {
-    debug_assert!(list < LISTS);
-    slab.top_cell(list)
+// On words of a row, as its `StoppedRow` holder or in the overflow row.
+
+/// Adds `value`, wrapping, to `word`. Nobody else changes it.
+pub fn add(word: &AtomicU64, value: u64) {
+    word.store(word.load(Relaxed).wrapping_add(value), Relaxed);
+}
+
+/// Writes `new` to `word` if it holds `expected`; false if not. Nobody else changes it.
+pub fn compare_exchange(word: &AtomicU64, expected: u64, new: u64) -> bool {
+    let same = word.load(Relaxed) == expected;
+    if same {
+        word.store(new, Relaxed);
+    }
+    same
+}
+
+/// Puts `node` in front of the linked list that `head` begins.
+///
+/// # Safety
+///
+/// * No other thread changes `head`.
+/// * `node` is valid, on no list, and its first word is nobody else's.
+pub unsafe fn linked_push(head: &AtomicU64, node: NonNull<usize>) {
+    // SAFETY: the node's first word is ours, by our own contract.
+    unsafe { node.write(head.load(Relaxed) as usize) };
+    head.store(node.as_ptr() as u64, Relaxed);
+}
+
+/// Takes the first node of the linked list that `head` begins, or `None` if it is empty.
+///
+/// # Safety
+///
+/// * No other thread changes `head`, which begins a list of valid nodes.
+pub unsafe fn linked_pop(head: &AtomicU64) -> Option<NonNull<usize>> {
+    let node = NonNull::new(head.load(Relaxed) as *mut usize)?;
+    // SAFETY: by our own contract the node is valid.
+    head.store(unsafe { node.read() } as u64, Relaxed);
+    Some(node)
+}
+
+/// Takes the whole linked list that `head` begins. Nobody else changes it.
+pub fn linked_pop_all(head: &AtomicU64) -> Option<NonNull<usize>> {
+    let node = NonNull::new(head.load(Relaxed) as *mut usize)?;
+    head.store(0, Relaxed);
+    Some(node)
+}
+
+/// Appends `item` to `items`, of which `length` are used; false if all are. Nobody else changes either.
+pub fn append(length: &AtomicU64, items: &[AtomicU64], item: u64) -> bool {
+    let used = length.load(Relaxed);
+    let Some(place) = items.get(used as usize) else { return false };
+    place.store(item, Relaxed);
+    length.store(used + 1, Relaxed);
+    true
 }

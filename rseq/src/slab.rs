@@ -77,7 +77,11 @@ impl<const LISTS: usize> Slab<LISTS> {
 
     /// Gives every list of a slab that nobody uses yet its own place to point at, [`Slab::nothing`].
     /// Needed before [`crate::sequence::replace`] can give a list its first array.
-    pub fn detach(&self) {
+    ///
+    /// # Safety
+    ///
+    /// * The slab stays where it is from now on: its tops point into it.
+    pub unsafe fn detach(&self) {
         for cell in &self.top {
             cell.store(self.nothing(), Relaxed);
         }
@@ -104,8 +108,16 @@ impl<const LISTS: usize> Slab<LISTS> {
         self.top[list].load(Relaxed)
     }
 
-    pub(crate) fn top_cell(&self, list: usize) -> &AtomicPtr<Slot> {
-        &self.top[list]
+    /// The cell of `top(list)`.
+    ///
+    /// # Safety
+    ///
+    /// * `list` is below `LISTS`.
+    #[inline(always)]
+    pub(crate) unsafe fn top_cell(&self, list: usize) -> &AtomicPtr<Slot> {
+        debug_assert!(list < LISTS);
+        // SAFETY: by our own contract.
+        unsafe { self.top.get_unchecked(list) }
     }
 
     /// Takes the slab from its owner: no sequence uses it when this returns, and none will until the
@@ -143,7 +155,12 @@ pub struct Stopped<'a, const LISTS: usize> {
 
 impl<const LISTS: usize> Stopped<'_, LISTS> {
     /// Takes up to `objects.len()` of the newest objects of `list`; returns how many.
+    ///
+    /// # Panics
+    ///
+    /// `list` is not below `LISTS`.
     pub fn pop_batch(&self, list: usize, objects: &mut [*mut u8]) -> usize {
+        assert!(list < LISTS);
         // SAFETY: **owned**: the guard is the only user.
         unsafe { local::pop_batch(self.slab, list, objects) }
     }

@@ -4,32 +4,15 @@
 //! second one fails, so that area is adopted. Without it, each thread has an area of ours in static
 //! TLS, registered by [`Registration::ensure_thread`] the first time the thread needs it.
 
-use core::arch::{asm, global_asm};
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
 use crate::abi::{self, Area};
+use crate::arch::{self, load_u32, own_area_offset, thread_pointer};
 use crate::index::Index;
-
-// Our own area: static TLS, `cpu_id_start` 0, `cpu_id` -1 until the kernel takes over. `mm_cid` is -1
-// as well, so that an unregistered thread has no index of either kind.
-global_asm!(
-    ".pushsection .tdata.rseq_own_area, \"awT\", @progbits",
-    ".balign 64",
-    ".globl rseq_own_area",
-    ".hidden rseq_own_area",
-    ".type rseq_own_area, @object",
-    "rseq_own_area: .long 0, -1, 0, 0, 0, 0, -1, 0",
-    ".zero 32",
-    ".size rseq_own_area, 64",
-    ".popsection",
-    // libc's description of its area. Weak: a libc without one leaves null.
-    ".weak __rseq_offset",
-    ".weak __rseq_size",
-    ".weak __rseq_flags",
-);
+use crate::kernel::{self, Mode, Release, errno};
 
 /// Who registered the area with the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,10 +47,68 @@ impl Registration {
         self.feature_size >= abi::NODE_ID_END
     }
 
+    /// Whether the field of index `I` is filled.
+    #[must_use]
+    pub fn has<I: Index>(&self) -> bool {
+        self.feature_size >= I::END
+    }
+
     /// Whether [`Area::mm_cid`] is filled.
     #[must_use]
     pub fn has_mm_cid(&self) -> bool {
         self.feature_size >= abi::MM_CID_END
+    }
+
+    /// The calling thread's CPU, or `None` if the thread is not registered. Out of date as soon as it is read.
+    #[inline]
+    #[must_use]
+    pub fn cpu_id(&self) -> Option<u32> {
+        // SAFETY: `offset` locates the calling thread's area, registered or not.
+        let cpu = unsafe { load_u32(self.offset + abi::CPU_ID) };
+        (cpu as i32 >= 0).then_some(cpu)
+    }
+
+    /// The NUMA node of the calling thread's CPU (Linux 6.3). `None` if the thread is not registered or the
+    /// kernel does not fill the field. Out of date as soon as it is read.
+    #[inline]
+    #[must_use]
+    pub fn node_id(&self) -> Option<u32> {
+        self.cpu_id().filter(|_| self.has_node_id())?;
+        // SAFETY: as above, and the field is within the registered length.
+        Some(unsafe { load_u32(self.offset + abi::NODE_ID) })
+    }
+
+    /// The calling thread's concurrency id (Linux 6.3). `None` as for [`Registration::node_id`].
+    #[inline]
+    #[must_use]
+    pub fn mm_cid(&self) -> Option<u32> {
+        self.cpu_id().filter(|_| self.has_mm_cid())?;
+        // SAFETY: as above, and the field is within the registered length.
+        Some(unsafe { load_u32(self.offset + abi::MM_CID) })
+    }
+
+    /// Makes the kernel forget the last sequence of the calling thread, and the thread's own area.
+    ///
+    /// Code that holds sequences may be unloaded (`dlclose`) only after every thread that ran one has called
+    /// this: the kernel may read the descriptor of the last sequence long after it ended. libc's area stays
+    /// registered.
+    ///
+    /// # Errors
+    ///
+    /// The errno with which the kernel refused to unregister an own area.
+    pub fn forget_thread(&self) -> Result<(), i32> {
+        // SAFETY: a word of this thread's area that users write; no sequence of this thread is running.
+        unsafe { arch::store_word(self.offset + abi::RSEQ_CS, 0) };
+        if self.registrant == Registrant::Libc || self.cpu_id().is_none() {
+            return Ok(());
+        }
+        if own_area(self.length, abi::UNREGISTER) != 0 {
+            return Err(errno());
+        }
+        // The kernel leaves 0 in `mm_cid`, which would be an index; nobody has none of -1.
+        // SAFETY: the area is this thread's and no longer the kernel's; the word is `mm_cid` and `slice_ctrl`.
+        unsafe { arch::store_word(self.offset + abi::MM_CID, abi::UNREGISTERED as usize) };
+        Ok(())
     }
 
     /// The handle that sequences indexed by `I` take.
@@ -85,7 +126,7 @@ impl Registration {
     /// The thread has no area: libc failed to register it, or the kernel refused to.
     pub fn ensure_thread(&self) -> Result<(), Unavailable> {
         // SAFETY: `offset` locates the calling thread's area, registered or not.
-        let cpu = unsafe { load(self.offset + abi::CPU_ID) };
+        let cpu = unsafe { load_u32(self.offset + abi::CPU_ID) };
         if (cpu as i32) >= 0 {
             return Ok(());
         }
@@ -105,6 +146,9 @@ pub enum Unavailable {
     Refused(i32),
     /// libc registers areas but this thread's was refused.
     ThreadNotRegistered,
+    /// Sequences are not atomic on this kernel: arm64 from 6.19 to 7.0.13 forgets to abort them when a
+    /// thread is preempted and goes on on the same CPU.
+    BrokenKernel(Release),
 }
 
 impl fmt::Display for Unavailable {
@@ -113,10 +157,15 @@ impl fmt::Display for Unavailable {
             Unavailable::NotImplemented => f.write_str("the kernel has no rseq system call (ENOSYS)"),
             Unavailable::Refused(libc::EPERM) => f.write_str("rseq registration was refused (EPERM)"),
             Unavailable::Refused(errno) => write!(f, "rseq registration was refused (errno {errno})"),
+            Unavailable::BrokenKernel(release) => {
+                write!(f, "arm64 Linux {release} does not abort preempted sequences (fixed in 7.0.14)")
+            }
             Unavailable::ThreadNotRegistered => f.write_str("libc could not register this thread"),
         }
     }
 }
+
+impl core::error::Error for Unavailable {}
 
 /// An area's offset from the thread pointer and the index its user wants, in one word.
 ///
@@ -150,42 +199,126 @@ impl Handle {
     #[must_use]
     pub unsafe fn index<I: Index>(self) -> u32 {
         // SAFETY: the handle locates this thread's area, by our own contract.
-        unsafe { load(self.0 - I::TAG + I::FIELD) }
+        unsafe { load_u32(self.0 - I::TAG + I::FIELD) }
     }
 }
 
 /// Looks for an area, registering the calling thread if it has to. Idempotent.
 ///
+/// An own area is registered with as many bytes as the kernel has features for, at least 32, unless
+/// [`probe_with`] chose otherwise before.
+///
 /// # Errors
 ///
 /// The typed reason why sequences cannot run in this process.
 pub fn probe() -> Result<Registration, Unavailable> {
+    match OWN_LENGTH.load(Relaxed) {
+        0 => probe_with(feature_length()),
+        chosen => probe_with(chosen),
+    }
+}
+
+/// The length that an own area should be registered with to get every feature of this kernel.
+#[must_use]
+pub fn feature_length() -> u32 {
+    auxiliary(AT_RSEQ_FEATURE_SIZE, abi::ORIGINAL_FEATURE_SIZE).clamp(abi::ORIGINAL_LENGTH, size_of::<Area>() as u32)
+}
+
+/// As [`probe`], with a chosen length for an own area. It has no effect on libc's.
+///
+/// Length 32 asks for the kernel's legacy mode, which writes the numbers at every preemption; a longer one
+/// for its optimized mode (Linux 7.0). A process uses one length: the kernel refuses another for a thread
+/// that is registered.
+///
+/// # Errors
+///
+/// As for [`probe`]; a length the kernel does not take is [`Unavailable::Refused`] with EINVAL.
+pub fn probe_with(own_length: u32) -> Result<Registration, Unavailable> {
+    if let Some(release) = Release::running()
+        && release.breaks_sequences(arch::IS_ARM64)
+    {
+        return Err(Unavailable::BrokenKernel(release));
+    }
     let feature_size = auxiliary(AT_RSEQ_FEATURE_SIZE, abi::ORIGINAL_FEATURE_SIZE);
     let align = auxiliary(AT_RSEQ_ALIGN, 32);
     if let Some(found) = libc_area(feature_size, align) {
         return Ok(found);
     }
-    let length = abi::ORIGINAL_LENGTH.max(feature_size.min(size_of::<Area>() as u32));
-    register_own(length)?;
+    if own_length > size_of::<Area>() as u32 || align > align_of::<Area>() as u32 {
+        return Err(Unavailable::Refused(libc::EINVAL)); // our area is not what was asked for
+    }
+    register_own(own_length)?;
+    // Relaxed: a number, and every thread that has registered knows it.
+    OWN_LENGTH.store(own_length, Relaxed);
     Ok(Registration {
         registrant: Registrant::Own,
         offset: own_area_offset(),
-        length,
-        feature_size: feature_size.min(length),
+        length: own_length,
+        feature_size: feature_size.min(own_length),
         align,
         flags: 0,
     })
 }
 
-/// Sequences of this process that the kernel aborted and that were restarted, since it started.
-pub fn restarts() -> u64 {
-    let count: u64;
-    // SAFETY: reads one aligned word that this crate defines.
-    unsafe {
-        asm!("mov {}, qword ptr [rip + rseq_sequence_restarts]", out(reg) count,
-             options(nostack, preserves_flags, readonly));
+/// The length that own areas of this process are registered with; 0 before the first is.
+static OWN_LENGTH: AtomicU32 = AtomicU32::new(0);
+
+/// Everything a person may want to know about sequences in this process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Availability {
+    /// The running kernel, if it says.
+    pub kernel: Option<Release>,
+    /// The registration, or the reason why there is none.
+    pub registration: Result<Registration, Unavailable>,
+    /// Possible CPUs: the rows that per-CPU structures reserve.
+    pub possible_cpus: usize,
+}
+
+impl Availability {
+    /// Asks for all of it. Registers the calling thread, like [`probe`].
+    #[must_use]
+    pub fn get() -> Self {
+        Availability { kernel: Release::running(), registration: probe(), possible_cpus: kernel::possible_cpus() }
     }
-    count
+
+    /// The kernel's mode for this registration, where its version says.
+    #[must_use]
+    pub fn mode(&self) -> Option<Mode> {
+        Some(self.kernel?.mode(self.registration.ok()?.length))
+    }
+}
+
+impl fmt::Display for Availability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kernel {
+            Some(release) => write!(f, "Linux {release}: ")?,
+            None => f.write_str("kernel unknown: ")?,
+        }
+        let found = match &self.registration {
+            Ok(found) => found,
+            Err(why) => return write!(f, "rseq unavailable: {why}"),
+        };
+        let registrant = match found.registrant {
+            Registrant::Libc => "libc",
+            Registrant::Own => "this program",
+        };
+        write!(
+            f,
+            "rseq registered by {registrant}, length {}, feature size {}, alignment {}; readable: cpu_id",
+            found.length, found.feature_size, found.align
+        )?;
+        if found.has_node_id() {
+            f.write_str(", node_id")?;
+        }
+        if found.has_mm_cid() {
+            f.write_str(", mm_cid")?;
+        }
+        match self.mode() {
+            Some(mode) => write!(f, "; kernel mode {mode}")?,
+            None => f.write_str("; kernel mode unknown")?,
+        }
+        write!(f, "; {} possible CPUs", self.possible_cpus)
+    }
 }
 
 fn auxiliary(key: u32, otherwise: u32) -> u32 {
@@ -198,24 +331,14 @@ fn auxiliary(key: u32, otherwise: u32) -> u32 {
 
 /// libc's registration, if it has one that is alive in this thread.
 fn libc_area(feature_size: u32, align: u32) -> Option<Registration> {
-    let (offset, size, flags): (*const isize, *const u32, *const u32);
-    // SAFETY: loads three addresses from the global offset table, null where libc has no such symbol.
-    unsafe {
-        asm!(
-            "mov {}, qword ptr [rip + __rseq_offset@GOTPCREL]",
-            "mov {}, qword ptr [rip + __rseq_size@GOTPCREL]",
-            "mov {}, qword ptr [rip + __rseq_flags@GOTPCREL]",
-            out(reg) offset, out(reg) size, out(reg) flags,
-            options(nostack, preserves_flags, pure, readonly),
-        );
-    }
+    let (offset, size, flags) = arch::libc_symbols();
     if offset.is_null() || size.is_null() || flags.is_null() {
         return None;
     }
     // SAFETY: libc defines the three variables with these types and never changes them after start-up.
     let (offset, size, flags) = unsafe { (*offset, *size, *flags) };
     // SAFETY: libc's area of this thread is at this offset even if the kernel refused it.
-    if size == 0 || (unsafe { load(offset + abi::CPU_ID) } as i32) < 0 {
+    if size == 0 || (unsafe { load_u32(offset + abi::CPU_ID) } as i32) < 0 {
         return None;
     }
     // glibc up to 2.40 registers 32 bytes and reports 20 or 32; the kernel fills what it knows of the 32.
@@ -231,65 +354,34 @@ fn libc_area(feature_size: u32, align: u32) -> Option<Registration> {
 }
 
 fn register_own(length: u32) -> Result<(), Unavailable> {
-    // The kernel's answer is remembered: a refused process does not ask again for each thread.
+    // That there is no such call, or a filter on it, is remembered: nobody asks again for each thread.
     static REFUSED: AtomicU32 = AtomicU32::new(0);
     let refused = REFUSED.load(Relaxed);
     if refused != 0 {
         return Err(unavailable(refused as i32));
     }
-    let area = thread_pointer() + own_area_offset();
-    // SAFETY: the area is this thread's own static TLS, aligned to 64, and lives as long as the thread.
-    let answer =
-        unsafe { libc::syscall(linux_raw_sys::general::__NR_rseq as libc::c_long, area, length, 0, abi::SIGNATURE) };
+    let answer = own_area(length, 0);
     if answer == 0 {
         return Ok(());
     }
-    // SAFETY: errno is this thread's.
-    match unsafe { *libc::__errno_location() } {
+    match errno() {
         libc::EBUSY => Ok(()), // this very area, registered before
         errno => {
-            REFUSED.store(errno as u32, Relaxed);
+            if matches!(errno, libc::ENOSYS | libc::EPERM) {
+                REFUSED.store(errno as u32, Relaxed);
+            }
             Err(unavailable(errno))
         }
     }
 }
 
+/// The rseq system call on the calling thread's own area.
+fn own_area(length: u32, flags: u32) -> libc::c_long {
+    let area = thread_pointer() + own_area_offset();
+    // SAFETY: the area is this thread's own static TLS, aligned to 64, and lives as long as the thread.
+    unsafe { libc::syscall(linux_raw_sys::general::__NR_rseq as libc::c_long, area, length, flags, abi::SIGNATURE) }
+}
+
 fn unavailable(errno: i32) -> Unavailable {
     if errno == libc::ENOSYS { Unavailable::NotImplemented } else { Unavailable::Refused(errno) }
-}
-
-/// The register TLS is addressed from.
-fn thread_pointer() -> isize {
-    let pointer: isize;
-    // SAFETY: the first word of the thread control block points to itself in every x86-64 ABI.
-    unsafe {
-        asm!("mov {}, fs:0", out(reg) pointer, options(nostack, preserves_flags, pure, readonly));
-    }
-    pointer
-}
-
-fn own_area_offset() -> isize {
-    let offset: isize;
-    // SAFETY: loads the link-time offset of a TLS symbol this module defines.
-    unsafe {
-        asm!("mov {}, qword ptr [rip + rseq_own_area@GOTTPOFF]", out(reg) offset,
-             options(nostack, preserves_flags, pure, readonly));
-    }
-    offset
-}
-
-/// Loads a field of the calling thread's area.
-///
-/// # Safety
-///
-/// * `offset` from the thread pointer is a readable, aligned u32 of this thread.
-#[inline(always)]
-unsafe fn load(offset: isize) -> u32 {
-    let value: u32;
-    // SAFETY: by our own contract. Not `pure`: the kernel changes the field between any two reads.
-    unsafe {
-        asm!("mov {:e}, dword ptr fs:[{}]", out(reg) value, in(reg) offset,
-             options(nostack, preserves_flags, readonly));
-    }
-    value
 }
