@@ -63,14 +63,17 @@
 //! |---|---|---|
 //! | `PERSEQ_MODE` | `percpu`, `percpu-mmcid`, `perthread` or `central` | `percpu` |
 //! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
-//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, shared equally | not set |
+//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares | not set |
 //!
-//! They are read at the first allocation. A value that makes no sense ends the process with a message. A per-CPU
+//! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
+//! with a message. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
 //! mode that cannot run here is replaced by `perthread`, and [`active_mode`] says so and why.
 //!
 //! # Limits
 //!
 //! * Linux on x86-64.
+//! * One reservation of four to eight times the physical memory (64 GiB to 8 TiB). Beyond it, allocation fails.
+//! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
 //! * Allocating or freeing in a signal handler is not safe: slow paths take locks, and per-thread caches are
 //!   changed by plain stores.
 //! * A child made by `vfork` or `clone(CLONE_VM)` must not allocate before it executes another program: it reads
