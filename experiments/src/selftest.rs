@@ -207,6 +207,7 @@ fn preemption(mode: Mode) -> Check {
 fn stranded() -> Check {
     let parameters = [
         ("fill_bytes", 65536),
+        ("fill_rounds", 2),
         ("size_min_bytes", 64),
         ("size_max_bytes", 256),
         ("working_set_objects", 16),
@@ -227,8 +228,14 @@ fn stranded() -> Check {
     }
 }
 
-/// One mode against itself. Fails only if it clearly differs: the 95 % interval lies beyond 5 %.
+/// One mode against itself. A 95 % interval misses the truth once in twenty times, so the check fails only if two
+/// measurements in a row say that the mode clearly differs from itself.
 fn same_mode_twice() -> Check {
+    twin_measurement().or_else(|_| twin_measurement())
+}
+
+/// Fails if the 95 % interval lies beyond 5 %.
+fn twin_measurement() -> Check {
     let once = || -> Result<f64, String> {
         let row = sample("fast-path", TWINNED, &[("size_bytes", 64), ("depth", 64), ("measure_ms", 100)])?;
         metric(&row, "ns_per_pair")

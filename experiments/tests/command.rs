@@ -76,6 +76,16 @@ fn list_and_doctor_speak_json() {
 }
 
 #[test]
+fn the_selftest_passes_and_names_every_check() {
+    let output = perseq(&["selftest"]);
+    let text = stdout(&output);
+    assert_eq!(code(&output), 0, "{text}");
+    for check in ["clock", "known sleep", "percpu: preemption", "central: known objects", "stranded bytes", "A/A"] {
+        assert!(text.lines().any(|line| line.starts_with(check)), "{check} in {text}");
+    }
+}
+
+#[test]
 fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
     let directory = tempfile::tempdir().expect("a directory");
     let out = directory.path().join("run");
