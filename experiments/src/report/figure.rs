@@ -62,7 +62,7 @@ pub fn forest(analysis: &Analysis) -> Result<Figure, Failure> {
     }
     let bounds = rows.iter().flat_map(|row| [row.3.mean.low, row.3.mean.high]).chain([0.8, 1.25]);
     let (low, high) = bounds.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
-    let (left, width, step, top) = (345, 370, 24, 40);
+    let (left, width, step, top) = (385, 340, 24, 40);
     let bottom = top + step * rows.len() as i32;
     let axis = Axis { low: low * 0.93, high: high * 1.07, log: true, zero: false };
     let x = |value: f64| left + (axis.place(value) * f64::from(width)).round() as i32;
@@ -73,7 +73,7 @@ pub fn forest(analysis: &Analysis) -> Result<Figure, Failure> {
         }
         line(area, &[(x(1.0), top - 6), (x(1.0), bottom)], INK.mix(0.7), 1)?;
         text(area, &format!("ratio to {BASELINE} (log)"), (left + width / 2, bottom + 28), HPos::Center, VPos::Top)?;
-        for (column, place) in [("cell", 8), ("metric", 140), ("mode", 250)] {
+        for (column, place) in [("cell", 8), ("metric", 195), ("mode", 290)] {
             text(area, column, (place, top - 22), HPos::Left, VPos::Center)?;
         }
         text(area, "95 % interval", (left + width + 16, top - 22), HPos::Left, VPos::Center)?;
@@ -86,12 +86,12 @@ pub fn forest(analysis: &Analysis) -> Result<Figure, Failure> {
             let new = index == 0 || rows[index - 1].0 != *label;
             if new {
                 text(area, label, (8, y), HPos::Left, VPos::Center)?;
-                text(area, metric, (140, y), HPos::Left, VPos::Center)?;
+                text(area, metric, (195, y), HPos::Left, VPos::Center)?;
                 if index > 0 {
                     line(area, &[(8, y - step / 2), (952, y - step / 2)], INK.mix(0.12), 1)?;
                 }
             }
-            text(area, subject.name(), (250, y), HPos::Left, VPos::Center)?;
+            text(area, subject.name(), (290, y), HPos::Left, VPos::Center)?;
             let colour = colour(*subject);
             line(area, &[(x(ratio.mean.low), y), (x(ratio.mean.high), y)], colour.to_rgba(), 3)?;
             marker(area, *subject, (x(ratio.mean.ratio), y), 5, colour.to_rgba())?;
