@@ -6,11 +6,11 @@ fn main() {
     println!("cargo:rerun-if-changed=../.git/HEAD");
     println!("cargo:rerun-if-changed=../.git/index");
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
-    tell("PERSEQ_RUSTC", output(&rustc, &["--version"]));
-    tell("PERSEQ_TARGET", std::env::var("TARGET").ok());
-    tell("PERSEQ_OPT_LEVEL", std::env::var("OPT_LEVEL").ok());
-    tell("PERSEQ_COMMIT", output("git", &["rev-parse", "HEAD"]));
-    tell("PERSEQ_DIRTY", output("git", &["status", "--porcelain"]).map(|changes| (!changes.is_empty()).to_string()));
+    tell("BUILD_RUSTC", output(&rustc, &["--version"]));
+    tell("BUILD_TARGET", std::env::var("TARGET").ok());
+    tell("BUILD_OPT_LEVEL", std::env::var("OPT_LEVEL").ok());
+    tell("BUILD_COMMIT", output("git", &["rev-parse", "HEAD"]));
+    tell("BUILD_DIRTY", output("git", &["status", "--porcelain"]).map(|changes| (!changes.is_empty()).to_string()));
 }
 
 /// Sets a variable for the compiler, unless there is nothing to say.

@@ -48,6 +48,7 @@
 //! | `span.rs`, `metadata.rs`, `spare_arrays.rs` | what the tiers are made of |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `process.rs` | the first allocation, thread exit, fork, draining |
+//! | `options.rs` | what the environment may say |
 //! | `mode.rs`, `stats.rs` | what a program can ask |
 //! | `os.rs`, `sync.rs`, `fatal.rs` | the kernel's memory calls, the lock and its order, the last words |
 //!
@@ -66,7 +67,7 @@
 //! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares | not set |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
-//! with a message. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
+//! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
 //! mode that cannot run here is replaced by `perthread`, and [`active_mode`] says so and why.
 //!
 //! # Limits
@@ -91,6 +92,7 @@ mod fatal;
 mod front_end;
 mod metadata;
 mod mode;
+mod options;
 mod os;
 mod page_heap;
 mod process;
@@ -104,6 +106,7 @@ mod transfer_cache;
 
 pub use allocator::Perseq;
 pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
+pub use options::{RuntimeOption, options};
 pub use process::{active_mode, drain, release, set_mode};
 pub use rseq;
 pub use stats::{CacheStats, Owner, Stats, for_each_cache, stats};

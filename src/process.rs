@@ -1,7 +1,7 @@
 //! The life of the process: deciding the mode at the first allocation, thread exit, fork.
 
 use core::cell::UnsafeCell;
-use core::ffi::{CStr, c_void};
+use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{
@@ -12,10 +12,10 @@ use core::sync::atomic::{
 use rseq::{CpuId, MmCid, Registration, Unavailable, fence, local};
 
 use crate::back_end::BACK_END;
-use crate::budget;
 use crate::fatal::fatal;
 use crate::front_end::{self, ByThread, FRONT};
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
+use crate::options;
 use crate::registry;
 use crate::size_class::SizeClass;
 use crate::spare_arrays::SPARE_ARRAYS;
@@ -44,6 +44,8 @@ static DECIDED: Decided = Decided(UnsafeCell::new(MaybeUninit::uninit()));
 
 /// [`set_mode`]'s answer as an index into [`Mode::ALL`], plus one.
 static CHOSEN: AtomicU8 = AtomicU8::new(0);
+/// `PERSEQ_MODE`'s, likewise.
+static TOLD: AtomicU8 = AtomicU8::new(0);
 
 /// Chooses the mode of this process. `PERSEQ_MODE`, if set, wins over it, so that an experiment can
 /// override a program.
@@ -99,7 +101,7 @@ fn set_up(default: Option<Mode>) -> bool {
     if !BACK_END.pages.initialize() || !registry::initialize(rseq::kernel::possible_cpus()) {
         return false;
     }
-    read_budget();
+    options::read_environment();
     let requested = requested_mode(default);
     let (active, reason, registration) = decide(requested);
     let exit_key = if active == Mode::PerThread { thread_exit_key() } else { None };
@@ -139,54 +141,15 @@ fn decide(requested: Mode) -> (Mode, Reason, Option<Registration>) {
     (requested, Reason::AsRequested, Some(found))
 }
 
+/// What `PERSEQ_MODE`, [`set_mode`], the caller or nobody asked for, in this order.
 fn requested_mode(default: Option<Mode>) -> Mode {
-    if let Some(name) = environment(c"PERSEQ_MODE") {
-        return Mode::from_name(name).unwrap_or_else(|| {
-            fatal(&["PERSEQ_MODE=", name, ": expected percpu, percpu-mmcid, perthread or central"])
-        });
-    }
-    match CHOSEN.load(Relaxed) {
-        0 => default.unwrap_or_default(),
-        chosen => Mode::ALL[chosen as usize - 1],
-    }
+    let told = |by: &AtomicU8| Mode::ALL.get((by.load(Relaxed) as usize).wrapping_sub(1)).copied();
+    told(&TOLD).or_else(|| told(&CHOSEN)).or(default).unwrap_or_default()
 }
 
-fn read_budget() {
-    let (each, total) = (environment(c"PERSEQ_CACHE_BYTES"), environment(c"PERSEQ_TOTAL_BYTES"));
-    let parse = |name, text| {
-        parse_bytes(text).unwrap_or_else(|| {
-            fatal(&[name, "=", text, ": expected bytes, above 0, with K, M or G for a multiple of 1024, as in 512K"])
-        })
-    };
-    match (each, total) {
-        (Some(_), Some(_)) => fatal(&["PERSEQ_CACHE_BYTES and PERSEQ_TOTAL_BYTES are both set: expected one of them"]),
-        (Some(text), None) => budget::set_each(parse("PERSEQ_CACHE_BYTES", text)),
-        (None, Some(text)) => budget::set_total(parse("PERSEQ_TOTAL_BYTES", text)),
-        (None, None) => {}
-    }
-}
-
-/// A variable that is set and not empty.
-fn environment(name: &CStr) -> Option<&'static str> {
-    // SAFETY: a C string; getenv does not allocate.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: the environment holds C strings. A program that changes this variable later does so after we read it.
-    let text = unsafe { CStr::from_ptr(value) };
-    Some(text.to_str().unwrap_or("(not UTF-8)")).filter(|text| !text.is_empty())
-}
-
-fn parse_bytes(text: &str) -> Option<usize> {
-    let (digits, shift) = match text.as_bytes().last()? {
-        b'k' | b'K' => (&text[..text.len() - 1], 10),
-        b'm' | b'M' => (&text[..text.len() - 1], 20),
-        b'g' | b'G' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let bytes = digits.parse::<usize>().ok()?.checked_mul(1 << shift)?;
-    (bytes > 0).then_some(bytes)
+/// `PERSEQ_MODE` says so.
+pub fn set_mode_by_environment(mode: Mode) {
+    TOLD.store(mode as u8 + 1, Relaxed);
 }
 
 /// Whether threads have caches of their own. After `initialize`.
@@ -332,21 +295,5 @@ extern "C" fn after_fork_child() {
         cache.drain(&shape, |list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) });
         drop(shape); // the registry's lock comes first
         registry::retire(cache);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_bytes;
-
-    #[test]
-    fn bytes_with_and_without_suffix() {
-        assert_eq!(parse_bytes("4096"), Some(4096));
-        assert_eq!(parse_bytes("512K"), Some(512 << 10));
-        assert_eq!(parse_bytes("3m"), Some(3 << 20));
-        assert_eq!(parse_bytes("1G"), Some(1 << 30));
-        for bad in ["", "0", "K", "-1", "1.5M", "1T", "99999999999999999999", "99999999999999G"] {
-            assert_eq!(parse_bytes(bad), None, "{bad}");
-        }
     }
 }

@@ -130,6 +130,9 @@ fn use_of_a_bad_environment() {
         }
         again().env(name, "64K").run().passed();
     }
+    let unknown = again().env("PERSEQ_MOED", "central").env("PERSEQ_MODE", "").run();
+    assert!(unknown.stderr.contains("PERSEQ_MOED: there is no such option"), "{unknown}");
+    unknown.passed();
     let both = again().env("PERSEQ_CACHE_BYTES", "1M").env("PERSEQ_TOTAL_BYTES", "1M");
     both.run().aborted_saying("PERSEQ_CACHE_BYTES and PERSEQ_TOTAL_BYTES are both set");
 }

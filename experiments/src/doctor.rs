@@ -102,8 +102,17 @@ fn page(host: &Host) -> String {
 
     page.heading("allocator");
     page.line("mode", format!("{} ({})", host.allocator.mode_active, host.allocator.mode_reason));
-    for (name, value) in &host.allocator.variables {
-        page.line(name, value);
+    for option in perseq::options() {
+        let set = host.allocator.variables.iter().find(|(name, _)| name == option.name);
+        page.line(
+            option.name,
+            format!(
+                "{}: {} (unless set: {})",
+                set.map_or("not set", |(_, value)| value.as_str()),
+                option.meaning,
+                option.default
+            ),
+        );
     }
 
     page.heading("so this host can show");

@@ -92,11 +92,11 @@ impl Tool {
         let digest = Sha256::digest(&binary);
         Ok(Tool {
             version: env!("CARGO_PKG_VERSION").into(),
-            git_commit: built(option_env!("PERSEQ_COMMIT"), "the commit"),
-            dirty: built(option_env!("PERSEQ_DIRTY"), "the state of the files").map(|dirty| dirty == "true"),
-            rustc: built(option_env!("PERSEQ_RUSTC"), "the compiler"),
-            target: built(option_env!("PERSEQ_TARGET"), "the target"),
-            opt_level: built(option_env!("PERSEQ_OPT_LEVEL"), "the optimisation level"),
+            git_commit: built(option_env!("BUILD_COMMIT"), "the commit"),
+            dirty: built(option_env!("BUILD_DIRTY"), "the state of the files").map(|dirty| dirty == "true"),
+            rustc: built(option_env!("BUILD_RUSTC"), "the compiler"),
+            target: built(option_env!("BUILD_TARGET"), "the target"),
+            opt_level: built(option_env!("BUILD_OPT_LEVEL"), "the optimisation level"),
             debug_assertions: cfg!(debug_assertions),
             binary_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         })

@@ -70,7 +70,7 @@ impl Planned {
 
     /// Environment of the worker: mode, capacity and padding.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let mut variables = vec![("PERSEQ_PAD", "x".repeat(self.env_pad as usize))];
+        let mut variables = vec![("ENVIRONMENT_PAD", "x".repeat(self.env_pad as usize))];
         if let Subject::Perseq(mode) = self.mode_requested {
             variables.push(("PERSEQ_MODE", mode.name().into()));
         }

@@ -1,0 +1,149 @@
+//! What the environment may say: one table of all `PERSEQ_` variables, read once, at the first allocation.
+
+use core::ffi::{CStr, c_char};
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::budget;
+use crate::fatal::{fatal, message};
+use crate::mode::Mode;
+use crate::process;
+
+/// A variable of the environment that perseq reads.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct RuntimeOption {
+    /// Its name.
+    pub name: &'static str,
+    /// What it sets.
+    pub meaning: &'static str,
+    /// What counts as a value.
+    pub expected: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// Takes a value; false if it makes no sense.
+    apply: fn(&str) -> bool,
+}
+
+const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
+
+static OPTIONS: [RuntimeOption; 3] = [
+    RuntimeOption {
+        name: "PERSEQ_MODE",
+        meaning: "how a thread finds its cache",
+        expected: "percpu, percpu-mmcid, perthread or central",
+        default: "percpu",
+        apply: |text| Mode::from_name(text).map(process::set_mode_by_environment).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_CACHE_BYTES",
+        meaning: "bytes each cache may hold; not together with PERSEQ_TOTAL_BYTES",
+        expected: BYTES,
+        default: "1M",
+        apply: |text| positive_bytes(text).map(budget::set_each).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_TOTAL_BYTES",
+        meaning: "bytes all caches together may hold, in equal shares; not together with PERSEQ_CACHE_BYTES",
+        expected: BYTES,
+        default: "not set",
+        apply: |text| positive_bytes(text).map(budget::set_total).is_some(),
+    },
+];
+
+/// Pairs that say two things about one.
+const EXCLUSIVE: [(&str, &str); 1] = [("PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES")];
+
+/// Names that begin so are other programs', such as this project's tests.
+const FOREIGN: &str = "PERSEQ_TEST_";
+
+/// Every variable of the environment that perseq reads, for programs that list them.
+#[must_use]
+pub fn options() -> &'static [RuntimeOption] {
+    &OPTIONS
+}
+
+/// Reads the environment, once. A value that makes no sense ends the process; a variable that begins with
+/// `PERSEQ_` and is none of ours is reported and changes nothing. An empty value counts as not set. A program that
+/// runs with more rights than its user (`AT_SECURE`) is not told by its user's environment.
+pub fn read_environment() {
+    static READ: AtomicBool = AtomicBool::new(false);
+    // SAFETY: getauxval has no preconditions.
+    if READ.swap(true, Relaxed) || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return;
+    }
+    let mut seen = [false; OPTIONS.len()];
+    for_each_variable(|name, value| {
+        if name.starts_with(FOREIGN) || value.is_empty() {
+            return;
+        }
+        let Some(index) = OPTIONS.iter().position(|option| option.name == name) else {
+            message(&[name, ": there is no such option; perseq doctor lists them"]);
+            return;
+        };
+        let option = &OPTIONS[index];
+        if !(option.apply)(value) {
+            fatal(&[name, "=", value, ": expected ", option.expected]);
+        }
+        seen[index] = true;
+    });
+    let is_set = |name| OPTIONS.iter().zip(seen).any(|(option, seen)| seen && option.name == name);
+    for (one, other) in EXCLUSIVE {
+        if is_set(one) && is_set(other) {
+            fatal(&[one, " and ", other, " are both set: expected one of them"]);
+        }
+    }
+}
+
+fn for_each_variable(mut f: impl FnMut(&'static str, &'static str)) {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
+    }
+    // SAFETY: libc's list of C strings, ended by null; null itself before libc has begun. A program that changes it
+    // later does so after we read it.
+    unsafe {
+        let mut variable = environ;
+        while !variable.is_null() && !(*variable).is_null() {
+            let text = CStr::from_ptr(*variable);
+            variable = variable.add(1);
+            if !text.to_bytes().starts_with(b"PERSEQ_") {
+                continue;
+            }
+            let Ok(text) = text.to_str() else {
+                fatal(&["a PERSEQ_ variable of the environment is not UTF-8: expected one that perseq doctor lists"]);
+            };
+            let (name, value) = text.split_once('=').unwrap_or((text, ""));
+            f(name, value);
+        }
+    }
+}
+
+fn positive_bytes(text: &str) -> Option<usize> {
+    parse_bytes(text).filter(|bytes| *bytes > 0)
+}
+
+/// A number of bytes, with K, M or G for a multiple of 1024.
+fn parse_bytes(text: &str) -> Option<usize> {
+    let (digits, shift) = match text.as_bytes().last()? {
+        b'k' | b'K' => (&text[..text.len() - 1], 10),
+        b'm' | b'M' => (&text[..text.len() - 1], 20),
+        b'g' | b'G' => (&text[..text.len() - 1], 30),
+        _ => (text, 0),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::positive_bytes;
+
+    #[test]
+    fn bytes_with_and_without_suffix() {
+        assert_eq!(positive_bytes("4096"), Some(4096));
+        assert_eq!(positive_bytes("512K"), Some(512 << 10));
+        assert_eq!(positive_bytes("3m"), Some(3 << 20));
+        assert_eq!(positive_bytes("1G"), Some(1 << 30));
+        for bad in ["", "0", "K", "-1", "1.5M", "1T", "99999999999999999999", "99999999999999G"] {
+            assert_eq!(positive_bytes(bad), None, "{bad}");
+        }
+    }
+}
