@@ -37,16 +37,15 @@ impl Perseq {
     /// * `pointer` is null, or came from this allocator and is not used again.
     #[inline]
     pub unsafe fn free(&self, pointer: *mut u8) {
-        let Some(object) = NonNull::new(pointer) else { return };
-        match block(pointer) {
-            // SAFETY: the span says that the object is of this class; the caller gave it up.
-            Some(Block::Small(class)) => unsafe {
+        match BACK_END.pages.class_at(pointer as usize) {
+            // SAFETY: the page map says that the object is of this class, so it is not null; the caller gave it up.
+            Some(class) => unsafe {
+                let object = NonNull::new_unchecked(pointer);
                 if !front_end::push(class, object) {
                     dealloc_slow(class, object);
                 }
             },
-            Some(Block::Large { .. }) => dealloc_large(pointer),
-            None => fatal(&["free of a pointer that was not allocated here"]),
+            None => free_other(pointer),
         }
     }
 
@@ -83,7 +82,7 @@ impl Perseq {
         }
         // SAFETY: by our own contract; the two blocks are distinct, and each has the bytes copied.
         unsafe {
-            let moved = self.alloc_bytes(size, 16);
+            let moved = self.alloc_block(size);
             if !moved.is_null() {
                 ptr::copy_nonoverlapping(pointer, moved, usable.min(size));
                 self.free(pointer);
@@ -105,6 +104,16 @@ impl Perseq {
         }
     }
 
+    /// As [`Perseq::alloc_bytes`], aligned to 16.
+    #[inline]
+    #[must_use]
+    pub fn alloc_block(&self, size: usize) -> *mut u8 {
+        match SizeClass::of_fine_block(size) {
+            Some(class) => self.alloc_class(class),
+            None => self.alloc_bytes(size, 16),
+        }
+    }
+
     /// As [`Perseq::alloc_bytes`], aligned to 16 and zeroed.
     #[inline]
     #[must_use]
@@ -114,5 +123,16 @@ impl Perseq {
             Ok(layout) => unsafe { self.alloc_zeroed(layout) },
             Err(_) => out_of_memory(),
         }
+    }
+}
+
+/// Frees what is not a small object: nothing, a large block, or what is not ours.
+#[cold]
+#[inline(never)]
+fn free_other(pointer: *mut u8) {
+    match block(pointer) {
+        _ if pointer.is_null() => {}
+        Some(Block::Large { .. }) => dealloc_large(pointer),
+        _ => fatal(&["free of a pointer that was not allocated here"]),
     }
 }

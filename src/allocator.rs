@@ -50,14 +50,7 @@ impl Perseq {
 unsafe impl GlobalAlloc for Perseq {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Some(class) = SizeClass::of(layout) {
-            match front_end::pop(class) {
-                Some(object) => object.as_ptr(),
-                None => self.alloc_slow(class),
-            }
-        } else {
-            self.alloc_large(layout).0
-        }
+        if let Some(class) = SizeClass::of(layout) { self.alloc_class(class) } else { self.alloc_large(layout).0 }
     }
 
     #[inline]
@@ -115,6 +108,15 @@ unsafe impl GlobalAlloc for Perseq {
 }
 
 impl Perseq {
+    /// An object of `class`, or null.
+    #[inline(always)]
+    pub(crate) fn alloc_class(&self, class: SizeClass) -> *mut u8 {
+        match front_end::pop(class) {
+            Some(object) => object.as_ptr(),
+            None => self.alloc_slow(class),
+        }
+    }
+
     /// The cache is empty, elsewhere, or does not exist yet.
     #[cold]
     #[inline(never)]

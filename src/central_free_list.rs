@@ -130,6 +130,7 @@ impl State {
             }
             span.locked().list = UNLISTED;
         }
+        pages.set_class(run.id, class);
         self.spans += 1;
         Some(run.id)
     }

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The reservation makes "is this address ours?" one comparison and the page map a flat array: one load from
-//! address to span. Pages, map and span table are reserved at once and committed together, as the heap grows.
+//! address to span. Beside it lies a map of one byte a page with the class of small objects: all that `free` needs to
+//! know of most blocks. Pages, maps and span table are reserved at once and committed together, as the heap grows.
 //!
 //! Free runs that hold old data are kept apart from those that read as zero (never touched, or released):
 //! the first are handed out first because they are resident, the second spare a caller's zeroing. Runs are
@@ -14,12 +15,13 @@
 //! list that has one. Within a list of unequal runs the shortest that fits is taken.
 
 use core::sync::atomic::{
-    AtomicU32, AtomicUsize,
+    AtomicU8, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
 use crate::config::{GROW_PAGES, KEEP_FREE_BYTES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
 use crate::os::{self, OS_PAGE};
+use crate::size_class::SizeClass;
 use crate::span::{Span, SpanId, SpanState};
 use crate::sync::{Guard, Mutex, Padded};
 
@@ -41,6 +43,8 @@ struct Tables {
     map: AtomicUsize,
     /// `Span`s by `SpanId`.
     spans: AtomicUsize,
+    /// For each page a byte: the class of the small span it is in, plus one, or 0.
+    classes: AtomicUsize,
     /// Bytes from `base` on that are committed, with their part of the two tables. Grows only.
     committed: AtomicUsize,
     /// Bytes reserved.
@@ -93,6 +97,7 @@ impl PageHeap {
                 base: AtomicUsize::new(0),
                 map: AtomicUsize::new(0),
                 spans: AtomicUsize::new(0),
+                classes: AtomicUsize::new(0),
                 committed: AtomicUsize::new(0),
                 reserved: AtomicUsize::new(0),
             }),
@@ -126,23 +131,55 @@ impl PageHeap {
 
     fn reserve(&self, bytes: usize) -> bool {
         let pages = bytes / PAGE_SIZE;
-        let (map_bytes, span_bytes) = (pages * size_of::<u32>(), (pages + 1) * size_of::<Span>());
         // One page more, to align the start.
-        let parts = [os::reserve(bytes + PAGE_SIZE), os::reserve(map_bytes), os::reserve(span_bytes)];
-        if let [Some(pages), Some(map), Some(spans)] = parts {
+        let lengths =
+            [bytes + PAGE_SIZE, pages * size_of::<u32>(), (pages + 1) * size_of::<Span>(), pages * size_of::<u8>()];
+        let parts = lengths.map(os::reserve);
+        if let [Some(pages), Some(map), Some(spans), Some(classes)] = parts {
             self.tables.base.store((pages.as_ptr() as usize).next_multiple_of(PAGE_SIZE), Relaxed);
             self.tables.map.store(map.as_ptr() as usize, Relaxed);
             self.tables.spans.store(spans.as_ptr() as usize, Relaxed);
+            self.tables.classes.store(classes.as_ptr() as usize, Relaxed);
             self.tables.reserved.store(bytes, Relaxed);
             return true;
         }
-        for (part, length) in parts.into_iter().zip([bytes + PAGE_SIZE, map_bytes, span_bytes]) {
+        for (part, length) in parts.into_iter().zip(lengths) {
             if let Some(start) = part {
                 // SAFETY: mapped a moment ago with this length, and nobody knows of it.
                 unsafe { os::unmap(start, length) };
             }
         }
         false
+    }
+
+    /// The class of the small span that `address` lies in. `None` if it is not in one: two dependent loads, where the
+    /// span itself would take four.
+    #[inline(always)]
+    pub fn class_at(&self, address: usize) -> Option<SizeClass> {
+        let offset = address.wrapping_sub(self.tables.base.load(Relaxed));
+        // Acquire: as in `span_of`.
+        if offset >= self.tables.committed.load(Acquire) {
+            return None;
+        }
+        SizeClass::from_number(self.class_byte(offset / PAGE_SIZE).load(Relaxed))
+    }
+
+    /// Says that `address` lies in a small span of `class`, for every address in it. By the owner of the new span.
+    pub fn set_class(&self, id: SpanId, class: SizeClass) {
+        self.set_class_bytes(self.span(id), class.number());
+    }
+
+    fn set_class_bytes(&self, span: &Span, number: u8) {
+        for page in span.first_page()..span.first_page() + span.pages() {
+            // Who frees an object of the span had its address from someone who took it after this.
+            self.class_byte(page).store(number, Relaxed);
+        }
+    }
+
+    #[inline(always)]
+    fn class_byte(&self, page: usize) -> &AtomicU8 {
+        // SAFETY: the table has an entry for every page of the reservation, and callers name committed pages.
+        unsafe { &*(self.tables.classes.load(Relaxed) as *const AtomicU8).add(page) }
     }
 
     /// The span in use that `address` lies in. `None` if the address is not in one.
@@ -224,7 +261,10 @@ impl PageHeap {
         let mut heap = self.state.lock();
         let span = self.span(id);
         match span.state() {
-            SpanState::Small => heap.totals.small -= span.pages(),
+            SpanState::Small => {
+                heap.totals.small -= span.pages();
+                self.set_class_bytes(span, 0);
+            }
             _ => heap.totals.large -= span.pages(),
         }
         // SAFETY: by our own contract the span is ours alone.
@@ -331,6 +371,7 @@ impl PageHeap {
         // Span numbers start at 1, so their table has one entry more.
         let done = part(tables.map.load(Relaxed), size_of::<u32>())
             && part(tables.spans.load(Relaxed) + size_of::<Span>(), size_of::<Span>())
+            && part(tables.classes.load(Relaxed), size_of::<u8>())
             && part(tables.base.load(Relaxed), PAGE_SIZE);
         if done {
             tables.committed.store(end * PAGE_SIZE, Release); // pairs with `span_of`

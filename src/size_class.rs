@@ -16,6 +16,8 @@ pub const CLASSES: usize = sizes().1;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SizeClass(u8);
 
+const _: () = assert!(CLASSES < u8::MAX as usize, "a class fits a byte with one value to spare");
+
 /// What a class is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct ClassInfo {
@@ -48,7 +50,8 @@ pub static TABLE: [ClassInfo; CLASSES] = table();
 /// Sizes up to here are looked up in steps of 8, above in steps of 128.
 const FINE: usize = 1024;
 const FINE_STEPS: usize = FINE / 8;
-static LOOKUP: [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] = lookup();
+const LOOKUP_TABLE: [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] = lookup();
+static LOOKUP: [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] = LOOKUP_TABLE;
 
 impl SizeClass {
     /// The class for `layout`, whose size is not 0, or `None` if it is large.
@@ -62,6 +65,24 @@ impl SizeClass {
         let step = if size <= FINE { size.div_ceil(8) } else { size.div_ceil(128) + (FINE_STEPS - FINE / 128) };
         // SAFETY: `size <= MAX_SMALL`, whose step is the table's last index (asserted in `lookup`).
         Some(SizeClass(unsafe { *LOOKUP.get_unchecked(step) }))
+    }
+
+    /// The class for a block of C's: up to [`FINE`] bytes, perhaps none, aligned to 16.
+    #[inline(always)]
+    pub fn of_fine_block(size: usize) -> Option<SizeClass> {
+        // SAFETY: the index is at most that of FINE.
+        (size <= FINE).then(|| SizeClass(unsafe { *BLOCK_LOOKUP.get_unchecked(size.div_ceil(16)) }))
+    }
+
+    /// Its index plus one, for tables where 0 is no class.
+    pub fn number(self) -> u8 {
+        self.0 + 1
+    }
+
+    /// The class with this [`SizeClass::number`]; `None` for 0.
+    #[inline(always)]
+    pub fn from_number(number: u8) -> Option<SizeClass> {
+        number.checked_sub(1).map(SizeClass)
     }
 
     /// The class with this index.
@@ -168,6 +189,19 @@ const fn lookup() -> [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] {
         step += 1;
     }
     assert!(class == CLASSES - 1);
+    table
+}
+
+/// By size in steps of 16, for blocks aligned to 16; 0 is a block as well.
+static BLOCK_LOOKUP: [u8; FINE / 16 + 1] = block_lookup();
+
+const fn block_lookup() -> [u8; FINE / 16 + 1] {
+    let (mut table, mut step) = ([0; FINE / 16 + 1], 0);
+    while step < table.len() {
+        let size = if step == 0 { 16 } else { step * 16 };
+        table[step] = LOOKUP_TABLE[size / 8];
+        step += 1;
+    }
     table
 }
 

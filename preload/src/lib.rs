@@ -33,7 +33,7 @@ fn fail(errno: c_int) -> *mut c_void {
 /// `size` bytes, aligned to 16.
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc(size: usize) -> *mut c_void {
-    HEAP.alloc_bytes(size, 16).cast()
+    HEAP.alloc_block(size).cast()
 }
 
 /// `count * size` zeroed bytes, aligned to 16.
