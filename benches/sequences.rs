@@ -64,7 +64,7 @@ fn sequences(criterion: &mut Criterion) {
         Err(why) => eprintln!("sequences: not measured, {why}"),
     }
 
-    let slab = kit::slab(None);
+    let slab = kit::slab();
     group.bench_function("plain loads and stores", |b| {
         b.iter(|| {
             let slab = black_box(slab);

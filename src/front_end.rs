@@ -187,7 +187,7 @@ impl<I: Index> Front for ByIndex<I> {
         process::ensure_thread().ok()?;
         // SAFETY: the handle is the process's own.
         let index = unsafe { self.handle.index::<I>() };
-        let cache = registry::indexed_cache(index)?;
+        let cache = registry::indexed_cache::<I>(index)?;
         if !ptr::eq(cell().get(), &cache.slab) {
             cell().set(&cache.slab);
             cache.counts.arrivals.fetch_add(1, Relaxed);

@@ -9,9 +9,10 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use rseq::{CpuId, MmCid, Registration, Unavailable, fence, local};
+use rseq::{CpuId, MmCid, Registration, Stopping, Unavailable, fence, local};
 
 use crate::back_end::BACK_END;
+use crate::cache::Cache;
 use crate::fatal::fatal;
 use crate::front_end::{self, ByThread, FRONT};
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
@@ -194,13 +195,11 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
 // Draining.
 
 /// Moves all free objects from caches to the tiers behind them; returns how many bytes. In per-thread mode it
-/// can empty the calling thread's cache only. Costs one fence per CPU that has a cache.
+/// can empty the calling thread's cache only. Costs one fence for every 32 caches.
 pub fn drain() -> usize {
     let front = FRONT.load(Acquire);
-    if rseq::Handle::from_bits::<CpuId>(front).is_some() {
-        drain_stopped::<CpuId>()
-    } else if rseq::Handle::from_bits::<MmCid>(front).is_some() {
-        drain_stopped::<MmCid>()
+    if front != 0 {
+        drain_stopped()
     } else {
         front_end::own_thread_cache().map_or(0, |cache| {
             let shape = cache.shape_lock();
@@ -210,13 +209,32 @@ pub fn drain() -> usize {
     }
 }
 
-fn drain_stopped<I: rseq::Index>() -> usize {
-    let drain = |cache: &'static crate::cache::Cache| {
-        let shape = cache.shape_lock(); // one at a time, and none across fork
-        let stopped = cache.slab.stop::<I>();
-        stopped.map_or(0, |stopped| cache.drain(&shape, |list, objects| stopped.pop_batch(list, objects)))
-    };
-    registry::all().map(drain).sum()
+/// Caches that one fence stops together: their CPUs do without until their turn comes.
+const STOPPED_TOGETHER: usize = 32;
+
+fn drain_stopped() -> usize {
+    let (mut bytes, mut caches) = (0, registry::all().peekable());
+    while caches.peek().is_some() {
+        let mut shapes = [const { None }; STOPPED_TOGETHER];
+        let mut stopping = Stopping::new();
+        for (place, cache) in shapes.iter_mut().zip(caches.by_ref()) {
+            let shape = cache.shape_lock(); // in the registry's order, as at a fork, across which none is held
+            if stopping.add(&cache.slab).is_ok() {
+                *place = Some((cache, shape));
+            }
+        }
+        // The kernel granted fences at the start. If it refuses one now, the caches go on, full as they are.
+        let Ok(stopped) = stopping.fence() else { break };
+        for stopped in stopped {
+            let same = |place: &&mut Option<(&Cache, _)>| {
+                place.as_ref().is_some_and(|(cache, _)| ptr::eq(&cache.slab, stopped.slab()))
+            };
+            let Some((cache, shape)) = shapes.iter_mut().find(same).and_then(Option::take) else { continue };
+            bytes += cache.drain(&shape, |list, objects| stopped.pop_batch(list, objects));
+            drop(stopped); // before the lock: a fork finds no stopped slab
+        }
+    }
+    bytes
 }
 
 /// Gives all memory that nobody uses back to the kernel: drains the caches and the transfer caches, then

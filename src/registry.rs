@@ -43,7 +43,7 @@ pub fn initialize(rows: usize) -> bool {
 
 /// The cache of a CPU or concurrency id. `None` if the table has no such row (a thread that is not
 /// registered has index -1), or if there is no memory.
-pub fn indexed_cache(index: u32) -> Option<&'static Cache> {
+pub fn indexed_cache<I: rseq::Index>(index: u32) -> Option<&'static Cache> {
     if index as usize >= ROW_COUNT.load(Acquire) {
         return None;
     }
@@ -52,12 +52,12 @@ pub fn indexed_cache(index: u32) -> Option<&'static Cache> {
     // SAFETY: a row is null or names a cache, which lives for ever.
     match unsafe { row.load(Acquire).as_ref() } {
         Some(cache) => Some(cache),
-        None => add_indexed(row, index),
+        None => add_indexed::<I>(row, index),
     }
 }
 
 #[cold]
-fn add_indexed(row: &AtomicPtr<Cache>, index: u32) -> Option<&'static Cache> {
+fn add_indexed<I: rseq::Index>(row: &AtomicPtr<Cache>, index: u32) -> Option<&'static Cache> {
     let mut state = STATE.lock();
     // SAFETY: as in `indexed_cache`; somebody may have been faster.
     if let Some(cache) = unsafe { row.load(Acquire).as_ref() } {
@@ -65,7 +65,9 @@ fn add_indexed(row: &AtomicPtr<Cache>, index: u32) -> Option<&'static Cache> {
     }
     let cache = make()?;
     state.give(cache, index);
-    cache.slab.start(index);
+    // SAFETY: the cache is new and never moves, its lists have no arrays, and `index`, which is below the number of
+    // rows, has no other cache.
+    unsafe { cache.slab.start::<I>(index) };
     row.store(ptr::from_ref(cache).cast_mut(), Release);
     Some(cache)
 }

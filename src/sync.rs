@@ -4,7 +4,7 @@
 //!
 //! A thread that holds a lock takes only locks that stand below it here:
 //!
-//! 1. the cache registry, 2. a cache's shape, 3. a transfer cache, 4. a central free list,
+//! 1. the cache registry, 2. caches' shapes, newest cache first, 3. a transfer cache, 4. a central free list,
 //! 5. the page heap, 6. spare arrays, 7. metadata.
 
 use core::cell::UnsafeCell;

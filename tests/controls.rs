@@ -182,15 +182,17 @@ fn meddle(variant: &str, cpus: &[usize]) {
         let slab = &SLABS[owner as usize];
         let count = match variant {
             "unfenced" => {
-                slab.start(STOPPED);
                 // SAFETY: not sound, as a sequence may still be running: the defect.
-                let count = unsafe { local::pop_batch(slab, LIST, &mut batch) };
-                slab.start(owner);
-                count
+                unsafe {
+                    slab.start::<CpuId>(STOPPED);
+                    let count = local::pop_batch(slab, LIST, &mut batch);
+                    slab.start::<CpuId>(owner);
+                    count
+                }
             }
             // SAFETY: not sound, as sequences go on: the defect.
             "unstopped" => unsafe { local::pop_batch(slab, LIST, &mut batch) },
-            _ => slab.stop::<CpuId>().map_or(0, |stopped| {
+            _ => slab.stop().map_or(0, |stopped| {
                 // A while longer, so that sequences meet a stopped slab.
                 std::thread::yield_now();
                 stopped.pop_batch(LIST, &mut batch)
@@ -226,7 +228,8 @@ fn run(variant: &str, limit: Duration) -> (u32, usize) {
         unsafe { slab.detach() };
         // SAFETY: the memory is this array's for ever; nobody uses the slab yet.
         unsafe { assert!(local::replace(slab, LIST, slab.nothing(), make_array(memory, CAPACITY))) };
-        slab.start(cpu as u32);
+        // SAFETY: new, whole, static, and this CPU's only one.
+        unsafe { slab.start::<CpuId>(cpu as u32) };
     }
     for (index, token) in TOKENS_HELD.iter().enumerate() {
         let slab = &SLABS[cpus[index % cpus.len()]];

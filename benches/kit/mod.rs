@@ -21,8 +21,8 @@ rseq::thread_cell! {
     pub fn cell() -> "perseq_bench_cell": LISTS, NO_SLAB
 }
 
-/// By index. Benchmarks run on one thread, so CPUs and concurrency ids can share them.
-static SLABS: OnceLock<Vec<&'static Slab<LISTS>>> = OnceLock::new();
+/// By index, for CPUs and for concurrency ids.
+static SLABS: [OnceLock<Vec<&'static Slab<LISTS>>>; 2] = [const { OnceLock::new() }; 2];
 
 /// Short enough for a laptop, long enough for steady figures.
 pub fn criterion() -> Criterion {
@@ -37,8 +37,8 @@ pub fn pin() {
     }
 }
 
-/// A slab with some objects, owned by `owner` or by this thread alone.
-pub fn slab(owner: Option<u32>) -> &'static Slab<LISTS> {
+/// A slab with some objects, this thread's alone.
+pub fn slab() -> &'static Slab<LISTS> {
     let made: &'static Slab<LISTS> = Box::leak(Box::new(Slab::new()));
     // SAFETY: the slab stays where it is.
     unsafe { made.detach() };
@@ -51,16 +51,18 @@ pub fn slab(owner: Option<u32>) -> &'static Slab<LISTS> {
             assert!(local::push(made, LIST, NonNull::from(Box::leak(Box::new(0u64))).cast()));
         }
     }
-    if let Some(owner) = owner {
-        made.start(owner);
-    }
     made
 }
 
-/// Makes a slab for each index a thread of this process can have and names the calling thread's.
+/// Makes a slab for each index a thread can have and names the calling thread's.
 pub fn provide<I: Index>(handle: Handle) {
-    let indices = std::thread::available_parallelism().map_or(1, usize::from).max(64) as u32;
-    SLABS.get_or_init(|| (0..indices).map(|index| slab(Some(index))).collect());
+    let started = |index| {
+        let made = slab();
+        // SAFETY: new, whole, leaked, and the only one with this index.
+        unsafe { made.start::<I>(index) };
+        made
+    };
+    SLABS[usize::from(I::IS_CPU)].get_or_init(|| (0..rseq::kernel::possible_cpus() as u32).map(started).collect());
     locate::<I>(handle);
 }
 
@@ -69,5 +71,5 @@ pub fn provide<I: Index>(handle: Handle) {
 pub fn locate<I: Index>(handle: Handle) {
     // SAFETY: the handle is for `I`.
     let index = unsafe { handle.index::<I>() };
-    cell().set(SLABS.get().expect("provided")[index as usize]);
+    cell().set(SLABS[usize::from(I::IS_CPU)].get().expect("provided")[index as usize]);
 }

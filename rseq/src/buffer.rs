@@ -4,7 +4,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::access::Access;
 use crate::index::{CpuId, Index};
-use crate::rows::{NoMemory, Row, Rows, StopError, Zeroed};
+use crate::rows::{NoMemory, Row, Rows, Zeroed};
+use crate::stop::StopError;
 use crate::{local, sequence};
 
 #[repr(C)]
@@ -74,7 +75,7 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
     }
 
     /// Takes every item out of every buffer and gives it to `user`, in any order. Rows run again before `user` is
-    /// called. One fence per 64 items or part of them.
+    /// called. One [`fence`](crate::fence) per 64 items or part of them. Waits for other drains, so not for signal handlers.
     ///
     /// # Panics
     ///
@@ -83,11 +84,10 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
         for index in 0..=self.rows.count() {
             let mut left = self.rows.values().nth(index).map_or(0, |row| row.length.load(Relaxed)) as usize;
             while left > 0 {
-                let row = match self.rows.stop(index) {
+                let row = match self.rows.stop_in_turn(index) {
                     Ok(row) => row,
                     Err(StopError::NoRow) => self.rows.overflow(),
-                    Err(StopError::Held) => continue, // for a moment, by another drain
-                    Err(why) => panic!("cannot stop row {index}: {why:?}"),
+                    Err(why) => panic!("cannot stop row {index}: {why}"),
                 };
                 let mut block = [0; BLOCK];
                 let length = row.length.load(Relaxed) as usize;

@@ -101,6 +101,7 @@ pub mod local;
 pub mod rows;
 pub mod sequence;
 pub mod slab;
+mod stop;
 mod thread;
 
 pub use buffer::{Full, PerCpuBuffer};
@@ -109,5 +110,6 @@ pub use index::{CpuId, Index, MmCid};
 pub use list::{Chain, Node, PerCpuList};
 pub use rows::{Rows, StoppedRow, Zeroed};
 pub use sequence::{Miss, ThreadCell, restarts};
-pub use slab::{STOPPED, Slab, Stopped};
+pub use slab::{STOPPED, Slab};
+pub use stop::{StopError, Stopped, StoppedSet, Stopping};
 pub use thread::{Availability, Handle, Registrant, Registration, Unavailable, feature_length, probe, probe_with};

@@ -4,11 +4,11 @@ use core::cell::Cell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::access::Access;
 use crate::index::{CpuId, Index};
-use crate::rows::{NoMemory, Row, Rows, StopError};
+use crate::rows::{NoMemory, Row, Rows};
 use crate::{local, sequence};
 
 /// A value with the word that links it into a [`PerCpuList`].
@@ -116,22 +116,22 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
         Chain { first, _nodes: PhantomData }
     }
 
-    /// Gives every node of every index to `user`. One fence per row that is not empty.
+    /// Gives every node of every index to `user`. One [`fence`](crate::fence) per row that is not empty. Waits for other
+    /// drains, so not for signal handlers.
     ///
     /// # Panics
     ///
     /// If the kernel refuses the fence it granted before.
     pub fn drain(&self, mut user: impl FnMut(&'a mut Node<T>)) {
         for index in 0..self.rows.count() {
-            while self.rows.peek(index).is_some_and(|head| head.load(core::sync::atomic::Ordering::Relaxed) != 0) {
-                let first = match self.rows.stop(index) {
-                    Ok(row) => local::linked_pop_all(&row),
-                    Err(StopError::Held) => continue, // for a moment, by another drain
-                    Err(why) => panic!("cannot stop row {index}: {why:?}"),
-                };
-                Chain { first, _nodes: PhantomData }.for_each(&mut user);
-                break;
+            if self.rows.peek(index).is_none_or(|head| head.load(Relaxed) == 0) {
+                continue;
             }
+            let first = match self.rows.stop_in_turn(index) {
+                Ok(row) => local::linked_pop_all(&row),
+                Err(why) => panic!("cannot stop row {index}: {why}"),
+            };
+            Chain { first, _nodes: PhantomData }.for_each(&mut user);
         }
         let first = local::linked_pop_all(&self.rows.overflow());
         Chain { first, _nodes: PhantomData }.for_each(user);

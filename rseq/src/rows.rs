@@ -30,6 +30,7 @@ use core::sync::atomic::{
 use crate::fence;
 use crate::index::{CpuId, Index};
 use crate::kernel;
+use crate::stop::StopError;
 
 /// Types for which all-zero memory is a value that threads may look at together.
 ///
@@ -83,17 +84,6 @@ impl core::fmt::Display for NoMemory {
 
 impl core::error::Error for NoMemory {}
 
-/// Why a row could not be stopped.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum StopError {
-    /// There is no such row.
-    NoRow,
-    /// Somebody else holds it.
-    Held,
-    /// The fence failed with this errno; the row runs, untouched.
-    Fence(i32),
-}
-
 impl<T: Zeroed, I: Index> Rows<T, I> {
     /// log2 of the bytes from one row to the next.
     pub const SHIFT: u32 = size_of::<Row<T>>().next_power_of_two().trailing_zeros();
@@ -115,6 +105,7 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
     ///
     /// As for [`Rows::new`].
     pub fn with_count(count: usize) -> Result<Self, NoMemory> {
+        const { assert!(align_of::<Row<T>>() <= 4096, "mmap aligns to pages") };
         let bytes = Self::bytes(count).ok_or(NoMemory(libc::ENOMEM))?;
         // SAFETY: a fresh private mapping, which replaces nothing.
         let memory = unsafe {
@@ -169,7 +160,7 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
     }
 
     /// Takes row `index` from its owner: no sequence uses it when this returns, and none will until the
-    /// guard is dropped. Costs one [`fence`]; [`fence::register`] comes first.
+    /// guard is dropped. Costs one [`fence`]; [`fence::register`] comes first (Linux 5.10).
     ///
     /// # Errors
     ///
@@ -184,15 +175,24 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
         fenced.map(|()| guard).map_err(StopError::Fence)
     }
 
+    /// As [`Rows::stop`], but waits for another holder to be done. Not for signal handlers.
+    pub(crate) fn stop_in_turn(&self, index: usize) -> Result<StoppedRow<'_, T>, StopError> {
+        loop {
+            match self.stop(index) {
+                Err(StopError::Held) => wait(),
+                answer => return answer,
+            }
+        }
+    }
+
     /// Takes the overflow row, which belongs to no index: where threads without a row of their own meet,
     /// one at a time. Waits for it, so not for signal handlers.
     pub fn overflow(&self) -> StoppedRow<'_, T> {
         loop {
-            if let Some(guard) = self.hold(self.count) {
-                return guard;
+            match self.hold(self.count) {
+                Some(guard) => return guard,
+                None => wait(),
             }
-            // SAFETY: sched_yield has no preconditions.
-            unsafe { libc::sched_yield() };
         }
     }
 
@@ -239,6 +239,12 @@ impl<T> Drop for StoppedRow<'_, T> {
     fn drop(&mut self) {
         self.row.stopped.store(0, Release); // pairs with the load of `stopped` in each sequence, and with `hold`
     }
+}
+
+/// Lets another thread run, perhaps the one that holds a row.
+fn wait() {
+    // SAFETY: sched_yield has no preconditions; on Linux it always succeeds, so errno stays.
+    unsafe { libc::sched_yield() };
 }
 
 #[cfg(test)]

@@ -20,18 +20,16 @@
 //! * **pointed**: `top[list]` points into an array of that list, above its low and not above its high sentinel.
 //! * **even**: every slot between the sentinels is even.
 //! * **owned**: while `id` is an index, only sequences on that index change the slab; while it is
-//!   [`STOPPED`], only the holder of its [`Stopped`] guard does.
+//!   [`STOPPED`], only the holder of its [`Stopped`](crate::Stopped) guard does.
 
-use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
     AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use crate::fence;
 use crate::index::Index;
-use crate::local;
+use crate::stop::StopError;
 
 /// The id of a slab that belongs to nobody now (-3). No index ever has this value, and it differs
 /// from -1 and -2, which the kernel and libc use for threads that are not registered.
@@ -50,14 +48,23 @@ static EMPTY_AND_FULL: [Slot; 2] = [Slot::new(SENTINEL), Slot::new(SENTINEL)];
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Slab<const LISTS: usize> {
-    /// Owner, or [`STOPPED`]. Written by `start` and `stop`; read inside every sequence.
+    /// Owner, or [`STOPPED`]. Written by `start`, `hold` and `resume`; read inside every sequence.
     id: AtomicU32,
-    _pad: u32,
+    /// 1 if the owner is a CPU, which a fence can be aimed at. Written by `start`, read by who holds the slab.
+    owner_is_cpu: AtomicU32,
     /// First free slot of each list. Written by the commit of a sequence.
     top: [AtomicPtr<Slot>; LISTS],
     /// Where a list without an array points: no room, and nothing in it. Each slab has its own, so that
     /// no top of one slab is ever equal to one of another.
     nothing: [Slot; 2],
+    /// Of who holds the slab: whose it was, and the next slab of the same set.
+    held: Held<LISTS>,
+}
+
+#[derive(Debug)]
+struct Held<const LISTS: usize> {
+    owner: AtomicU32,
+    next: AtomicPtr<Slab<LISTS>>,
 }
 
 /// Offset of `top[0]`, which no `LISTS` changes.
@@ -69,9 +76,10 @@ impl<const LISTS: usize> Slab<LISTS> {
     pub const fn new() -> Self {
         Slab {
             id: AtomicU32::new(STOPPED),
-            _pad: 0,
+            owner_is_cpu: AtomicU32::new(0),
             top: [const { AtomicPtr::new((&raw const EMPTY_AND_FULL[1]).cast_mut()) }; LISTS],
             nothing: [Slot::new(SENTINEL), Slot::new(SENTINEL)],
+            held: Held { owner: AtomicU32::new(STOPPED), next: AtomicPtr::new(ptr::null_mut()) },
         }
     }
 
@@ -92,10 +100,45 @@ impl<const LISTS: usize> Slab<LISTS> {
         (&raw const self.nothing[1]).cast_mut()
     }
 
-    /// Gives a slab that nobody uses yet to `owner`.
-    pub fn start(&self, owner: u32) {
+    /// Gives a slab that nobody uses yet to `owner`, a value of index `I`: sequences may use it from now on.
+    ///
+    /// # Safety
+    ///
+    /// * The slab is new: it was not started before.
+    /// * Its tops keep **pointed** and **even**, and the slab stays where it is.
+    /// * `owner` is an index that the kernel can give, so none of -1, -2 and [`STOPPED`], and no other slab that
+    ///   threads find by `I` has it.
+    pub unsafe fn start<I: Index>(&self, owner: u32) {
+        self.owner_is_cpu.store(u32::from(I::IS_CPU), Relaxed); // published with the id
         // Release: whoever reads this id in a sequence sees the lists as we set them up.
         self.id.store(owner, Release);
+    }
+
+    /// Keeps new sequences off the slab. Those that began before may still be running.
+    pub(crate) fn hold(&self) -> Result<(), StopError> {
+        let owner = self.id();
+        // AcqRel: we see what the last holder did. A sequence that read the old id is dealt with by the fence.
+        if owner == STOPPED || self.id.compare_exchange(owner, STOPPED, AcqRel, Relaxed).is_err() {
+            return Err(StopError::Held);
+        }
+        self.held.owner.store(owner, Relaxed); // the holder alone reads and writes what is in `held`
+        Ok(())
+    }
+
+    /// Undoes `hold`. Only for who holds the slab.
+    pub(crate) fn resume(&self) {
+        // Release: sequences see what the holder did; pairs with the load of the id in each.
+        self.id.store(self.held.owner.load(Relaxed), Release);
+    }
+
+    /// The CPU a fence for this slab can be aimed at. Only for who holds the slab.
+    pub(crate) fn owner_cpu(&self) -> Option<u32> {
+        (self.owner_is_cpu.load(Relaxed) != 0).then(|| self.held.owner.load(Relaxed))
+    }
+
+    /// The next slab of the set this one is held in. Only for who holds the slab.
+    pub(crate) fn next_held(&self) -> &AtomicPtr<Slab<LISTS>> {
+        &self.held.next
     }
 
     /// The owner, or [`STOPPED`].
@@ -103,7 +146,11 @@ impl<const LISTS: usize> Slab<LISTS> {
         self.id.load(Relaxed) // a hint: only a sequence can act on it
     }
 
-    /// First free slot of `list`, for reports and for [`crate::sequence::replace`].
+    /// First free slot of `list`, for reports and for [`crate::sequence::replace`]. A hint, like [`Slab::id`].
+    ///
+    /// # Panics
+    ///
+    /// `list` is not below `LISTS`.
     pub fn top(&self, list: usize) -> *mut Slot {
         self.top[list].load(Relaxed)
     }
@@ -119,56 +166,11 @@ impl<const LISTS: usize> Slab<LISTS> {
         // SAFETY: by our own contract.
         unsafe { self.top.get_unchecked(list) }
     }
-
-    /// Takes the slab from its owner: no sequence uses it when this returns, and none will until the
-    /// guard is dropped. `None` if somebody else holds it stopped, or if the fence failed.
-    ///
-    /// `I` is the index its owners find it by. Costs one [`fence`].
-    pub fn stop<I: Index>(&self) -> Option<Stopped<'_, LISTS>> {
-        let owner = self.id();
-        // AcqRel: we see what the last guard did. A sequence that read the old id is dealt with by the fence.
-        if owner == STOPPED || self.id.compare_exchange(owner, STOPPED, AcqRel, Relaxed).is_err() {
-            return None;
-        }
-        let guard = Stopped { slab: self, owner, _not_send: PhantomData };
-        let fenced = if I::IS_CPU { fence::cpu(owner) } else { fence::all() };
-        match fenced {
-            Ok(()) => Some(guard),
-            Err(_) => None, // dropping the guard starts the slab again, untouched
-        }
-    }
 }
 
 impl<const LISTS: usize> Default for Slab<LISTS> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-/// Exclusive use of a stopped slab. Dropping it starts the slab again.
-#[derive(Debug)]
-pub struct Stopped<'a, const LISTS: usize> {
-    slab: &'a Slab<LISTS>,
-    owner: u32,
-    _not_send: PhantomData<*mut ()>,
-}
-
-impl<const LISTS: usize> Stopped<'_, LISTS> {
-    /// Takes up to `objects.len()` of the newest objects of `list`; returns how many.
-    ///
-    /// # Panics
-    ///
-    /// `list` is not below `LISTS`.
-    pub fn pop_batch(&self, list: usize, objects: &mut [*mut u8]) -> usize {
-        assert!(list < LISTS);
-        // SAFETY: **owned**: the guard is the only user.
-        unsafe { local::pop_batch(self.slab, list, objects) }
-    }
-}
-
-impl<const LISTS: usize> Drop for Stopped<'_, LISTS> {
-    fn drop(&mut self) {
-        self.slab.start(self.owner);
     }
 }
 

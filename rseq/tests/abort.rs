@@ -207,9 +207,11 @@ impl<I: Index> World<I> {
         }
         // SAFETY: as above.
         unsafe { make_array(NonNull::from(spare).cast(), CAPACITY) };
-        // SAFETY: the slab stays where it is.
-        unsafe { foreign.detach() };
-        foreign.start(u32::MAX - 7);
+        // SAFETY: the slab stays where it is; it is new and whole, and no thread ever has this index.
+        unsafe {
+            foreign.detach();
+            foreign.start::<I>(u32::MAX - 7);
+        }
         let filled = case.filled;
         for index in 0..rows.count() {
             let words = rows.peek(index).expect("within the rows");
@@ -683,7 +685,7 @@ fn run_once<I: Index>(
         let (slab, foreign): (&'static Slab<2>, &'static Slab<2>) =
             (&*ptr::from_ref(&world.slab), &*ptr::from_ref(&world.foreign));
         if case.place != Place::Stopped {
-            slab.start(index);
+            slab.start::<I>(index);
         }
         cell().set(if case.place == Place::None { foreign } else { slab });
         world.report = Report { index_before: index, restarts: rseq::restarts(), ..Report::default() };

@@ -380,7 +380,8 @@ proptest! {
         let (mut model, mut lists) = (Model::default(), Lists::new(By::Sequences(found), operations.len()));
         let cpu = pin();
         found.ensure_thread().expect("registers");
-        lists.slab.start(cpu);
+        // SAFETY: new, whole, leaked, and the only one in the cell.
+        unsafe { lists.slab.start::<CpuId>(cpu) };
         cell().set(lists.slab);
         for operation in &operations {
             prop_assert_eq!(lists.run(operation), model.run(operation), "{:?}", operation);

@@ -151,7 +151,8 @@ impl<I: Index> Scene<I> {
                 // SAFETY: nobody uses the slab yet.
                 assert!(unsafe { local::replace(slab, list, slab.nothing(), lists_arrays[0] as *mut Slot) });
             }
-            slab.start(index as u32);
+            // SAFETY: new, whole, leaked, and the only one with this index.
+            unsafe { slab.start::<I>(index as u32) };
         }
         Scene {
             found,
@@ -280,7 +281,7 @@ impl<I: Index> Lists for OnSlabs<I> {
                     });
                 }
                 _ => {
-                    let Some(stopped) = slab.stop::<I>() else { continue };
+                    let Ok(stopped) = slab.stop() else { continue };
                     taken = stopped.pop_batch(list, &mut objects);
                 }
             }
