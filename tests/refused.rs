@@ -104,7 +104,7 @@ fn own_areas() {
         return;
     }
     let found = rseq_of_perseq::probe().expect("the mode is per CPU");
-    if found.registrant != Registrant::Own {
+    if found.registrant() != Registrant::Own {
         return kit::not_tested("areas of our own", "this libc registers its areas whatever the tunable says");
     }
     torture_in(perseq::active_mode().active, Reason::AsRequested);
@@ -137,7 +137,7 @@ fn refused_later() {
     if !kit::as_requested() {
         return;
     }
-    if rseq_of_perseq::probe().map(|found| found.registrant) != Ok(Registrant::Own) {
+    if rseq_of_perseq::probe().map(|found| found.registrant()) != Ok(Registrant::Own) {
         return kit::not_tested(
             "a refusal of later threads",
             "this libc registers its areas whatever the tunable says",

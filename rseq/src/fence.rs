@@ -9,6 +9,8 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use linux_raw_sys::general::{__NR_membarrier, membarrier_cmd, membarrier_cmd_flag};
 
+use crate::kernel;
+
 /// Registers this process for fences (Linux 5.10). Idempotent; inherited across fork.
 ///
 /// # Errors
@@ -47,8 +49,6 @@ pub fn all() -> Result<(), i32> {
 
 fn membarrier(command: membarrier_cmd, flags: u32, cpu: u32) -> Result<(), i32> {
     // SAFETY: membarrier takes three integers and touches no memory of ours.
-    match unsafe { libc::syscall(__NR_membarrier as libc::c_long, command as libc::c_long, flags, cpu) } {
-        0 => Ok(()),
-        _ => Err(crate::kernel::errno()),
-    }
+    let call = || unsafe { libc::syscall(__NR_membarrier as libc::c_long, command as libc::c_long, flags, cpu) };
+    kernel::keep_errno(|| if call() == 0 { Ok(()) } else { Err(kernel::errno()) })
 }

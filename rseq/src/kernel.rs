@@ -115,20 +115,22 @@ const MOST_CPUS: usize = 8192;
 /// Allocates nothing: libc's own answer (`sysconf`) does in glibc before 2.36, and an allocator asks before it can.
 #[must_use]
 pub fn possible_cpus() -> usize {
+    keep_errno(read_possible_cpus).unwrap_or(MOST_CPUS)
+}
+
+fn read_possible_cpus() -> Option<usize> {
     let mut text = [0_u8; 256];
     let path = c"/sys/devices/system/cpu/possible";
     // SAFETY: a C string; no memory of ours is touched.
     let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file >= 0 {
-        // SAFETY: `text` is ours and that long; the file is open.
-        let length = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
-        // SAFETY: the file is ours to close.
-        unsafe { libc::close(file) };
-        if let Some(count) = usize::try_from(length).ok().and_then(|length| highest(&text[..length])) {
-            return count + 1;
-        }
+    if file < 0 {
+        return None;
     }
-    MOST_CPUS
+    // SAFETY: `text` is ours and that long; the file is open.
+    let length = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
+    // SAFETY: the file is ours to close.
+    unsafe { libc::close(file) };
+    highest(&text[..usize::try_from(length).ok()?])?.checked_add(1)
 }
 
 /// The last number of a CPU list such as `0-3,8-11`.
@@ -148,6 +150,33 @@ fn highest(list: &[u8]) -> Option<usize> {
 pub(crate) fn errno() -> i32 {
     // SAFETY: errno is this thread's.
     unsafe { *libc::__errno_location() }
+}
+
+/// Runs `f` and puts errno back: sequences and what they need may run in a signal handler.
+pub(crate) fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: errno is this thread's.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    let before = unsafe { *place };
+    let result = f();
+    // SAFETY: as above.
+    unsafe { *place = before };
+    result
+}
+
+/// Runs `f` while no signal handler of this thread can.
+pub(crate) fn without_signals<R>(f: impl FnOnce() -> R) -> R {
+    // SAFETY: all-zero bytes are a valid set, which is overwritten.
+    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
+    // SAFETY: two sets of ours; they answer with an error, not in errno, and do not fail.
+    unsafe {
+        libc::sigfillset(&mut all);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
+    }
+    let result = f();
+    // SAFETY: the set from before.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut()) };
+    result
 }
 
 #[cfg(test)]

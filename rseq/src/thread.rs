@@ -23,24 +23,55 @@ pub enum Registrant {
     Own,
 }
 
-/// Where every thread's area is and what the kernel writes into it.
+/// Where every thread's area is and what the kernel writes into it. Made by [`probe`] only, since reading the area relies
+/// on its being there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registration {
-    /// Who registered it.
-    pub registrant: Registrant,
-    /// Bytes from the thread pointer to the area. Any sign.
-    pub offset: isize,
-    /// Registered length in bytes. 32 is version 1; longer ones get the kernel's optimized mode (Linux 7.0).
-    pub length: u32,
-    /// Bytes the kernel fills, from `AT_RSEQ_FEATURE_SIZE`; 20 on kernels that do not say.
-    pub feature_size: u32,
-    /// Alignment the kernel asks for, from `AT_RSEQ_ALIGN`; 32 on kernels that do not say.
-    pub align: u32,
-    /// libc's `__rseq_flags`; 0 for our own.
-    pub flags: u32,
+    registrant: Registrant,
+    offset: isize,
+    length: u32,
+    feature_size: u32,
+    align: u32,
+    flags: u32,
 }
 
 impl Registration {
+    /// Who registered the area.
+    #[must_use]
+    pub fn registrant(&self) -> Registrant {
+        self.registrant
+    }
+
+    /// Bytes from the thread pointer to the area. Any sign.
+    #[must_use]
+    pub fn offset(&self) -> isize {
+        self.offset
+    }
+
+    /// Registered length in bytes. 32 is version 1; longer ones get the kernel's optimized mode (Linux 7.0).
+    #[must_use]
+    pub fn length(&self) -> u32 {
+        self.length
+    }
+
+    /// Bytes the kernel fills, from `AT_RSEQ_FEATURE_SIZE`; 20 on kernels that do not say.
+    #[must_use]
+    pub fn feature_size(&self) -> u32 {
+        self.feature_size
+    }
+
+    /// Alignment the kernel asks for, from `AT_RSEQ_ALIGN`; 32 on kernels that do not say.
+    #[must_use]
+    pub fn align(&self) -> u32 {
+        self.align
+    }
+
+    /// libc's `__rseq_flags`; 0 for our own area.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.flags
+    }
+
     /// Whether [`Area::node_id`] is filled.
     #[must_use]
     pub fn has_node_id(&self) -> bool {
@@ -99,16 +130,23 @@ impl Registration {
     pub fn forget_thread(&self) -> Result<(), i32> {
         // SAFETY: a word of this thread's area that users write; no sequence of this thread is running.
         unsafe { arch::store_word(self.offset + abi::RSEQ_CS, 0) };
-        if self.registrant == Registrant::Libc || self.cpu_id().is_none() {
+        if self.registrant == Registrant::Libc {
             return Ok(());
         }
-        if own_area(self.length, abi::UNREGISTER) != 0 {
-            return Err(errno());
-        }
-        // The kernel leaves 0 in `mm_cid`, which would be an index; nobody has none of -1.
-        // SAFETY: the area is this thread's and no longer the kernel's; the word is `mm_cid` and `slice_ctrl`.
-        unsafe { arch::store_word(self.offset + abi::MM_CID, abi::UNREGISTERED as usize) };
-        Ok(())
+        // Between the two steps below the area says concurrency id 0 and nothing protects it, so no handler may run.
+        kernel::without_signals(|| {
+            if self.cpu_id().is_none() {
+                return Ok(());
+            }
+            kernel::keep_errno(|| match own_area(self.length, abi::UNREGISTER) {
+                0 => Ok(()),
+                _ => Err(errno()),
+            })?;
+            // The kernel leaves 0 in `mm_cid`, which would be an index; nobody has none of -1.
+            // SAFETY: the area is this thread's and no longer the kernel's; the word is `mm_cid` and `slice_ctrl`.
+            unsafe { arch::store_word(self.offset + abi::MM_CID, abi::UNREGISTERED as usize) };
+            Ok(())
+        })
     }
 
     /// The handle that sequences indexed by `I` take.
@@ -360,11 +398,9 @@ fn register_own(length: u32) -> Result<(), Unavailable> {
     if refused != 0 {
         return Err(unavailable(refused as i32));
     }
-    let answer = own_area(length, 0);
-    if answer == 0 {
-        return Ok(());
-    }
-    match errno() {
+    let refusal = kernel::keep_errno(|| if own_area(length, 0) == 0 { 0 } else { errno() });
+    match refusal {
+        0 => Ok(()),
         libc::EBUSY => Ok(()), // this very area, registered before
         errno => {
             if matches!(errno, libc::ENOSYS | libc::EPERM) {

@@ -156,7 +156,7 @@ fn area_of_libc() {
         probe_role();
         if role != "probe" {
             let found = rseq::probe().expect("registered by libc");
-            assert_eq!(found.registrant, Registrant::Libc);
+            assert_eq!(found.registrant(), Registrant::Libc);
             assert_eq!(rseq::probe_with(64), Ok(found), "the length is for own areas only");
             use_structures::<CpuId>(true);
             use_structures::<MmCid>(found.has_mm_cid());
@@ -181,8 +181,8 @@ fn area_of_our_own_in_every_length() {
             role => role.parse().expect("a length"),
         };
         let found = if role == "default" { rseq::probe() } else { rseq::probe_with(length) }.expect("registers");
-        assert_eq!((found.registrant, found.length), (Registrant::Own, length));
-        assert!(found.feature_size <= length);
+        assert_eq!((found.registrant(), found.length()), (Registrant::Own, length));
+        assert!(found.feature_size() <= length);
         assert_eq!(rseq::probe(), Ok(found), "asking again changes nothing");
         let other = if length == 64 { ORIGINAL_LENGTH } else { 64 };
         assert_eq!(rseq::probe_with(other), Err(Unavailable::Refused(libc::EINVAL)), "one length per process");

@@ -573,7 +573,7 @@ fn check_kernel_fields(choice: usize) {
     // SAFETY: the thread control block begins with its own address.
     unsafe { std::arch::asm!("mov {}, fs:0", out(reg) thread, options(nostack, readonly)) };
     // SAFETY: the first 32 bytes of this thread's area, aligned to 32 (libc's need not be aligned as ours is).
-    let area = unsafe { ((thread as isize + found.offset) as *const [u32; 8]).read_volatile() };
+    let area = unsafe { ((thread as isize + found.offset()) as *const [u32; 8]).read_volatile() };
     let [cpu_id_start, cpu_id, _, _, flags, _, mm_cid, _] = area;
     assert_eq!((cpu_id_start, cpu_id, flags), (cpu, cpu, 0), "fields of the kernel's");
     assert!((mm_cid as usize) < rseq::kernel::possible_cpus(), "mm_cid");

@@ -30,16 +30,16 @@ impl Sequences {
         fn ask<T>(probe: &Result<Registration, rseq::Unavailable>, of: impl Fn(&Registration) -> T) -> Known<T> {
             Known::from(probe.as_ref().map(of))
         }
-        let registrant = |registration: &Registration| match registration.registrant {
+        let registrant = |registration: &Registration| match registration.registrant() {
             Registrant::Libc => "libc".to_owned(),
             Registrant::Own => "own".to_owned(),
         };
         Sequences {
             registrant: ask(&probe, registrant),
-            registered_bytes: ask(&probe, |registration| registration.length),
-            feature_bytes: ask(&probe, |registration| registration.feature_size),
-            align_bytes: ask(&probe, |registration| registration.align),
-            flags: ask(&probe, |registration| registration.flags),
+            registered_bytes: ask(&probe, Registration::length),
+            feature_bytes: ask(&probe, Registration::feature_size),
+            align_bytes: ask(&probe, Registration::align),
+            flags: ask(&probe, Registration::flags),
             mm_cid: ask(&probe, Registration::has_mm_cid),
             node_id: ask(&probe, Registration::has_node_id),
         }
