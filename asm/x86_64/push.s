@@ -6,16 +6,18 @@
 #   if *top is odd: leave with FULL                 # the sentinel above the list
 #   *top = object                                   # above the list: nobody reads it
 #   slab.top[list] = top + 1                        # commit
+#
+# The slab stays in `outcome`: an address is even, and so are all outcomes that are not a miss.
     mov {tmp:e}, fs:[{handle} + {INDEX}]
-    mov {slab}, fs:[{cell}]
-    cmp {tmp:e}, dword ptr [{slab}]
+    mov {outcome}, fs:[{cell}]
+    cmp {tmp:e}, dword ptr [{outcome}]
     jne 6f
-    mov {outcome}, [{slab} + {list}*8 + {TOPS}]
-    test byte ptr [{outcome}], 1
+    mov {tmp}, [{outcome} + {list}*8 + {TOPS}]
+    test byte ptr [{tmp}], 1
     jnz 7f
-    mov [{outcome}], {object}
-    add {outcome}, 8
-    mov [{slab} + {list}*8 + {TOPS}], {outcome}     # commit
+    mov [{tmp}], {object}
+    add {tmp}, 8
+    mov [{outcome} + {list}*8 + {TOPS}], {tmp}      # commit
     .pushsection .text.unlikely, "ax", @progbits
 6:  mov {outcome:e}, {MOVED}
     jmp 4f

@@ -4,14 +4,15 @@
 #   if slab.id != area.index: leave with MOVED      # other CPU, stopped, or not registered
 #   if slab.top[list] != expected: leave with CHANGED
 #   slab.top[list] = new                            # commit
+#
+# The slab stays in `outcome`, as in push.
     mov {tmp:e}, fs:[{handle} + {INDEX}]
-    mov {slab}, fs:[{cell}]
-    cmp {tmp:e}, dword ptr [{slab}]
+    mov {outcome}, fs:[{cell}]
+    cmp {tmp:e}, dword ptr [{outcome}]
     jne 6f
-    cmp {expected}, [{slab} + {list}*8 + {TOPS}]
+    cmp {expected}, [{outcome} + {list}*8 + {TOPS}]
     jne 7f
-    mov {outcome:e}, {DONE}
-    mov [{slab} + {list}*8 + {TOPS}], {new}         # commit
+    mov [{outcome} + {list}*8 + {TOPS}], {new}      # commit
     .pushsection .text.unlikely, "ax", @progbits
 6:  mov {outcome:e}, {MOVED}
     jmp 4f

@@ -197,7 +197,7 @@ fn unchecked(sequence: &str, name: &str) -> String {
         text += line;
         text.push('\n');
     }
-    assert!(removed == 1 || !(name == "row.s" || sequence.contains("[{slab}]")), "{name} has no check to take out");
+    assert!(removed == 1 || !(name == "row.s" || sequence.contains("{cell}")), "{name} has no check to take out");
     text
 }
 

@@ -1,0 +1,82 @@
+//! The Rust faces of the sequences in `asm/`, whose README is their specification.
+//!
+//! Each runs on the slab that the calling thread's [`ThreadCell`] names, if that slab's id is the
+//! thread's index at that moment. If not, the outcome is [`Miss::Moved`]: look up the slab of the
+//! current index, store it in the cell, try again. An abort is not an outcome: the sequence restarts
+//! itself, and inputs live in registers it never writes.
+//!
+//! Sequences on [`Rows`] find their row by arithmetic; there [`Miss::Moved`] means that the index has no row, or
+//! that it is stopped. [`crate::Registration::ensure_thread`] and another try, or the overflow row, follow.
+//!
+//! Everything here is inlined into its caller. All need Linux 4.18, or 6.3 for [`crate::MmCid`]. Cost on x86-64 in instructions from
+//! the arming store (two more) to the commit, with all branches but the loops' predicted and not taken:
+//!
+//! | | | | |
+//! |---|---|---|---|
+//! | [`pop`] | 10 | [`push`] | 10 |
+//! | [`pop_batch`] | 9 + 9 per object | [`push_batch`] | 9 + 9 per object |
+//! | [`replace`] | 7 | [`add`], [`load`], [`store`] | 8 |
+//! | [`compare_exchange`] | 10 | [`linked_push`] | 10 |
+//! | [`linked_pop`] | 12 | [`linked_pop_all`] | 11 |
+//! | [`append`] | 14 | | |
+
+use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+#[macro_use]
+mod template;
+mod cell;
+mod on_row;
+mod on_slab;
+
+pub use cell::ThreadCell;
+pub use on_row::{add, append, compare_exchange, linked_pop, linked_pop_all, linked_push, load, store};
+pub use on_slab::{pop, pop_batch, push, push_batch, replace};
+
+global_asm!(
+    ".pushsection .bss.rseq_sequence_restarts, \"aw\", @nobits",
+    ".balign 64",
+    ".globl rseq_sequence_restarts",
+    ".hidden rseq_sequence_restarts",
+    "rseq_sequence_restarts: .zero 64",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    #[link_name = "rseq_sequence_restarts"]
+    static RESTARTS: AtomicU64;
+}
+
+/// Sequences of this process that the kernel aborted and that were restarted, since it started.
+#[must_use]
+pub fn restarts() -> u64 {
+    // SAFETY: the word defined above, which starts as 0 and is changed by atomic additions only.
+    unsafe { RESTARTS.load(Relaxed) } // a count; nothing is published by it
+}
+
+/// Why a sequence did nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Miss {
+    /// The cell's slab is not the slab of the thread's index: the thread moved, the slab is stopped, or
+    /// the thread is not registered.
+    Moved,
+    /// `pop`: the list is empty. `push`: it is full. `replace`: its top was not the expected one.
+    Unfit,
+}
+
+const MOVED: usize = 3;
+const UNFIT: usize = 1;
+#[cfg(target_arch = "aarch64")] // elsewhere what a sequence leaves in its register is even anyway
+const DONE: usize = 0;
+const MOVED_COUNT: isize = -1;
+
+/// Even outcomes are success.
+#[inline(always)]
+fn done(outcome: usize) -> Result<(), Miss> {
+    if outcome & UNFIT == 0 { Ok(()) } else { Err(miss(outcome)) }
+}
+
+#[inline(always)]
+fn miss(outcome: usize) -> Miss {
+    if outcome == MOVED { Miss::Moved } else { Miss::Unfit }
+}
