@@ -68,6 +68,8 @@ pub fn all(registration: &Registration, storm: check::Storm<'_>) -> Vec<Entry> {
     let mut entries = vec![sequence::<own::Crate>(registration, storm, Job::Same)];
     #[cfg(target_arch = "x86_64")]
     {
+        entries.push(sequence::<x86_64::NamedBase>(registration, storm, Job::Same));
+        entries.push(sequence::<x86_64::NamedIndexed>(registration, storm, Job::Same));
         entries.push(sequence::<x86_64::NamedU32>(registration, storm, Job::Same));
         entries.push(sequence::<x86_64::NamedU16>(registration, storm, Job::Same));
         entries.push(sequence::<x86_64::IndexedPointer>(registration, storm, Job::Same));

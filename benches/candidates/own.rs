@@ -15,7 +15,7 @@ pub struct Crate {
 }
 
 impl Candidate for Crate {
-    const NAME: &'static str = "I, pointer";
+    const NAME: &'static str = "the crate's";
 
     fn new(registration: &Registration) -> Self {
         Crate { handle: registration.handle::<CpuId>(), slabs: Slabs::leak(Header::Pointer, First::Slab) }

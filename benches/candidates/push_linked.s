@@ -1,7 +1,8 @@
 # push, linked: never full.
-    mov {tmp}, [{slab} + {list}*8 + {HEADERS}]
+    lea {slab}, [{slab} + {list}*8]
+    mov {tmp}, [{slab} + {HEADERS}]
     mov [{object}], {tmp}
-    mov [{slab} + {list}*8 + {HEADERS}], {object}   # commit
+    mov [{slab} + {HEADERS}], {object}   # commit
     .pushsection .text.unlikely, "ax", @progbits
 6:  mov {slab:e}, {MOVED}
     jmp 4f

@@ -1,10 +1,11 @@
 # push, pointer: the slot above the last is odd.
-    mov {tmp}, [{slab} + {list}*8 + {HEADERS}]
+    lea {slab}, [{slab} + {list}*8]
+    mov {tmp}, [{slab} + {HEADERS}]
     test byte ptr [{tmp}], 1
     jnz 7f
     mov [{tmp}], {object}
     add {tmp}, 8
-    mov [{slab} + {list}*8 + {HEADERS}], {tmp}      # commit
+    mov [{slab} + {HEADERS}], {tmp}      # commit
     .pushsection .text.unlikely, "ax", @progbits
 6:  mov {slab:e}, {MOVED}
     jmp 4f

@@ -139,11 +139,16 @@ macro_rules! indexed {
     };
 }
 
-named!(NamedU32, "I, 32 bit", true, Header::U32, "pop_u32.s", [], "push_u32.s", [UNFIT = const UNFIT,]);
-named!(NamedU16, "I, 16 bit", true, Header::U16, "pop_u16.s", [], "push_u16.s", [UNFIT = const UNFIT,]);
+named!(NamedBase, "I, base", true, Header::Pointer, "pop_pointer.s", [], "push_pointer.s", [UNFIT = const UNFIT,]);
+named!(NamedIndexed, "I, indexed", true, Header::Pointer, "pop_indexed.s", [], "push_indexed.s", [UNFIT = const UNFIT,]);
+named!(NamedU32, "I, 32 bit", true, Header::U32, "pop_u32.s", [head = out(reg) _,],
+    "push_u32.s", [head = out(reg) _, UNFIT = const UNFIT,]);
+named!(NamedU16, "I, 16 bit", true, Header::U16, "pop_u16.s", [head = out(reg) _,],
+    "push_u16.s", [head = out(reg) _, UNFIT = const UNFIT,]);
 named!(NamedLinked, "I, linked", false, Header::Linked, "pop_linked.s", [UNFIT = const UNFIT,], "push_linked.s", []);
 indexed!(IndexedPointer, "S8, pointer", Header::Pointer, "pop_pointer.s", [], "push_pointer.s", [UNFIT = const UNFIT,]);
-indexed!(IndexedU32, "S8, 32 bit", Header::U32, "pop_u32.s", [], "push_u32.s", [UNFIT = const UNFIT,]);
+indexed!(IndexedU32, "S8, 32 bit", Header::U32, "pop_u32.s", [head = out(reg) _,],
+    "push_u32.s", [head = out(reg) _, UNFIT = const UNFIT,]);
 
 /// I with the pointer header, and the kernel is not told: wrong, and as fast as I could be if telling were free.
 #[derive(Clone, Copy)]

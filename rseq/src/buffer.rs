@@ -109,3 +109,18 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
         self.access.is_available()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_without_a_row_uses_the_overflow_row() {
+        let buffer =
+            PerCpuBuffer::<2, CpuId> { rows: Rows::with_count(0).expect("address space"), access: Access::new() };
+        assert_eq!([5, 6, 7].map(|item| buffer.append(item)), [Ok(()), Ok(()), Err(Full)]);
+        let mut sum = 0;
+        buffer.drain(|item| sum += item);
+        assert_eq!(sum, 11);
+    }
+}

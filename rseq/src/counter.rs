@@ -63,3 +63,17 @@ impl<I: Index> PerCpuCounter<I> {
         self.access.is_available()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_without_a_row_counts_in_the_overflow_row() {
+        let counter =
+            PerCpuCounter::<CpuId> { rows: Rows::with_count(0).expect("address space"), access: Access::new() };
+        counter.add(3);
+        assert_eq!(counter.rows.overflow().load(Relaxed), 3);
+        assert_eq!(counter.sum(), 3);
+    }
+}

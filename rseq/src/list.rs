@@ -163,3 +163,23 @@ impl<'a, T> Iterator for Chain<'a, T> {
         Some(unsafe { node.cast().as_mut() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_without_a_row_uses_the_overflow_row() {
+        let mut nodes = [Node::new(1), Node::new(2), Node::new(4)];
+        let list = PerCpuList::<i32> {
+            rows: Rows::with_count(0).expect("address space"),
+            access: Access::new(),
+            _nodes: PhantomData,
+        };
+        nodes.iter_mut().for_each(|node| list.push(node));
+        assert_eq!(list.pop().map(|node| node.value), Some(4));
+        let mut sum = 0;
+        list.drain(|node| sum += node.value);
+        assert_eq!((sum, list.pop().is_none(), list.pop_all().count()), (3, true, 0));
+    }
+}

@@ -11,6 +11,8 @@ use proptest::prelude::*;
 use rseq::slab::{Slot, make_array};
 use rseq::{CpuId, Miss, Registration, Rows, Slab, local, rows::Row, sequence};
 
+mod kit;
+
 const CAPACITY: usize = 5;
 const SPARE: usize = 9;
 const ITEMS: usize = 4;
@@ -346,14 +348,9 @@ fn object_of(number: usize) -> NonNull<u8> {
 
 /// Pins the calling thread to where it is, and says where.
 fn pin() -> u32 {
-    // SAFETY: all-zero bytes are an empty set, which is ours.
-    unsafe {
-        let cpu = libc::sched_getcpu();
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu as usize, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0);
-        cpu as u32
-    }
+    let (cpu, _) = kit::getcpu();
+    kit::pin(0, cpu as usize);
+    cpu
 }
 
 proptest! {
@@ -386,5 +383,6 @@ proptest! {
         for operation in &operations {
             prop_assert_eq!(lists.run(operation), model.run(operation), "{:?}", operation);
         }
+        kit::check_kernel_fields(&found);
     }
 }
