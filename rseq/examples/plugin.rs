@@ -1,7 +1,7 @@
 //! A library that uses the crate, to be loaded with `dlopen` and unloaded with `dlclose`.
 //!
 //! The kernel may read the descriptor of a thread's last sequence long after it ended. So a library that
-//! holds sequences has every thread that ran some forget them before it is unloaded. `tests/registration.rs` does so.
+//! holds sequences has every thread that ran some forget them before it is unloaded. `tests/registration/` does so.
 
 use std::sync::OnceLock;
 

@@ -20,8 +20,8 @@ unsafe impl<const N: usize> Zeroed for Items<N> {}
 
 /// A buffer of `N` words per index.
 ///
-/// Appending is one sequence of fourteen instructions on x86-64. Without restartable sequences all threads
-/// share one buffer under a lock.
+/// Appending is one sequence ([`sequence::append`]). Without restartable sequences all threads share one buffer under a
+/// lock.
 ///
 /// Needs Linux 4.18, or 6.3 for [`crate::MmCid`], 5.10 for fences; runs without them as said.
 ///

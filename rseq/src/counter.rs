@@ -9,7 +9,7 @@ use crate::{local, sequence};
 
 /// A counter with one word per index, each on a cache line of its own.
 ///
-/// Adding is one sequence of eight instructions on x86-64, no atomic operation and no shared cache line.
+/// Adding is one sequence ([`sequence::add`]), no atomic operation and no shared cache line.
 /// Without restartable sequences all threads share one word under a lock: correct, and slow.
 ///
 /// Needs Linux 4.18, or 6.3 for [`crate::MmCid`], 5.10 for fences; runs without them as said.

@@ -20,7 +20,7 @@ pub fn register() -> Result<(), i32> {
     membarrier(membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0)
 }
 
-/// Aborts every sequence of this process that runs on `cpu`.
+/// Aborts every sequence of this process that runs on `cpu` (Linux 5.10). A CPU that is offline, or has no such number, runs none.
 ///
 /// # Errors
 ///
@@ -38,7 +38,7 @@ pub fn cpu(cpu: u32) -> Result<(), i32> {
     all()
 }
 
-/// Aborts every sequence of this process on every CPU.
+/// Aborts every sequence of this process on every CPU (Linux 5.10).
 ///
 /// # Errors
 ///

@@ -24,6 +24,10 @@ pub struct CpuId;
 
 /// The memory-map concurrency id (Linux 6.3): dense from 0, at most one running thread of the process
 /// per value. The kernel does not say which CPU a value is on, so fences must reach all CPUs.
+///
+/// What one holder of a value wrote, the next must see, also on another CPU. Up to Linux 6.18 the kernel documents the barriers for
+/// that at the hand-over of a value. Since 6.19 tasks keep their value while there are no more threads than CPUs; whether a
+/// hand-over is ordered likewise was not verified for those.
 #[derive(Clone, Copy, Debug)]
 pub struct MmCid;
 

@@ -48,6 +48,7 @@
 //! | [`PerCpuCounter`], [`PerCpuList`], [`PerCpuBuffer`] | ready-made; fall back to a lock where sequences cannot run |
 //! | [`Rows`] | a row of memory for every possible CPU, and [`StoppedRow`] to use another CPU's |
 //! | [`Slab`], [`ThreadCell`] | stacks of objects that a word of TLS names, for allocators |
+//! | [`Stopping`], [`Stopped`] | another CPU's slab, or many of them with one fence |
 //! | [`sequence`] | the sequences themselves, on rows and on slabs; `unsafe`, with contracts |
 //! | [`local`] | the same contracts in plain Rust, for memory one thread owns |
 //! | [`fence`] | membarrier: after it, no old sequence still runs on that CPU |
@@ -58,7 +59,7 @@
 //!
 //! A sequence protects a thread from others on *its* CPU. To touch another CPU's row one must keep new sequences off it, have
 //! the running one aborted, and let them on again. [`Rows::stop`] and [`Slab::stop`] do the first two and return a guard; dropping the
-//! guard does the third. It costs a system call and an interrupt of the other CPU.
+//! guard does the third. It costs a system call and an interrupt of the other CPU. [`Stopping`] takes many slabs with one such call.
 //!
 //! # What to know before relying on it
 //!
@@ -67,6 +68,8 @@
 //! * A child of `fork` is registered as its parent was. A child of `vfork` or `clone(CLONE_VM)` shares the parent's area
 //!   without being registered: it must run none.
 //! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.
+//! * Where libc registers nothing and unmaps a thread's memory from within it, as musl does for detached threads, such a
+//!   thread calls [`Registration::forget_thread`] before it ends: the kernel may still write to the area.
 //! * Code with sequences may be unloaded after every thread that ran some called [`Registration::forget_thread`].
 //! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that comes
 //!   second in a thread is refused (EINVAL) and falls back.
@@ -83,13 +86,22 @@
 //! specification and says what was tried where.
 #![no_std]
 
-#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-compile_error!("restartable sequences are Linux's, and this crate has them for x86-64 and aarch64");
-
 pub mod abi;
 mod access;
-#[cfg_attr(target_arch = "x86_64", path = "arch/x86_64.rs")]
-#[cfg_attr(target_arch = "aarch64", path = "arch/aarch64.rs")]
+#[cfg_attr(all(target_os = "linux", target_pointer_width = "64", target_arch = "x86_64"), path = "arch/x86_64.rs")]
+#[cfg_attr(
+    all(target_os = "linux", target_pointer_width = "64", target_arch = "aarch64", target_endian = "little"),
+    path = "arch/aarch64.rs"
+)]
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        target_pointer_width = "64",
+        target_endian = "little",
+        any(target_arch = "x86_64", target_arch = "aarch64")
+    )),
+    path = "arch/unsupported.rs"
+)]
 mod arch;
 mod buffer;
 mod counter;

@@ -29,7 +29,7 @@ impl<T> Node<T> {
 
 /// A linked stack of nodes per index. Nodes are lent to it for `'a` and come back one by one.
 ///
-/// Pushing and popping is one sequence each, of ten and twelve instructions on x86-64. Without restartable
+/// Pushing and popping is one sequence each ([`sequence::linked_push`], [`sequence::linked_pop`]). Without restartable
 /// sequences all threads share one stack under a lock.
 ///
 /// Needs Linux 4.18, or 6.3 for [`crate::MmCid`], 5.10 for fences; runs without them as said.

@@ -5,11 +5,12 @@
 //! current index, store it in the cell, try again. An abort is not an outcome: the sequence restarts
 //! itself, and inputs live in registers it never writes.
 //!
-//! Sequences on [`Rows`] find their row by arithmetic; there [`Miss::Moved`] means that the index has no row, or
+//! Sequences on [`Rows`](crate::Rows) find their row by arithmetic; there [`Miss::Moved`] means that the index has no row, or
 //! that it is stopped. [`crate::Registration::ensure_thread`] and another try, or the overflow row, follow.
 //!
-//! Everything here is inlined into its caller. All need Linux 4.18, or 6.3 for [`crate::MmCid`]. Cost on x86-64 in instructions from
-//! the arming store (two more) to the commit, with all branches but the loops' predicted and not taken:
+//! Everything here is inlined into its caller. All need Linux 4.18, or 6.3 for [`crate::MmCid`]; stopping another index, 5.10.
+//! Instructions on x86-64 from after the arming store (two more with it) up to and with the commit; a test counts them. A batch
+//! that ends because the list is empty or full takes three or two more.
 //!
 //! | | | | |
 //! |---|---|---|---|

@@ -10,6 +10,8 @@ use crate::thread::Handle;
 
 /// Adds `value`, wrapping, to word `word` of this index's row.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Moved`]: the thread is not registered, or its index's row is stopped or not reserved.
@@ -33,6 +35,8 @@ pub unsafe fn add<I: Index, T: Zeroed>(handle: Handle, rows: &Rows<T, I>, word: 
 
 /// Reads word `word` of this index's row, while the thread is on that index.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Moved`]: as for [`add`].
@@ -55,6 +59,8 @@ pub unsafe fn load<I: Index, T: Zeroed>(handle: Handle, rows: &Rows<T, I>, word:
 }
 
 /// Writes word `word` of this index's row, while the thread is on that index.
+///
+/// Cost and kernel version: [the table](crate::sequence).
 ///
 /// # Errors
 ///
@@ -82,6 +88,8 @@ pub unsafe fn store<I: Index, T: Zeroed>(
 }
 
 /// Writes `new` to word `word` of this index's row if it holds `expected`.
+///
+/// Cost and kernel version: [the table](crate::sequence).
 ///
 /// # Errors
 ///
@@ -114,6 +122,8 @@ pub unsafe fn compare_exchange<I: Index, T: Zeroed>(
 /// Puts `node` in front of the linked list that word `word` of this index's row begins. A node's first
 /// word points to the next node.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Moved`]: as for [`add`]. The node's first word may have been written.
@@ -143,6 +153,8 @@ pub unsafe fn linked_push<I: Index, T: Zeroed>(
 }
 
 /// Takes the first node of the linked list that word `word` of this index's row begins.
+///
+/// Cost and kernel version: [the table](crate::sequence).
 ///
 /// # Errors
 ///
@@ -174,6 +186,8 @@ pub unsafe fn linked_pop<I: Index, T: Zeroed>(
 
 /// Takes the whole linked list that word `word` of this index's row begins, and returns its first node.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Unfit`]: the list is empty. [`Miss::Moved`]: as for [`add`].
@@ -201,6 +215,8 @@ pub unsafe fn linked_pop_all<I: Index, T: Zeroed>(
 }
 
 /// Appends `item` to the buffer at word `word` of this index's row: a length, then `capacity` items.
+///
+/// Cost and kernel version: [the table](crate::sequence).
 ///
 /// # Errors
 ///

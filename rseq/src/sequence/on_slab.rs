@@ -10,6 +10,8 @@ use crate::thread::Handle;
 
 /// Takes the newest object of `list`.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Unfit`]: the list is empty. [`Miss::Moved`]: see the module.
@@ -45,6 +47,8 @@ pub unsafe fn pop<I: Index, const LISTS: usize>(
 
 /// Puts `object` on top of `list`.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Unfit`]: the list is full. [`Miss::Moved`]: see the module.
@@ -70,6 +74,8 @@ pub unsafe fn push<I: Index, const LISTS: usize>(
 }
 
 /// Takes up to `objects.len()` of the newest objects of `list`, newest first; returns how many.
+///
+/// Cost and kernel version: [the table](crate::sequence).
 ///
 /// # Errors
 ///
@@ -102,6 +108,8 @@ pub unsafe fn pop_batch<I: Index, const LISTS: usize>(
 
 /// Puts objects on top of `list`, first to last, until it is full; returns how many.
 ///
+/// Cost and kernel version: [the table](crate::sequence).
+///
 /// # Errors
 ///
 /// [`Miss::Moved`]: see the module. A full list is `Ok(0)`.
@@ -132,6 +140,8 @@ pub unsafe fn push_batch<I: Index, const LISTS: usize>(
 }
 
 /// Gives `list` another array if its top is still `expected`. The old array is free when this returns.
+///
+/// Cost and kernel version: [the table](crate::sequence).
 ///
 /// # Errors
 ///
