@@ -7,17 +7,19 @@
 #   *top = object                                   # above the list: nobody reads it
 #   slab.top[list] = top + 1                        # commit
 #
-# The slab stays in `outcome`: an address is even, and so are all outcomes that are not a miss.
+# The slab, and then the address of top[list] less TOPS, stays in `outcome`: it is even, and so are all outcomes that are not a
+# miss. One register, as in pop.
     mov {tmp:e}, fs:[{handle} + {INDEX}]
     mov {outcome}, fs:[{cell}]
     cmp {tmp:e}, dword ptr [{outcome}]
     jne 6f
-    mov {tmp}, [{outcome} + {list}*8 + {TOPS}]
+    lea {outcome}, [{outcome} + {list}*8]
+    mov {tmp}, [{outcome} + {TOPS}]
     test byte ptr [{tmp}], 1
     jnz 7f
     mov [{tmp}], {object}
     add {tmp}, 8
-    mov [{outcome} + {list}*8 + {TOPS}], {tmp}      # commit
+    mov [{outcome} + {TOPS}], {tmp}                 # commit
     .pushsection .text.unlikely, "ax", @progbits
 6:  mov {outcome:e}, {MOVED}
     jmp 4f

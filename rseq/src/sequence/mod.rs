@@ -14,7 +14,7 @@
 //!
 //! | | | | |
 //! |---|---|---|---|
-//! | [`pop`] | 10 | [`push`] | 10 |
+//! | [`pop`] | 11 | [`push`] | 11 |
 //! | [`pop_batch`] | 9 + 9 per object | [`push_batch`] | 9 + 9 per object |
 //! | [`replace`] | 7 | [`add`], [`load`], [`store`] | 8 |
 //! | [`compare_exchange`] | 10 | [`linked_push`] | 10 |
