@@ -17,7 +17,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::config::{MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
+use crate::config::{EXCHANGE_PAGES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
 use crate::free_runs::FreeRuns;
 use crate::huge_pages::{HugePageStats, PageUse};
 use crate::limits::Limits;
@@ -213,9 +213,11 @@ impl<S: PageSource> PageHeap<S> {
             if excess.hard > freeable {
                 return None; // giving everything back would not help
             }
-            if excess.soft > 0 && !relieved && freeable > 0 {
+            // A long run is worth a call of the kernel: what lies free in pieces goes back instead of adding to it.
+            let long = pages >= EXCHANGE_PAGES && self.releases.period().is_some();
+            if (excess.soft > 0 || long) && !relieved && freeable > 0 {
                 drop(heap);
-                self.release_pages(excess.soft.div_ceil(PAGE_SIZE));
+                self.release_pages(excess.soft.div_ceil(PAGE_SIZE).max(if long { pages } else { 0 }));
                 relieved = true;
                 heap = self.state.lock();
                 continue;

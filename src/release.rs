@@ -4,6 +4,9 @@
 //! back: at its end, the fewest pages that were free at any moment of it. Runs with whole huge pages go first, the
 //! longest before others.
 //!
+//! And when a long run has to be taken from fresh memory because what is free lies in pieces, as many free pages go back
+//! first: a program that goes from small objects to large ones does not hold both.
+//!
 //! There is no thread for this unless one is asked for: slow paths look at the clock. So a process that goes completely
 //! idle keeps what it had free, until its next slow path. `PERSEQ_BACKGROUND=1` starts a thread for that.
 //!
