@@ -5,7 +5,7 @@ use core::ptr::{self, NonNull};
 
 use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
 use crate::back_end::BACK_END;
-use crate::config::PAGE_SIZE;
+use crate::config::{MAX_SMALL, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::front_end;
 use crate::size_class::SizeClass;
@@ -68,8 +68,8 @@ impl Perseq {
         }
     }
 
-    /// Makes the block at `pointer` one of `size` bytes, aligned to 16, keeping what fits of its contents. It stays
-    /// where it is if it fits and more than half of it is used. Null, with ENOMEM, leaves the block as it was.
+    /// Makes the block at `pointer` one of `size` bytes, aligned to 16, keeping what fits of its contents. A small
+    /// block stays where it is if it fits and more than half of it is used; a large one if there is room behind it. Null, with ENOMEM, leaves the block as it was.
     ///
     /// # Safety
     ///
@@ -77,6 +77,12 @@ impl Perseq {
     pub unsafe fn resize(&self, pointer: *mut u8, size: usize) -> *mut u8 {
         // SAFETY: by our own contract.
         let usable = unsafe { self.usable_size(pointer) };
+        if usable > MAX_SMALL && size > MAX_SMALL {
+            return match Layout::from_size_align(size, 16) {
+                Ok(layout) => self.resize_large(pointer, layout),
+                Err(_) => out_of_memory(),
+            };
+        }
         if size <= usable && (size > usable / 2 || usable <= 16) {
             return pointer;
         }

@@ -4,11 +4,13 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
 use crate::back_end::BACK_END;
-use crate::config::PAGE_SIZE;
+use crate::background;
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::large;
 use crate::mode::Mode;
 use crate::process;
+use crate::reclaim::or_reclaim;
 use crate::size_class::SizeClass;
 use crate::span::{SpanId, SpanState};
 
@@ -87,13 +89,10 @@ unsafe impl GlobalAlloc for Perseq {
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: by GlobalAlloc's contract, `new_size` rounded up to the alignment does not overflow.
         let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let fits = match (SizeClass::of(layout), SizeClass::of(new)) {
-            (Some(old), Some(new)) => old == new,
-            (None, None) => layout.size().div_ceil(PAGE_SIZE) == new_size.div_ceil(PAGE_SIZE),
-            _ => false,
-        };
-        if fits {
-            return pointer;
+        match (SizeClass::of(layout), SizeClass::of(new)) {
+            (Some(old), Some(new)) if old == new => return pointer,
+            (None, None) => return self.resize_large(pointer, new),
+            _ => {}
         }
         // SAFETY: `new` is a layout; `pointer` has `layout.size()` bytes and the new block has `new_size`.
         unsafe {
@@ -122,8 +121,9 @@ impl Perseq {
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
         if process::initialize(self.mode)
-            && let Some(object) = or_after_release(|| front_end::pop_slow(class))
+            && let Some(object) = or_reclaim(class.size(), || front_end::pop_slow(class))
         {
+            background::tend();
             return object.as_ptr();
         }
         out_of_memory()
@@ -133,14 +133,26 @@ impl Perseq {
     #[cold]
     #[inline(never)]
     fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
-        let pages = layout.size().div_ceil(PAGE_SIZE).max(1);
         if process::initialize(self.mode)
-            && layout.size() <= BACK_END.pages.reserved_bytes()
-            && let Some(run) = or_after_release(|| BACK_END.pages.allocate(pages, layout.align(), SpanState::Large))
+            && let Some(run) = or_reclaim(layout.size(), || large::allocate(&BACK_END.pages, layout))
         {
+            background::tend();
             return (BACK_END.pages.start(run.id) as *mut u8, run.zero);
         }
         (out_of_memory(), false)
+    }
+
+    /// Makes a large block one of `layout`, large too; where it is, if it can be.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn resize_large(&self, pointer: *mut u8, layout: Layout) -> *mut u8 {
+        let Some(id) = large_span(pointer) else {
+            fatal(&["resize of a large block that was not allocated here, or was freed before"])
+        };
+        // SAFETY: the block is the caller's.
+        let resized = or_reclaim(layout.size(), || unsafe { large::resize(&BACK_END.pages, id, layout) });
+        background::tend();
+        resized.map_or_else(out_of_memory, |address| address as *mut u8)
     }
 }
 
@@ -154,6 +166,7 @@ impl Perseq {
 pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
     unsafe { front_end::push_slow(class, object) };
+    background::tend();
 }
 
 /// Gives a run of pages back.
@@ -162,9 +175,10 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
 pub fn dealloc_large(pointer: *mut u8) {
     match large_span(pointer) {
         // SAFETY: the caller gave up the block that the span is.
-        Some(id) => unsafe { BACK_END.pages.release(id) },
+        Some(id) => unsafe { BACK_END.pages.release(id, false) },
         None => fatal(&["free of a large block that was not allocated here, or was freed before"]),
     }
+    background::tend();
 }
 
 /// The large span that begins at `pointer`.
@@ -172,21 +186,6 @@ fn large_span(pointer: *mut u8) -> Option<SpanId> {
     let id = BACK_END.pages.span_of(pointer as usize)?;
     let begins = BACK_END.pages.start(id) == pointer as usize;
     (begins && BACK_END.pages.span(id).state() == SpanState::Large).then_some(id)
-}
-
-/// What `allocate` returns, if need be after more and more was given back: free pages, which then are joined however
-/// they were used, and after that all that caches and free lists keep. Only then is memory exhausted. In per-thread
-/// mode the caches of other threads stay as they are.
-fn or_after_release<T>(allocate: impl Fn() -> Option<T>) -> Option<T> {
-    allocate()
-        .or_else(|| {
-            BACK_END.pages.release_free();
-            allocate()
-        })
-        .or_else(|| {
-            process::release();
-            allocate()
-        })
 }
 
 /// Null, and why.

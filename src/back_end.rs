@@ -1,39 +1,90 @@
-//! The tiers behind the caches, put together: one per process, the same for every mode.
+//! The tiers behind the caches, put together: one set for the process, the same for every mode, and one for each
+//! [`Heap`](crate::Heap).
+
+use core::ptr::NonNull;
 
 use crate::central_free_list::CentralFreeList;
 use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::{CLASSES, SizeClass};
+use crate::source::{Mmap, PageSource};
 use crate::sync::Padded;
 use crate::transfer_cache::{Middle, TransferCache};
 
 /// Everything that is not a cache.
-pub struct BackEnd {
+pub struct BackEnd<S: PageSource = Mmap> {
     /// Each class's locks on lines of their own.
     pub transfer: [Padded<TransferCache>; CLASSES],
     pub central: [Padded<CentralFreeList>; CLASSES],
-    pub pages: PageHeap,
+    pub pages: PageHeap<S>,
     pub metadata: Metadata,
 }
 
 /// The process's own.
-pub static BACK_END: BackEnd = BackEnd {
-    transfer: [const { Padded(TransferCache::new()) }; CLASSES],
-    central: [const { Padded(CentralFreeList::new()) }; CLASSES],
-    pages: PageHeap::new(),
-    metadata: Metadata::new(),
-};
+pub static BACK_END: BackEnd = BackEnd::new(Mmap::new());
 
-impl BackEnd {
+/// Pages, and the allocator's own memory in them.
+pub struct Tables<'a, S: PageSource> {
+    pub pages: &'a PageHeap<S>,
+    pub metadata: &'a Metadata,
+}
+
+impl<S: PageSource> Clone for Tables<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: PageSource> Copy for Tables<'_, S> {}
+
+impl<S: PageSource> Tables<'_, S> {
+    /// As [`Metadata::allocate`].
+    pub fn allocate(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+        self.metadata.allocate(self.pages, bytes, align)
+    }
+}
+
+impl<S: PageSource> BackEnd<S> {
+    pub const fn new(source: S) -> Self {
+        BackEnd {
+            transfer: [const { Padded(TransferCache::new()) }; CLASSES],
+            central: [const { Padded(CentralFreeList::new()) }; CLASSES],
+            pages: PageHeap::new(source),
+            metadata: Metadata::new(),
+        }
+    }
+
     /// The transfer cache of `class` and what stands behind it.
     #[inline]
-    pub fn middle(&self, class: SizeClass) -> Middle<'_> {
+    pub fn middle(&self, class: SizeClass) -> Middle<'_, S> {
         Middle {
             class,
             transfer: &self.transfer[class.index()],
             central: &self.central[class.index()],
-            pages: &self.pages,
-            metadata: &self.metadata,
+            tables: self.tables(),
         }
+    }
+
+    /// Pages and metadata.
+    #[inline]
+    pub fn tables(&self) -> Tables<'_, S> {
+        Tables { pages: &self.pages, metadata: &self.metadata }
+    }
+
+    /// Empties the transfer caches into the spans, and gives spans without a live object back to the page heap.
+    pub fn trim(&self) {
+        for class in SizeClass::all() {
+            self.middle(class).trim();
+        }
+    }
+
+    /// Bytes that could be had for something else if nothing were kept: free pages, and free objects in transfer
+    /// caches and spans.
+    pub fn free_bytes(&self) -> usize {
+        let kept = |class: SizeClass| {
+            let central = self.central[class.index()].totals(class);
+            (self.transfer[class.index()].counts().length + central.free) * class.size()
+        };
+        self.pages.free_bytes() + SizeClass::all().map(kept).sum::<usize>()
     }
 }

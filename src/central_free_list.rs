@@ -5,10 +5,12 @@
 //! span's bitmap: the object itself is not touched. One empty span is kept, so that a lone object that comes
 //! and goes does not take a span with it each time.
 
+use crate::back_end::Tables;
+use crate::config::{MAX_BATCH, PAGE_SIZE};
 use crate::fatal::fatal;
-use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::SizeClass;
+use crate::source::PageSource;
 use crate::span::{SpanId, SpanState, SpareBitmaps};
 use crate::sync::Mutex;
 
@@ -51,11 +53,12 @@ impl CentralFreeList {
     }
 
     /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.
-    pub fn remove_range(&self, class: SizeClass, pages: &PageHeap, metadata: &Metadata, out: &mut [*mut u8]) -> usize {
+    pub fn remove_range(&self, class: SizeClass, tables: Tables<'_, impl PageSource>, out: &mut [*mut u8]) -> usize {
         let mut state = self.0.lock();
+        let pages = tables.pages;
         let mut taken = 0;
         while taken < out.len() {
-            let Some(id) = state.fullest().or_else(|| state.grow(class, pages, metadata)) else { break };
+            let Some(id) = state.fullest().or_else(|| state.grow(class, tables)) else { break };
             let start = pages.start(id);
             // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
             taken += unsafe { pages.span(id).locked() }.take(class.info(), start, &mut out[taken..]);
@@ -65,21 +68,33 @@ impl CentralFreeList {
         taken
     }
 
-    /// Takes objects of `class` back.
+    /// Takes objects of `class` back, at most [`MAX_BATCH`] and one at a time.
     ///
     /// Aborts the process if one of them is no object of the class, or is free already.
-    pub fn insert_range(&self, class: SizeClass, pages: &PageHeap, objects: &[*mut u8]) {
+    pub fn insert_range(&self, class: SizeClass, pages: &PageHeap<impl PageSource>, objects: &[*mut u8]) {
+        let mut ids = [SpanId::NONE; MAX_BATCH + 1];
+        let ids = &mut ids[..objects.len()];
+        // Before the lock: objects of a batch lie in many spans, and their lines arrive together.
+        for (id, &object) in ids.iter_mut().zip(objects) {
+            *id = pages.span_of(object as usize).unwrap_or(SpanId::NONE);
+        }
         let mut state = self.0.lock();
-        for &object in objects {
-            let Some(id) = pages.span_of(object as usize) else {
+        let mut run = SpanId::NONE;
+        for (&id, &object) in ids.iter().zip(objects) {
+            if id != run {
+                // Objects of one span often follow one another: its list is looked at once for all of them.
+                state.relist_some(class, pages, run);
+                run = id;
+            }
+            if id == SpanId::NONE {
                 fatal(&["free of a pointer that was not allocated here"]);
-            };
+            }
             let span = pages.span(id);
             if !span.is_small(class) {
                 fatal(&["free with another size than the allocation's"]);
             }
-            let offset = object as usize - pages.start(id);
-            let index = class.info().index_of(offset);
+            let offset = (object as usize).wrapping_sub(pages.start(id));
+            let index = class.info().index_of(offset.min(span.pages() * PAGE_SIZE));
             if index * class.size() != offset {
                 fatal(&["free of a pointer into the middle of an object"]);
             }
@@ -87,13 +102,13 @@ impl CentralFreeList {
             if !unsafe { span.locked() }.put(class.info(), index) {
                 fatal(&["double free"]);
             }
-            state.relist(class, pages, id);
         }
+        state.relist_some(class, pages, run);
         state.live -= objects.len();
     }
 
     /// Gives the empty span back to the page heap.
-    pub fn trim(&self, class: SizeClass, pages: &PageHeap) {
+    pub fn trim(&self, class: SizeClass, pages: &PageHeap<impl PageSource>) {
         let mut state = self.0.lock();
         let id = core::mem::replace(&mut state.empty, SpanId::NONE);
         if id != SpanId::NONE {
@@ -119,13 +134,14 @@ impl State {
     }
 
     /// Another span, on no list.
-    fn grow(&mut self, class: SizeClass, pages: &PageHeap, metadata: &Metadata) -> Option<SpanId> {
+    fn grow(&mut self, class: SizeClass, tables: Tables<'_, impl PageSource>) -> Option<SpanId> {
+        let pages = tables.pages;
         let run = pages.allocate(class.info().pages as usize, 0, SpanState::Small)?;
         let span = pages.span(run.id);
         // SAFETY: the span is new, so ours alone.
         unsafe {
-            if !span.become_small(class, metadata, &mut self.bitmaps) {
-                pages.release(run.id);
+            if !span.become_small(class, tables, &mut self.bitmaps) {
+                pages.release(run.id, run.zero);
                 return None;
             }
             span.locked().list = UNLISTED;
@@ -135,8 +151,15 @@ impl State {
         Some(run.id)
     }
 
+    /// As [`State::relist`], if there is a span.
+    fn relist_some(&mut self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) {
+        if id != SpanId::NONE {
+            self.relist(class, pages, id);
+        }
+    }
+
     /// Moves a span to the list its number of live objects asks for.
-    fn relist(&mut self, class: SizeClass, pages: &PageHeap, id: SpanId) {
+    fn relist(&mut self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) {
         let objects = class.info().objects as usize;
         // SAFETY: by **locked**: our caller holds the class's lock.
         let span = unsafe { pages.span(id).locked() };
@@ -159,7 +182,7 @@ impl State {
         }
     }
 
-    fn unlist(&mut self, pages: &PageHeap, id: SpanId) {
+    fn unlist(&mut self, pages: &PageHeap<impl PageSource>, id: SpanId) {
         // SAFETY: spans of our class are ours under the lock; a span is not its own neighbour.
         unsafe {
             let span = pages.span(id).locked();
@@ -178,7 +201,7 @@ impl State {
         }
     }
 
-    fn enlist(&mut self, pages: &PageHeap, id: SpanId, list: u8) {
+    fn enlist(&mut self, pages: &PageHeap<impl PageSource>, id: SpanId, list: u8) {
         let head = core::mem::replace(&mut self.lists[list as usize], id);
         // SAFETY: as in `unlist`.
         unsafe {
@@ -190,11 +213,11 @@ impl State {
         }
     }
 
-    fn give_back(&mut self, class: SizeClass, pages: &PageHeap, id: SpanId) {
+    fn give_back(&mut self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) {
         // SAFETY: the span has no live object and is on no list: ours alone.
         unsafe {
             pages.span(id).locked().forget_bitmap(class.info(), &mut self.bitmaps);
-            pages.release(id);
+            pages.release(id, false);
         }
         self.spans -= 1;
     }

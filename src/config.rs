@@ -34,8 +34,28 @@ pub const TRANSFER_BYTES: usize = 128 << 10;
 /// Pages committed at a time, so that committing is rare. They are not resident until touched.
 pub const GROW_PAGES: usize = (4 << 20) / PAGE_SIZE;
 
-/// Bytes of free pages kept resident for reuse. Beyond, the longest runs go back to the kernel.
-pub const KEEP_FREE_BYTES: usize = 32 << 20;
+/// Milliseconds that pages stay free before they go back to the kernel, unless `PERSEQ_RELEASE` says otherwise: longer
+/// than most pauses between two bursts of the same work.
+pub const RELEASE_PERIOD_MS: u32 = 2000;
+
+/// Most pages given back at one go by a thread that has other things to do: a few milliseconds.
+pub const RELEASE_STEP_PAGES: usize = (64 << 20) / PAGE_SIZE;
+
+/// Pages of a run from which, before fresh memory is taken for it, as many free pages go back: its first touch costs
+/// more than the release does, and a change of sizes does not add to the peak.
+pub const EXCHANGE_PAGES: usize = (16 << 20) / PAGE_SIZE;
+
+/// Bytes of the kernel's huge page on x86-64.
+pub const HUGE_PAGE: usize = 2 << 20;
+
+/// The first bytes of a heap, for which huge pages are never asked: a small program stays small.
+pub const SMALL_HEAP_BYTES: usize = 4 << 20;
+
+/// Pages taken at a time for the allocator's own structures.
+pub const METADATA_PAGES: usize = (64 << 10) / PAGE_SIZE;
+
+/// Bytes from which a large block that grows is moved by the kernel rather than copied, where its place has no room.
+pub const RELOCATE_BYTES: usize = 256 << 10;
 
 /// Smallest and largest address space to reserve for pages, in bytes.
 pub const MIN_RESERVE: usize = 16 << 20;

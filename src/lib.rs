@@ -21,7 +21,7 @@
 //! 3. `transfer_cache`: a batch that another cache gave back, as an array of pointers under one lock.
 //! 4. `central_free_list`: no such batch. Take objects from the fullest spans with room.
 //! 5. `page_heap`: no such span. Take the shortest run of free pages that fits.
-//! 6. `os`: no such run. Commit more of the reservation, in units large enough to be rare.
+//! 6. `source`: no such run. Commit more of the reservation, in units large enough to be rare.
 //!
 //! Each rung costs more than the one above it and answers with a batch, so it is reached that much less often.
 //!
@@ -31,7 +31,8 @@
 //! 2. `cache`: the list was full. Give a batch back.
 //! 3. `transfer_cache`: no room. The batch goes to the spans.
 //! 4. `central_free_list`: each object is a bit in its span; a span without live objects is pages again.
-//! 5. `page_heap`: join the run with its free neighbours; beyond a limit give the longest runs back.
+//! 5. `page_heap`: join the run with its free neighbours.
+//! 6. `release`: what stayed free for a whole period goes back to the kernel, whole huge pages first.
 //!
 //! # Where things are
 //!
@@ -45,6 +46,12 @@
 //! | `budget.rs` | what one cache may hold: equal capacity, or equal total |
 //! | `back_end.rs` | the tiers below, put together |
 //! | `transfer_cache.rs`, `central_free_list.rs`, `page_heap.rs` | the tiers |
+//! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages the page heap takes, and where free ones are kept |
+//! | `large.rs` | large blocks: grown in place, or moved without a copy |
+//! | `release.rs`, `background.rs` | when memory goes back, and the thread for it |
+//! | `limits.rs`, `reclaim.rs`, `control.rs` | limits, what is tried when memory is exhausted, and what a program may say |
+//! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
+//! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
 //! | `span.rs`, `metadata.rs`, `spare_arrays.rs` | what the tiers are made of |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `process.rs` | the first allocation, thread exit, fork, draining |
@@ -65,15 +72,32 @@
 //! | `PERSEQ_MODE` | `percpu`, `percpu-mmcid`, `perthread` or `central` | `percpu` |
 //! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
 //! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares | not set |
+//! | `PERSEQ_RELEASE` | when free pages go back: `now`, `never`, or after so many milliseconds without use | `2000` |
+//! | `PERSEQ_BACKGROUND` | `1`: a thread gives memory back, also while the process is idle | `0` |
+//! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken | not set |
+//! | `PERSEQ_HARD_LIMIT` | bytes held beyond which allocation fails | not set |
+//! | `PERSEQ_THP` | advice on transparent huge pages: `default`, `always` or `never` | `default` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
 //! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
 //! mode that cannot run here is replaced by `perthread`, and [`active_mode`] says so and why.
 //!
+//! # Memory that goes back
+//!
+//! At the end of each period, the fewest pages that were free at any moment of it go back to the kernel, whole huge
+//! pages first. The slow paths of the program's threads do it, at most 64 MiB at a time. So a process that goes
+//! completely idle keeps what it had free until it does something, unless it has the background thread.
+//! [`set_release`], [`set_limits`] and [`set_background`] say at run time what the environment says at the start, and
+//! [`release`] does it now.
+//!
+//! Limits count what is or may be resident ([`Stats::held_bytes`]): pages in use, free pages with old data, and tables.
+//! A block counts whole from the start, though its pages are resident only once touched.
+//!
 //! # Limits
 //!
 //! * Linux on x86-64.
 //! * One reservation of four to eight times the physical memory (64 GiB to 8 TiB). Beyond it, allocation fails.
+//! * Memory that the program locks (`mlockall`) does not go back.
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
 //! * Allocating or freeing in a signal handler is not safe: slow paths take locks, and per-thread caches are
 //!   changed by plain stores.
@@ -84,20 +108,34 @@
 mod address;
 mod allocator;
 mod back_end;
+mod background;
 mod budget;
 mod cache;
 mod central_free_list;
 mod config;
+mod control;
 mod fatal;
+mod free_pages;
+mod free_runs;
 mod front_end;
+mod heap;
+mod huge_pages;
+mod large;
+mod limits;
 mod metadata;
 mod mode;
 mod options;
 mod os;
 mod page_heap;
+pub mod pages;
 mod process;
+mod reclaim;
+mod region;
 mod registry;
+mod release;
 mod size_class;
+mod source;
+mod sources;
 mod span;
 mod spare_arrays;
 mod stats;
@@ -105,8 +143,12 @@ mod sync;
 mod transfer_cache;
 
 pub use allocator::Perseq;
+pub use control::{Limits, limits, set_background, set_limits, set_release};
+pub use heap::{Heap, HeapStats};
+pub use huge_pages::HugePageStats;
 pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
 pub use options::{RuntimeOption, options};
 pub use process::{active_mode, drain, release, set_mode};
+pub use release::Policy as ReleasePolicy;
 pub use rseq;
 pub use stats::{CacheStats, Owner, Stats, for_each_cache, stats};

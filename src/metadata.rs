@@ -1,12 +1,12 @@
-//! Memory for the allocator's own structures: taken from the kernel in chunks, never given back.
+//! Memory for the allocator's own structures: runs of pages of the heap they serve, cut up and never given back.
 
 use core::ptr::NonNull;
 
-use crate::os;
+use crate::config::{METADATA_PAGES, PAGE_SIZE};
+use crate::page_heap::PageHeap;
+use crate::source::PageSource;
+use crate::span::SpanState;
 use crate::sync::Mutex;
-
-/// Bytes mapped at a time. Only what is used becomes resident.
-const CHUNK: usize = 1 << 20;
 
 /// A bump allocator.
 pub struct Metadata(Mutex<Bump>);
@@ -22,14 +22,19 @@ impl Metadata {
         Metadata(Mutex::new(Bump { next: 0, end: 0, used: 0 }))
     }
 
-    /// Zeroed memory that lives as long as the process. `None` if the kernel has none.
-    pub fn allocate(&self, bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    /// Zeroed memory that lives as long as the heap. `None` if there is none.
+    pub fn allocate<S: PageSource>(&self, pages: &PageHeap<S>, bytes: usize, align: usize) -> Option<NonNull<u8>> {
         let mut bump = self.0.lock();
         let mut start = bump.next.next_multiple_of(align);
         if start + bytes > bump.end || bump.next == 0 {
-            let length = bytes.max(CHUNK).next_multiple_of(CHUNK);
-            start = os::map(length)?.as_ptr() as usize;
-            bump.end = start + length;
+            let wanted = bytes.div_ceil(PAGE_SIZE).max(METADATA_PAGES);
+            let run = pages.allocate(wanted, align, SpanState::Own)?;
+            start = pages.start(run.id);
+            if !run.zero {
+                // SAFETY: the run is ours, and so long.
+                unsafe { core::ptr::write_bytes(start as *mut u8, 0, wanted * PAGE_SIZE) };
+            }
+            bump.end = start + wanted * PAGE_SIZE;
         }
         bump.next = start + bytes;
         bump.used += bytes;

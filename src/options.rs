@@ -3,10 +3,14 @@
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::back_end::BACK_END;
+use crate::background;
 use crate::budget;
 use crate::fatal::{fatal, message};
 use crate::mode::Mode;
 use crate::process;
+use crate::release::Policy;
+use crate::source::Thp;
 
 /// A variable of the environment that perseq reads.
 #[derive(Debug)]
@@ -26,7 +30,7 @@ pub struct RuntimeOption {
 
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
-static OPTIONS: [RuntimeOption; 3] = [
+static OPTIONS: [RuntimeOption; 8] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -47,6 +51,41 @@ static OPTIONS: [RuntimeOption; 3] = [
         expected: BYTES,
         default: "not set",
         apply: |text| positive_bytes(text).map(budget::set_total).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_RELEASE",
+        meaning: "when free pages go back to the kernel",
+        expected: "now, never, or the milliseconds that nobody used them, above 0",
+        default: "2000",
+        apply: |text| Policy::from_name(text).map(|policy| BACK_END.pages.releases.set_policy(policy)).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_BACKGROUND",
+        meaning: "whether a thread gives memory back, also when the process is idle",
+        expected: "0 or 1",
+        default: "0",
+        apply: |text| matches!(text, "0" | "1").then(|| background::set(text == "1")).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_SOFT_LIMIT",
+        meaning: "bytes held above which free pages go back before more memory is taken",
+        expected: BYTES,
+        default: "not set",
+        apply: |text| positive_bytes(text).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_HARD_LIMIT",
+        meaning: "bytes held above which allocation fails",
+        expected: BYTES,
+        default: "not set",
+        apply: |text| positive_bytes(text).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_THP",
+        meaning: "what the kernel is told about transparent huge pages",
+        expected: "default, always or never",
+        default: "default",
+        apply: |text| Thp::from_name(text).map(|thp| BACK_END.pages.source().set_thp(thp)).is_some(),
     },
 ];
 

@@ -12,13 +12,14 @@ use core::sync::atomic::{
 use rseq::{CpuId, MmCid, Registration, Stopping, Unavailable, fence, local};
 
 use crate::back_end::BACK_END;
+use crate::background;
 use crate::cache::Cache;
 use crate::fatal::fatal;
 use crate::front_end::{self, ByThread, FRONT};
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::options;
+use crate::page_heap::usual_reservation;
 use crate::registry;
-use crate::size_class::SizeClass;
 use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
 
@@ -99,10 +100,10 @@ pub fn initialize(default: Option<Mode>) -> bool {
 }
 
 fn set_up(default: Option<Mode>) -> bool {
-    if !BACK_END.pages.initialize() || !registry::initialize(rseq::kernel::possible_cpus()) {
+    options::read_environment();
+    if !BACK_END.pages.initialize(usual_reservation()) || !registry::initialize(rseq::kernel::possible_cpus()) {
         return false;
     }
-    options::read_environment();
     let requested = requested_mode(default);
     let (active, reason, registration) = decide(requested);
     let exit_key = if active == Mode::PerThread { thread_exit_key() } else { None };
@@ -213,7 +214,7 @@ pub fn drain() -> usize {
 const STOPPED_TOGETHER: usize = 32;
 
 fn drain_stopped() -> usize {
-    let (mut bytes, mut caches) = (0, registry::all().peekable());
+    let (mut bytes, mut caches) = (0, registry::all().filter(|cache| cache.holdings().objects > 0).peekable());
     while caches.peek().is_some() {
         let mut shapes = [const { None }; STOPPED_TOGETHER];
         let mut stopping = Stopping::new();
@@ -244,9 +245,7 @@ pub fn release() -> usize {
         return 0;
     }
     drain();
-    for class in SizeClass::all() {
-        BACK_END.middle(class).trim();
-    }
+    BACK_END.trim();
     BACK_END.pages.release_free()
 }
 
@@ -265,9 +264,10 @@ fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
     for central in &BACK_END.central {
         f(central.mutex());
     }
-    f(BACK_END.pages.mutex());
     f(SPARE_ARRAYS.mutex());
     f(BACK_END.metadata.mutex());
+    f(BACK_END.pages.releases.mutex());
+    f(BACK_END.pages.mutex());
 }
 
 /// A mutex of any content.
@@ -299,6 +299,7 @@ extern "C" fn after_fork_parent() {
 extern "C" fn after_fork_child() {
     // SAFETY: as for the parent: the forking thread is the child's only one.
     for_each_lock(|lock| unsafe { lock.release(true) });
+    background::forget_in_child();
     if !caches_threads() {
         return;
     }

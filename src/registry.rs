@@ -35,7 +35,7 @@ pub fn initialize(rows: usize) -> bool {
         return true;
     }
     let bytes = rows * size_of::<AtomicPtr<Cache>>();
-    let Some(table) = BACK_END.metadata.allocate(bytes, align_of::<AtomicPtr<Cache>>()) else { return false };
+    let Some(table) = BACK_END.tables().allocate(bytes, align_of::<AtomicPtr<Cache>>()) else { return false };
     ROWS.store(table.as_ptr().cast(), Relaxed);
     ROW_COUNT.store(rows, Release); // pairs with `indexed_cache`
     true
@@ -108,7 +108,7 @@ impl State {
 
 /// A new cache on pages of its own, first touched by its first user: so it is that CPU's node's.
 fn make() -> Option<&'static Cache> {
-    let memory: NonNull<u8> = BACK_END.metadata.allocate(size_of::<Cache>().next_multiple_of(OS_PAGE), OS_PAGE)?;
+    let memory: NonNull<u8> = BACK_END.tables().allocate(size_of::<Cache>().next_multiple_of(OS_PAGE), OS_PAGE)?;
     // SAFETY: new, zeroed, large enough, and never given back.
     let cache = unsafe { Cache::initialize(memory) };
     cache.next.store(ALL.load(Relaxed), Relaxed);

@@ -5,7 +5,8 @@
 //! ```text
 //! Free ──allocate──► Small (objects of one class, free ones in a bitmap)
 //!   ▲  └──allocate──► Large (one object)
-//!   └────release─────┘
+//!   ├────release─────┘
+//!   └──allocate──► Own (the allocator's own tables, or on the way back to the kernel)
 //! ```
 //!
 //! Spans live in one table and are named by their number in it, so links and map entries take four bytes.
@@ -15,13 +16,14 @@
 //! * **conservation**: of a small span, `live` plus the bits set in `free` is the number of its objects.
 //! * **mapped**: every page of a small span maps to it; of a large or free one, the first and the last do.
 //! * **locked**: a free span's fields belong to the page heap's lock, a small span's to its class's
-//!   central free list's. A large span's are its owner's.
+//!   central free list's. A large span's are its owner's, an own one's whoever made it so.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
-use crate::metadata::Metadata;
+use crate::back_end::Tables;
 use crate::size_class::{ClassInfo, SizeClass};
+use crate::source::PageSource;
 
 /// A span's number in the span table. 0 is no span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -44,9 +46,11 @@ pub enum SpanState {
     Small,
     /// One large object.
     Large,
+    /// The allocator's own: nothing a program may name.
+    Own,
 }
 
-/// Words of bitmap inside the span. Classes with more objects have theirs in [`Metadata`].
+/// Words of bitmap inside the span. Classes with more objects have theirs in metadata.
 const INLINE_WORDS: usize = 4;
 /// Most objects a span can have.
 const MAX_OBJECTS: usize = 1024;
@@ -72,7 +76,7 @@ unsafe impl Sync for Span {}
 /// The part of a span that belongs to a lock: see **locked**.
 #[repr(C)]
 pub struct Locked {
-    /// Neighbours in whichever list the span is on.
+    /// Small: neighbours in the list that the span is on. Free: what is lower and higher in the tree. Unused: `next`.
     pub next: SpanId,
     pub previous: SpanId,
     /// Small: objects that are not in `free`.
@@ -111,6 +115,7 @@ impl Span {
             1 => SpanState::Free,
             2 => SpanState::Small,
             3 => SpanState::Large,
+            4 => SpanState::Own,
             _ => SpanState::Unused,
         }
     }
@@ -156,20 +161,25 @@ impl Span {
     /// # Safety
     ///
     /// * As for [`Span::locked`].
-    pub unsafe fn become_small(&self, class: SizeClass, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
+    pub unsafe fn become_small(
+        &self,
+        class: SizeClass,
+        tables: Tables<'_, impl PageSource>,
+        bitmaps: &mut SpareBitmaps,
+    ) -> bool {
         self.class.store(class.index() as u8, Relaxed);
         // SAFETY: by our own contract.
-        unsafe { self.locked() }.fill(class.info(), metadata, bitmaps)
+        unsafe { self.locked() }.fill(class.info(), tables, bitmaps)
     }
 }
 
 impl Locked {
     /// Marks all objects free.
-    fn fill(&mut self, info: &ClassInfo, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
+    fn fill(&mut self, info: &ClassInfo, tables: Tables<'_, impl PageSource>, bitmaps: &mut SpareBitmaps) -> bool {
         let objects = info.objects as usize;
         assert!(objects <= MAX_OBJECTS);
         if objects > INLINE_WORDS * 64 {
-            let Some(address) = bitmaps.take(metadata) else { return false };
+            let Some(address) = bitmaps.take(tables) else { return false };
             self.free[0] = address as u64;
         }
         self.live = 0;
@@ -242,9 +252,9 @@ impl SpareBitmaps {
         SpareBitmaps(0)
     }
 
-    fn take(&mut self, metadata: &Metadata) -> Option<usize> {
+    fn take(&mut self, tables: Tables<'_, impl PageSource>) -> Option<usize> {
         if self.0 == 0 {
-            return metadata.allocate(MAX_OBJECTS / 8, 64).map(|memory| memory.as_ptr() as usize);
+            return tables.allocate(MAX_OBJECTS / 8, 64).map(|memory| memory.as_ptr() as usize);
         }
         let bitmap = self.0;
         // SAFETY: the head of the list is a bitmap nobody uses, whose first word is the link.

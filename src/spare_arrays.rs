@@ -26,7 +26,7 @@ impl SpareArrays {
             drop(heads);
             // Whole lines: a push writes its slot, and the neighbour may be another CPU's.
             let bytes = (words * size_of::<usize>()).next_multiple_of(LINE);
-            return BACK_END.metadata.allocate(bytes, LINE).map(NonNull::cast);
+            return BACK_END.tables().allocate(bytes, LINE).map(NonNull::cast);
         }
         let memory = *head;
         // SAFETY: the head is free memory of ours whose first word is the link.

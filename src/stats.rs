@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
+use crate::huge_pages::HugePageStats;
 use crate::mode::{ActiveMode, Mode};
 use crate::process::active_mode;
 use crate::registry;
@@ -63,6 +64,14 @@ pub struct Stats {
     pub free_page_bytes: u64,
     /// Bytes of free pages that read as zero: given back to the kernel, or never touched.
     pub released_bytes: u64,
+    /// Bytes that are or may be resident: pages in use, free pages with old data, and tables.
+    pub held_bytes: u64,
+    /// Bytes of pages that were given back to the kernel, all told.
+    pub returned_bytes: u64,
+    /// Bytes of large blocks that were moved by the kernel instead of copied, all told.
+    pub relocated_bytes: u64,
+    /// The kernel's huge pages (2 MiB) by what they hold.
+    pub huge_pages: HugePageStats,
     /// Bytes of pages ever committed.
     pub committed_bytes: u64,
     /// Bytes of address space reserved for pages.
@@ -104,6 +113,10 @@ pub fn stats() -> Stats {
         live_large_bytes: (pages.large * PAGE_SIZE) as u64,
         free_page_bytes: (pages.free * PAGE_SIZE) as u64,
         released_bytes: (pages.zero * PAGE_SIZE) as u64,
+        held_bytes: pages.held_bytes as u64,
+        returned_bytes: pages.released * PAGE_SIZE as u64,
+        relocated_bytes: pages.moved * PAGE_SIZE as u64,
+        huge_pages: pages.huge,
         committed_bytes: (pages.committed * PAGE_SIZE) as u64,
         reserved_bytes: BACK_END.pages.reserved_bytes() as u64,
         metadata_bytes: (BACK_END.metadata.used() + pages.spans * size_of::<Span>()) as u64,

@@ -5,7 +5,7 @@
 //! A thread that holds a lock takes only locks that stand below it here:
 //!
 //! 1. the cache registry, 2. caches' shapes, newest cache first, 3. a transfer cache, 4. a central free list,
-//! 5. the page heap, 6. spare arrays, 7. metadata.
+//! 5. spare arrays, 6. metadata, 7. giving memory back to the kernel, 8. the page heap.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};

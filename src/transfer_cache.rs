@@ -5,11 +5,11 @@
 
 use core::ptr;
 
+use crate::back_end::Tables;
 use crate::central_free_list::CentralFreeList;
-use crate::config::{LINE, TRANSFER_BATCHES, TRANSFER_BYTES};
-use crate::metadata::Metadata;
-use crate::page_heap::PageHeap;
+use crate::config::{LINE, MAX_BATCH, TRANSFER_BATCHES, TRANSFER_BYTES};
 use crate::size_class::SizeClass;
+use crate::source::PageSource;
 use crate::sync::Mutex;
 
 /// The pointers of one class.
@@ -36,16 +36,14 @@ pub struct Counts {
 }
 
 /// The tiers behind the caches, for one class.
-#[derive(Clone, Copy)]
-pub struct Middle<'a> {
+pub struct Middle<'a, S: PageSource> {
     pub class: SizeClass,
     pub transfer: &'a TransferCache,
     pub central: &'a CentralFreeList,
-    pub pages: &'a PageHeap,
-    pub metadata: &'a Metadata,
+    pub tables: Tables<'a, S>,
 }
 
-impl Middle<'_> {
+impl<S: PageSource> Middle<'_, S> {
     /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.
     pub fn remove_range(&self, out: &mut [*mut u8]) -> usize {
         let taken = self.transfer.0.lock().take(out);
@@ -54,7 +52,7 @@ impl Middle<'_> {
 
     /// Takes objects back.
     pub fn insert_range(&self, objects: &[*mut u8]) {
-        let put = self.transfer.0.lock().put(self.class, self.metadata, objects);
+        let put = self.transfer.0.lock().put(self.class, self.tables, objects);
         self.pass_on(put, objects);
     }
 
@@ -74,34 +72,34 @@ impl Middle<'_> {
         let put = {
             let mut state = self.transfer.0.lock();
             state.counts.uncached_frees += 1;
-            state.put(self.class, self.metadata, &[object])
+            state.put(self.class, self.tables, &[object])
         };
         self.pass_on(put, &[object]);
     }
 
     /// Empties the transfer cache into the spans, and gives a span that became empty back.
     pub fn trim(&self) {
-        let mut objects = [ptr::null_mut(); 64];
+        let mut objects = [ptr::null_mut(); MAX_BATCH];
         loop {
             let taken = self.transfer.0.lock().take(&mut objects);
             if taken == 0 {
                 break;
             }
-            self.central.insert_range(self.class, self.pages, &objects[..taken]);
+            self.central.insert_range(self.class, self.tables.pages, &objects[..taken]);
         }
-        self.central.trim(self.class, self.pages);
+        self.central.trim(self.class, self.tables.pages);
     }
 
     fn fetch(&self, taken: usize, out: &mut [*mut u8]) -> usize {
         if taken == out.len() {
             return taken;
         }
-        taken + self.central.remove_range(self.class, self.pages, self.metadata, &mut out[taken..])
+        taken + self.central.remove_range(self.class, self.tables, &mut out[taken..])
     }
 
     fn pass_on(&self, put: usize, objects: &[*mut u8]) {
         if put < objects.len() {
-            self.central.insert_range(self.class, self.pages, &objects[put..]);
+            self.central.insert_range(self.class, self.tables.pages, &objects[put..]);
         }
     }
 }
@@ -138,10 +136,10 @@ impl State {
         count
     }
 
-    fn put(&mut self, class: SizeClass, metadata: &Metadata, objects: &[*mut u8]) -> usize {
+    fn put(&mut self, class: SizeClass, tables: Tables<'_, impl PageSource>, objects: &[*mut u8]) -> usize {
         if self.objects.is_null() {
             let bytes = (capacity(class) * size_of::<*mut u8>()).next_multiple_of(LINE);
-            let Some(memory) = metadata.allocate(bytes, LINE) else { return 0 };
+            let Some(memory) = tables.allocate(bytes, LINE) else { return 0 };
             self.objects = memory.as_ptr().cast();
         }
         let count = objects.len().min(capacity(class) - self.length);

@@ -185,17 +185,6 @@ fn memory_goes_back() {
     });
 }
 
-/// Even without a call to `release`, free pages beyond a limit go back.
-#[test]
-fn free_pages_are_limited() {
-    in_every_mode("free_pages_are_limited", || {
-        let objects: Vec<_> = (0..400).map(|name| Object::new(layout(512 << 10, 8), name)).collect();
-        objects.into_iter().for_each(Object::free);
-        let stats = perseq::stats();
-        assert!(stats.free_page_bytes <= 32 << 20 && stats.released_bytes >= 150 << 20, "{stats:?}");
-    });
-}
-
 fn errno() -> i32 {
     std::io::Error::last_os_error().raw_os_error().expect("an errno")
 }

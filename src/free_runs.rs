@@ -1,0 +1,125 @@
+//! Free runs of pages in order of length, then of address: a treap whose nodes are the spans themselves.
+//!
+//! The shortest run that fits, and of those the lowest, is one walk down. Address-ordered best fit keeps the upper part
+//! of a heap empty (Wilson et al., *Dynamic Storage Allocation: A Survey*, 1995). A node's priority is a hash of its number
+//! (Seidel and Aragon, *Randomized Search Trees*, 1996), so the tree needs no balance field and about 1.4 log2(n) steps.
+//!
+//! The links are the spans' `links`: lower and higher. By **locked**, they are the page heap's lock's.
+
+use crate::region::Region;
+use crate::source::PageSource;
+use crate::span::SpanId;
+
+/// Free runs of one kind.
+pub struct FreeRuns {
+    root: SpanId,
+}
+
+type Key = (usize, usize);
+
+impl FreeRuns {
+    pub const EMPTY: FreeRuns = FreeRuns { root: SpanId::NONE };
+
+    /// Adds a span that is in no tree.
+    pub fn insert<S: PageSource>(&mut self, region: &Region<S>, id: SpanId) {
+        let (node, own) = (key(region, id), priority(id));
+        let mut at: *mut SpanId = &mut self.root;
+        // SAFETY: `at` is the root or a link of a span in the tree, all of which are ours under the lock. `lower` and
+        // `higher` are links of the new span or of spans below it, never the one read from.
+        unsafe {
+            while *at != SpanId::NONE && priority(*at) >= own {
+                at = link(region, *at, key(region, *at) < node);
+            }
+            // What was here is split by the new key into what goes below it on either side.
+            let mut below = core::mem::replace(&mut *at, id);
+            let (mut lower, mut higher) = (link(region, id, false), link(region, id, true));
+            while below != SpanId::NONE {
+                if key(region, below) < node {
+                    *lower = below;
+                    lower = link(region, below, true);
+                    below = *lower;
+                } else {
+                    *higher = below;
+                    higher = link(region, below, false);
+                    below = *higher;
+                }
+            }
+            *lower = SpanId::NONE;
+            *higher = SpanId::NONE;
+        }
+    }
+
+    /// Takes a span of this tree out of it.
+    pub fn remove<S: PageSource>(&mut self, region: &Region<S>, id: SpanId) {
+        let node = key(region, id);
+        let mut at: *mut SpanId = &mut self.root;
+        // SAFETY: as in `insert`: every pointer is the root or a link of a span in the tree.
+        unsafe {
+            while *at != id {
+                debug_assert!(*at != SpanId::NONE, "the span is in the tree");
+                at = link(region, *at, key(region, *at) < node);
+            }
+            let (mut lower, mut higher) = (*link(region, id, false), *link(region, id, true));
+            loop {
+                if lower == SpanId::NONE || higher == SpanId::NONE {
+                    *at = if lower == SpanId::NONE { higher } else { lower };
+                    return;
+                }
+                if priority(lower) >= priority(higher) {
+                    *at = lower;
+                    at = link(region, lower, true);
+                    lower = *at;
+                } else {
+                    *at = higher;
+                    at = link(region, higher, false);
+                    higher = *at;
+                }
+            }
+        }
+    }
+
+    /// The first run, in order of length, then address, that is not before `from`.
+    pub fn first_from<S: PageSource>(&self, region: &Region<S>, from: Key) -> Option<SpanId> {
+        let (mut at, mut best) = (self.root, None);
+        while at != SpanId::NONE {
+            let fits = key(region, at) >= from;
+            if fits {
+                best = Some(at);
+            }
+            // SAFETY: a span in the tree, ours under the lock.
+            at = unsafe { *link(region, at, !fits) };
+        }
+        best
+    }
+
+    /// The longest run of fewer than `pages`, the highest of those.
+    pub fn longest_below<S: PageSource>(&self, region: &Region<S>, pages: usize) -> Option<SpanId> {
+        let (mut at, mut best) = (self.root, None);
+        while at != SpanId::NONE {
+            let fits = region.span(at).pages() < pages;
+            if fits {
+                best = Some(at);
+            }
+            // SAFETY: as above.
+            at = unsafe { *link(region, at, fits) };
+        }
+        best
+    }
+}
+
+fn key<S: PageSource>(region: &Region<S>, id: SpanId) -> Key {
+    let span = region.span(id);
+    (span.pages(), span.first_page())
+}
+
+/// The link of `id` to what is lower or higher. The span is ours under the lock.
+fn link<S: PageSource>(region: &Region<S>, id: SpanId, higher: bool) -> *mut SpanId {
+    // SAFETY: a free span's fields belong to the lock, which whoever has a `FreeRuns` holds; no reference is kept.
+    let span = unsafe { region.span(id).locked() };
+    if higher { &mut span.previous } else { &mut span.next }
+}
+
+/// Fibonacci hashing: numbers that follow one another are far apart.
+fn priority(id: SpanId) -> u32 {
+    id.0.wrapping_mul(0x9e37_79b1)
+}

@@ -1,0 +1,55 @@
+//! Large blocks: runs of pages of their own, grown and shrunk in place, or moved without a copy.
+
+use core::alloc::Layout;
+use core::ptr;
+
+use crate::config::{PAGE_SIZE, RELOCATE_BYTES};
+use crate::page_heap::{PageHeap, Run};
+use crate::source::{PageSource, Relocation};
+use crate::span::{SpanId, SpanState};
+
+/// A run of pages for `layout`. `None` if memory is exhausted.
+pub fn allocate<S: PageSource>(pages: &PageHeap<S>, layout: Layout) -> Option<Run> {
+    // Beyond the reservation, the arithmetic need not be right.
+    if layout.size() > pages.reserved_bytes() {
+        return None;
+    }
+    pages.allocate(layout.size().div_ceil(PAGE_SIZE).max(1), layout.align(), SpanState::Large)
+}
+
+/// Makes the large block `id` one of `layout`; returns where it is now. `None`, and the block is as it was, if memory
+/// is exhausted.
+///
+/// # Safety
+///
+/// * The block is the caller's. If its address changes, the old one is gone.
+pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Layout) -> Option<usize> {
+    let (old, new) = (pages.span(id).pages(), layout.size().div_ceil(PAGE_SIZE).max(1));
+    let start = pages.start(id);
+    if start.is_multiple_of(layout.align()) {
+        // SAFETY: by our own contract, what is cut off is not used any more.
+        if old == new || (layout.size() <= pages.reserved_bytes() && unsafe { pages.resize(id, new) }) {
+            return Some(start);
+        }
+    }
+    let kept = old.min(new);
+    let mut run = allocate(pages, layout)?;
+    let mut moved = false;
+    if kept * PAGE_SIZE >= RELOCATE_BYTES {
+        // SAFETY: both runs are ours, and so long.
+        match unsafe { pages.relocate(id, run.id, kept) } {
+            Relocation::Moved => moved = true,
+            Relocation::Refused => {}
+            Relocation::Lost => run = allocate(pages, layout)?,
+        }
+    }
+    let target = pages.start(run.id);
+    // SAFETY: both runs are ours, and so long; after this nobody uses the old one.
+    unsafe {
+        if !moved {
+            ptr::copy_nonoverlapping(start as *const u8, target as *mut u8, kept * PAGE_SIZE);
+        }
+        pages.release(id, moved && kept == old);
+    }
+    Some(target)
+}

@@ -1,0 +1,184 @@
+//! When memory goes back to the kernel.
+//!
+//! Free pages that hold old data are resident, and cheap to use again. Those that nobody used for a whole **period** go
+//! back: at its end, the fewest pages that were free at any moment of it. Runs with whole huge pages go first, the
+//! longest before others.
+//!
+//! And when a long run has to be taken from fresh memory because what is free lies in pieces, as many free pages go back
+//! first: a program that goes from small objects to large ones does not hold both.
+//!
+//! There is no thread for this unless one is asked for: slow paths look at the clock. So a process that goes completely
+//! idle keeps what it had free, until its next slow path. `PERSEQ_BACKGROUND=1` starts a thread for that.
+//!
+//! The kernel is called without the page heap's lock, on a run that is on no list meanwhile. One thread releases at a
+//! time; a fork waits for it.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
+
+use crate::config::{PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_STEP_PAGES};
+use crate::huge_pages::PAGES_PER_HUGE;
+use crate::os;
+use crate::page_heap::PageHeap;
+use crate::source::PageSource;
+use crate::span::{SpanId, SpanState};
+use crate::sync::Mutex;
+
+/// When free pages go back to the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Policy {
+    /// After nobody used them for this long: to the millisecond, at most 49 days.
+    After(Duration),
+    /// At the next slow path.
+    Now,
+    /// Only when [`crate::release`] is called, a limit is exceeded or memory is exhausted.
+    Never,
+}
+
+impl Policy {
+    /// The value of `PERSEQ_RELEASE`: milliseconds, `now` or `never`.
+    #[must_use]
+    pub fn from_name(text: &str) -> Option<Policy> {
+        match text {
+            "now" => Some(Policy::Now),
+            "never" => Some(Policy::Never),
+            _ => {
+                let period = text.parse::<u32>().ok().filter(|&period| 0 < period && period < NEVER)?;
+                Some(Policy::After(Duration::from_millis(period.into())))
+            }
+        }
+    }
+}
+
+const NEVER: u32 = u32::MAX;
+
+/// The state of releasing.
+pub struct Releases {
+    /// Held by the thread that releases.
+    pass: Mutex<()>,
+    /// Milliseconds; 0 is at once.
+    period: AtomicU32,
+    /// When the period ends, in [`os::milliseconds`]; 0 before the first begins.
+    end: AtomicU64,
+}
+
+impl Releases {
+    pub const fn new() -> Self {
+        Releases { pass: Mutex::new(()), period: AtomicU32::new(RELEASE_PERIOD_MS), end: AtomicU64::new(0) }
+    }
+
+    /// Relaxed: the next look at the clock sees it.
+    pub fn set_policy(&self, policy: Policy) {
+        let period = match policy {
+            Policy::After(period) => (period.as_millis() as u64).clamp(1, NEVER as u64 - 1) as u32,
+            Policy::Now => 0,
+            Policy::Never => NEVER,
+        };
+        self.period.store(period, Relaxed);
+        self.end.store(0, Relaxed);
+    }
+
+    /// Milliseconds of a period; `None` if nothing goes back by itself.
+    pub fn period(&self) -> Option<u32> {
+        Some(self.period.load(Relaxed)).filter(|period| *period != NEVER)
+    }
+
+    pub(crate) fn mutex(&self) -> &Mutex<()> {
+        &self.pass
+    }
+}
+
+impl<S: PageSource> PageHeap<S> {
+    /// Looks at the clock and releases what is due. The caller holds no lock.
+    pub fn tend(&self) {
+        let Some(period) = self.releases.period() else { return };
+        if self.dirty_pages() == 0 {
+            return;
+        }
+        if period == 0 {
+            self.release_pages(usize::MAX);
+            return;
+        }
+        let now = os::milliseconds();
+        let end = self.releases.end.load(Relaxed);
+        if end != 0 && now < end {
+            return;
+        }
+        // Whoever holds the lock does it; if it is for another reason, the next slow path will.
+        let Some(pass) = self.releases.pass.try_lock() else { return };
+        let due = if end == 0 { 0 } else { self.state.lock().least_dirty };
+        let released = self.release_under(due.min(RELEASE_STEP_PAGES));
+        let mut heap = self.state.lock();
+        if due > RELEASE_STEP_PAGES && released > 0 {
+            heap.least_dirty = heap.least_dirty.min(due - released); // the rest is the next slow path's
+        } else {
+            heap.least_dirty = heap.totals.free;
+            self.releases.end.store(now + u64::from(period), Relaxed);
+        }
+        drop((heap, pass));
+    }
+
+    /// Gives all free pages back to the kernel; returns how many bytes.
+    pub fn release_free(&self) -> usize {
+        self.release_pages(usize::MAX) * PAGE_SIZE
+    }
+
+    /// Gives up to `most` free pages back, those with whole huge pages first; returns how many.
+    pub fn release_pages(&self, most: usize) -> usize {
+        let _pass = self.releases.pass.lock();
+        self.release_under(most)
+    }
+
+    /// Returns when no page is on its way to the kernel that was when it was called.
+    pub(crate) fn await_releases(&self) {
+        drop(self.releases.pass.lock());
+    }
+
+    /// As [`PageHeap::release_pages`], by the holder of the pass.
+    fn release_under(&self, most: usize) -> usize {
+        let (mut released, mut below) = (0, usize::MAX);
+        while released < most {
+            let Some(id) = self.take_longest(most - released, &mut below) else { break };
+            let (start, pages) = (self.start(id), self.span(id).pages());
+            // SAFETY: free pages hold nothing anybody needs, and are on no list.
+            let done = NonNull::new(start as *mut u8)
+                .is_some_and(|start| unsafe { self.region.source.release(start, pages * PAGE_SIZE) });
+            let mut heap = self.state.lock();
+            heap.totals.leaving -= pages;
+            // SAFETY: on no list: ours alone.
+            unsafe { self.span(id).locked() }.zero = done;
+            self.put_free(&mut heap, id);
+            if !done {
+                break; // the source does not, or the process's memory is locked: all runs are alike
+            }
+            heap.totals.released += pages as u64;
+            heap.least_dirty = heap.least_dirty.min(heap.totals.free);
+            released += pages;
+        }
+        released
+    }
+
+    /// Takes the part of the longest dirty run that is to go back next, at most `most` pages, off its list.
+    fn take_longest(&self, most: usize, below: &mut usize) -> Option<SpanId> {
+        let mut heap = self.state.lock();
+        loop {
+            let id = self.longest_dirty(&heap, *below)?;
+            let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
+            let (mut from, mut length) = (first, pages);
+            let (whole, whole_pages) = self.region.whole_huge_pages(first, pages);
+            if whole_pages > 0 && most >= PAGES_PER_HUGE {
+                (from, length) = (whole, whole_pages.min(most / PAGES_PER_HUGE * PAGES_PER_HUGE));
+            } else if S::GRANULE > PAGE_SIZE {
+                *below = pages; // no part of this or of a shorter run is a whole one of the source's
+                continue;
+            }
+            let length = length.min(most).min(RELEASE_STEP_PAGES);
+            self.take_free(&mut heap, id);
+            self.cut(&mut heap, id, from, length);
+            self.span(id).set_state(SpanState::Own);
+            heap.totals.leaving += length;
+            return Some(id);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Where a page heap's memory comes from: [`PageSource`], and [`Mmap`], the source of the global heap.
+//!
+//! A heap asks once for address space and then, from its start on, for memory in it. So "is this address mine?" is one
+//! comparison, a heap goes away with one call, and a fixed piece of memory is a source as good as the kernel.
+
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+use crate::config::{HUGE_PAGE, SMALL_HEAP_BYTES};
+pub use crate::os::Relocation;
+use crate::os::{self, HugeAdvice, OS_PAGE};
+
+/// Gives a heap its memory. A region goes from reserved to committed and never back, until the heap is dropped.
+///
+/// Calls come from one thread at a time, but for `release` and `relocate`. None may allocate from the heap it serves.
+///
+/// # Safety
+///
+/// The implementor sees to it that:
+///
+/// * what `reserve` returns is used by nobody else until `unreserve`;
+/// * a committed range is readable and writable, and reads as zero until it is written;
+/// * a released range stays committed and reads as zero; if `release` returns false, it is as it was.
+pub unsafe trait PageSource: Send + Sync {
+    /// Starts and lengths of committed ranges are multiples of this many bytes: a power of two, 4096 or more.
+    const GRANULE: usize = OS_PAGE;
+
+    /// The most bytes one `reserve` can have.
+    fn most_bytes(&self) -> usize {
+        usize::MAX / 2
+    }
+
+    /// Address space of `bytes`. Called once in a heap's life, again only if it returned `None`.
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
+
+    /// Takes everything back.
+    ///
+    /// # Safety
+    ///
+    /// * `start` and `bytes` are `reserve`'s, and nobody uses the range.
+    unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize);
+
+    /// Makes a range usable. False if there is no memory; the same range may be asked for again.
+    ///
+    /// # Safety
+    ///
+    /// * The range is reserved and nobody uses it.
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Gives the contents of a committed range back. False if this source cannot.
+    ///
+    /// # Safety
+    ///
+    /// * The range is committed and holds nothing anybody needs. It begins and ends on multiples of `GRANULE`.
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool;
+
+    /// Moves the contents of a committed range without copying them.
+    ///
+    /// # Safety
+    ///
+    /// * Both ranges are committed, apart, and nobody else uses them. The new one holds nothing anybody needs.
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocation {
+        let _ = (from, to, bytes);
+        Relocation::Refused
+    }
+
+    /// A range for pages, not for tables, was committed; `before` bytes were before it.
+    ///
+    /// # Safety
+    ///
+    /// * The range is committed.
+    unsafe fn committed(&self, start: NonNull<u8>, bytes: usize, before: usize) {
+        let _ = (start, bytes, before);
+    }
+}
+
+/// What the kernel is told about transparent huge pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Thp {
+    /// Nothing, but that a small heap shall have none: they would make 2 MiB resident for one object.
+    #[default]
+    Default,
+    /// To use them, but in a small heap.
+    Always,
+    /// To use none.
+    Never,
+}
+
+impl Thp {
+    const ALL: [Thp; 3] = [Thp::Default, Thp::Always, Thp::Never];
+
+    /// The value of `PERSEQ_THP` called `name`.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Thp> {
+        ["default", "always", "never"].iter().position(|known| *known == name).map(|index| Thp::ALL[index])
+    }
+}
+
+/// Anonymous memory of the kernel's.
+#[derive(Debug, Default)]
+pub struct Mmap {
+    thp: AtomicU8,
+}
+
+impl Mmap {
+    /// With [`Thp::Default`].
+    #[must_use]
+    pub const fn new() -> Mmap {
+        Mmap::with_thp(Thp::Default)
+    }
+
+    /// With advice on huge pages.
+    #[must_use]
+    pub const fn with_thp(thp: Thp) -> Mmap {
+        Mmap { thp: AtomicU8::new(thp as u8) }
+    }
+
+    /// Changes the advice for what will be committed.
+    pub(crate) fn set_thp(&self, thp: Thp) {
+        self.thp.store(thp as u8, Relaxed); // read when memory is committed; nothing is published
+    }
+}
+
+// SAFETY: a fresh private mapping is ours alone, anonymous memory reads as zero until written and after
+// MADV_DONTNEED, which keeps the mapping.
+unsafe impl PageSource for Mmap {
+    /// Half of the address space this process may have.
+    fn most_bytes(&self) -> usize {
+        os::address_space_limit() / 2
+    }
+
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        os::reserve(bytes)
+    }
+
+    unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: by our own contract.
+        unsafe { os::unmap(start, bytes) };
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: by our own contract.
+        unsafe { os::commit(start.as_ptr(), bytes) }
+    }
+
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: by our own contract.
+        unsafe { os::release(start.as_ptr(), bytes) }
+    }
+
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocation {
+        // SAFETY: by our own contract.
+        unsafe { os::relocate(from.as_ptr(), to.as_ptr(), bytes) }
+    }
+
+    unsafe fn committed(&self, start: NonNull<u8>, bytes: usize, before: usize) {
+        let small = SMALL_HEAP_BYTES.saturating_sub(before).min(bytes);
+        let avoid = match Thp::ALL[self.thp.load(Relaxed) as usize % 3] {
+            Thp::Never => bytes,
+            Thp::Default | Thp::Always => small,
+        };
+        // SAFETY: by our own contract; both parts are within the range.
+        unsafe {
+            if avoid > 0 {
+                os::advise_huge(start.as_ptr(), avoid, HugeAdvice::Avoid);
+            }
+            if avoid < bytes && self.thp.load(Relaxed) == Thp::Always as u8 {
+                os::advise_huge(start.as_ptr().add(avoid), bytes - avoid, HugeAdvice::Use);
+            }
+        }
+    }
+}
+
+const _: () = assert!(SMALL_HEAP_BYTES.is_multiple_of(HUGE_PAGE));

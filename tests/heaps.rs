@@ -1,0 +1,328 @@
+//! Heaps and page allocators of their own, on every source of pages, and out of memory at any request.
+//!
+//! The test program itself runs on the system's allocator, so that nothing but the heap under test takes memory from
+//! the source under test.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+use std::sync::Barrier;
+
+use perseq::Heap;
+use perseq::pages::{Arena, Counting, Failing, HugeTlb, Mmap, PAGE_SIZE, PageAllocator, PageSource, Tally};
+
+const MIB: usize = 1 << 20;
+
+fn layout(size: usize, align: usize) -> Layout {
+    Layout::from_size_align(size, align).expect("a layout")
+}
+
+/// A block full of one byte.
+#[derive(Clone, Copy)]
+struct Block {
+    start: NonNull<u8>,
+    layout: Layout,
+    byte: u8,
+}
+
+// SAFETY: a block is moved between threads, and used by one at a time.
+unsafe impl Send for Block {}
+
+impl Block {
+    fn new<S: PageSource>(heap: &Heap<S>, layout: Layout, byte: u8) -> Option<Block> {
+        // SAFETY: the size is not 0.
+        let start = NonNull::new(unsafe { heap.alloc(layout) })?;
+        assert!((start.as_ptr() as usize).is_multiple_of(layout.align()), "{layout:?}");
+        // SAFETY: ours, and so long.
+        unsafe { start.write_bytes(byte, layout.size()) };
+        Some(Block { start, layout, byte })
+    }
+
+    fn zeroed<S: PageSource>(heap: &Heap<S>, layout: Layout, byte: u8) -> Option<Block> {
+        // SAFETY: the size is not 0.
+        let start = NonNull::new(unsafe { heap.alloc_zeroed(layout) })?;
+        let block = Block { start, layout, byte: 0 };
+        block.check(layout.size());
+        // SAFETY: ours, and so long.
+        unsafe { start.write_bytes(byte, layout.size()) };
+        Some(Block { byte, ..block })
+    }
+
+    fn check(&self, size: usize) {
+        // SAFETY: ours, and so long.
+        let bytes = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), size) };
+        let all = [self.byte; 4096];
+        assert!(bytes.chunks(4096).all(|chunk| *chunk == all[..chunk.len()]), "{:?} is not itself", self.layout);
+    }
+
+    /// False, and the block as it was, if memory is exhausted.
+    fn resize<S: PageSource>(&mut self, heap: &Heap<S>, size: usize) -> bool {
+        // SAFETY: allocated with this layout.
+        let Some(start) = NonNull::new(unsafe { heap.realloc(self.start.as_ptr(), self.layout, size) }) else {
+            self.check(self.layout.size());
+            return false;
+        };
+        let kept = self.layout.size().min(size);
+        self.start = start;
+        self.layout = layout(size, self.layout.align());
+        self.check(kept);
+        // SAFETY: ours, and so long.
+        unsafe { start.write_bytes(self.byte, size) };
+        true
+    }
+
+    fn free<S: PageSource>(self, heap: &Heap<S>) {
+        self.check(self.layout.size());
+        // SAFETY: allocated with this layout, and freed once.
+        unsafe { heap.dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+/// A small generator: the same choices for the same seed.
+struct Choices(u64);
+
+impl Choices {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 33) as usize) % limit
+    }
+}
+
+/// Every path: small, large, zeroed, aligned, resized over all borders, from one thread to another. Returns how many
+/// calls failed. Whatever failed, the rest is whole, and in the end nothing is held.
+fn every_path<S: PageSource>(heap: &Heap<S>, steps: usize) -> usize {
+    let barrier = Barrier::new(2);
+    let failed: usize = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|seed| {
+                let barrier = &barrier;
+                scope.spawn(move || {
+                    barrier.wait();
+                    let (mut choices, mut held, mut failed) = (Choices(seed), Vec::new(), 0);
+                    for step in 0..steps {
+                        let bits = 3 + choices.below(18);
+                        let size = 1 + choices.below(1 << bits);
+                        let align = 1 << if choices.below(8) == 0 { choices.below(17) } else { 3 };
+                        let byte = 1 + (step % 255) as u8;
+                        let block = match choices.below(4) {
+                            0 => Block::zeroed(heap, layout(size, align), byte),
+                            1 | 2 => Block::new(heap, layout(size, align), byte),
+                            _ if held.is_empty() => continue,
+                            _ => {
+                                let index = choices.below(held.len());
+                                let block: &mut Block = &mut held[index];
+                                failed += usize::from(!block.resize(heap, size));
+                                continue;
+                            }
+                        };
+                        match block {
+                            Some(block) => held.push(block),
+                            None => failed += 1,
+                        }
+                        if held.len() > 40 {
+                            held.swap_remove(choices.below(held.len())).free(heap);
+                        }
+                        if step % 97 == 96 {
+                            heap.release();
+                        }
+                    }
+                    (held, failed)
+                })
+            })
+            .collect();
+        let done: Vec<_> = workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
+        // What one thread allocated, another frees.
+        done.into_iter().fold(0, |sum, (held, failed)| {
+            held.into_iter().for_each(|block: Block| block.free(heap));
+            sum + failed
+        })
+    });
+    let stats = heap.stats();
+    assert_eq!((stats.live_small_bytes, stats.live_large_bytes), (0, 0), "{stats:?}");
+    failed
+}
+
+/// After `release`, everything but tables is free, and so many pages as before.
+fn nothing_is_lost<S: PageSource>(heap: &Heap<S>) -> u64 {
+    heap.release();
+    let stats = heap.stats();
+    assert_eq!((stats.transfer_bytes, stats.central_bytes), (0, 0), "{stats:?}");
+    stats.free_page_bytes + stats.released_bytes + stats.metadata_bytes
+}
+
+#[test]
+fn every_path_on_every_source() {
+    let heap = Heap::with_reserve(Mmap::new(), 1 << 30);
+    assert_eq!(every_path(&heap, 3000), 0);
+    nothing_is_lost(&heap);
+    let heap = Heap::with_reserve(HugeTlb::new(), 1 << 30);
+    assert_eq!(every_path(&heap, 3000), 0);
+    let source = heap.source();
+    assert!(source.huge_bytes() + source.ordinary_bytes() > 0);
+    if source.huge_bytes() == 0 {
+        eprintln!("not tested: huge pages of the system's pool: there are none (vm.nr_hugepages)");
+        assert!(source.ordinary_bytes() > 0, "and what took their place is said");
+    }
+}
+
+fn arena(bytes: usize) -> Arena {
+    let mut memory = Vec::with_capacity(bytes);
+    memory.resize(bytes, MaybeUninit::new(0xee)); // what it holds does not matter
+    Arena::new(memory.leak())
+}
+
+/// A heap in a fixed piece of memory: blocks are in it, it is used to its end, and once more after it is freed.
+#[test]
+fn fixed_arena() {
+    for bytes in [100_000, MIB, 8 * MIB + 12345, 80 * MIB] {
+        let memory: &'static mut [MaybeUninit<u8>] = vec![MaybeUninit::new(0xee); bytes].leak();
+        let range = memory.as_ptr_range();
+        let range = range.start as usize..range.end as usize;
+        let heap = Heap::new(Arena::new(memory));
+        for size in [5000, 40_000, 100, 20_000] {
+            let (mut held, mut sum) = (Vec::new(), 0);
+            while let Some(block) = Block::new(&heap, layout(size, 8), 7) {
+                assert!(range.contains(&(block.start.as_ptr() as usize)));
+                held.push(block);
+                sum += size;
+            }
+            let stats = heap.stats();
+            // Less than a span's worth of the largest size.
+            assert!(sum + 128 * 1024 + bytes / 8 >= bytes, "{sum} of {bytes} in blocks of {size}: {stats:?}");
+            held.into_iter().for_each(|block| block.free(&heap));
+        }
+    }
+    let small = Heap::new(arena(4096));
+    assert!(Block::new(&small, layout(8, 8), 1).is_none(), "no room for a page");
+    assert!(every_path(&Heap::new(arena(2 * MIB)), 2000) > 0, "2 MiB are too few, and nothing breaks");
+}
+
+/// What a heap took from its source it gives back when it is dropped, blocks in use among it.
+#[test]
+fn dropped_heaps_leave_nothing() {
+    // A size that no other test's heap has.
+    const RESERVE: usize = 77 << 30;
+    fn mappings() -> usize {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc is mounted");
+        let is_ours = |line: &&str| {
+            let (start, rest) = line.split_once('-').expect("a range");
+            let end = rest.split_once(' ').expect("a range").0;
+            let address = |text| usize::from_str_radix(text, 16).expect("an address");
+            (RESERVE - (1 << 30)..RESERVE + (2 << 30)).contains(&(address(end) - address(start)))
+        };
+        maps.lines().filter(is_ours).count()
+    }
+    let tally = Tally::new();
+    assert_eq!(mappings(), 0);
+    for round in 0..50 {
+        let heap = Heap::with_reserve(Counting::new(Mmap::new(), &tally), RESERVE);
+        assert_eq!(tally.counts().reserved, 0, "nothing is taken before the first allocation");
+        let blocks: Vec<_> =
+            [10, 1000, 100_000, 5 * MIB].map(|size| Block::new(&heap, layout(size, 8), round)).into_iter().collect();
+        assert!(blocks.iter().all(Option::is_some));
+        let counts = tally.counts();
+        assert!(counts.reserved >= RESERVE as u64 && counts.committed >= 5 * MIB as u64, "{counts:?}");
+        assert_eq!(mappings(), 1, "what is not committed yet");
+        drop(heap);
+        assert_eq!((mappings(), tally.counts().reserved), (0, 0));
+    }
+}
+
+/// The source fails at the n-th request, for every n: null comes back, nothing is lost, and all works once memory is
+/// back.
+#[test]
+fn every_request_fails_once() {
+    let heap = Heap::with_reserve(Failing::new(Mmap::new(), u64::MAX), 256 * MIB);
+    assert_eq!(every_path(&heap, 800), 0);
+    let requests = u64::MAX - heap.source().left();
+    assert!(requests > 50, "{requests} requests only");
+    drop(heap);
+    let mut failures = 0;
+    for good in 0..=requests {
+        let heap = Heap::with_reserve(Failing::new(Mmap::new(), good), 256 * MIB);
+        failures += every_path(&heap, 800);
+        heap.source().allow(u64::MAX);
+        let whole = nothing_is_lost(&heap);
+        assert_eq!(every_path(&heap, 300), 0, "after {good} requests, memory came back");
+        let again = nothing_is_lost(&heap);
+        assert!(again >= whole, "{good}: {whole} bytes before, {again} after");
+        assert_eq!(heap.stats().free_page_bytes, 0, "{good}");
+    }
+    assert!(failures > 0);
+}
+
+/// One request fails, those after it succeed: a large block in use is kept when its resize fails halfway.
+#[test]
+fn a_moment_without_memory() {
+    for at in 0..12 {
+        let heap = Heap::with_reserve(Failing::new(Mmap::new(), u64::MAX), 512 * MIB);
+        let mut block = Block::new(&heap, layout(3 * MIB, 8), 9).expect("memory");
+        let wall = Block::new(&heap, layout(MIB, 8), 8).expect("memory");
+        heap.source().allow(at);
+        let grown = block.resize(&heap, 40 * MIB);
+        heap.source().allow(u64::MAX);
+        assert!(grown || block.resize(&heap, 40 * MIB), "{at}");
+        block.free(&heap);
+        wall.free(&heap);
+        assert_eq!(heap.stats().live_large_bytes, 0);
+    }
+}
+
+/// Threads use one heap, and what one allocates another frees.
+#[test]
+fn shared_between_threads() {
+    let heap = Heap::with_reserve(Mmap::new(), 1 << 30);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (send, receive) = std::sync::mpsc::sync_channel::<Block>(64);
+            let heap = &heap;
+            scope.spawn(move || {
+                let mut choices = Choices(5);
+                for step in 0..20_000 {
+                    let size = 1 + choices.below(2000);
+                    let block = Block::new(heap, layout(size, 8), step as u8).expect("memory");
+                    send.send(block).expect("a receiver");
+                }
+            });
+            scope.spawn(move || receive.into_iter().for_each(|block| block.free(heap)));
+        }
+    });
+    let stats = heap.stats();
+    assert_eq!(stats.live_small_bytes, 0, "{stats:?}");
+}
+
+/// Runs of pages on their own: aligned, zeroed, resized where they are or moved, and given back.
+#[test]
+fn page_allocator() {
+    let tally = Tally::new();
+    let pages = PageAllocator::new(Counting::new(Mmap::new(), &tally), 1 << 40);
+    let run = pages.allocate(100_000, 1).expect("memory");
+    assert!(run.zero && run.bytes == 100_000usize.next_multiple_of(PAGE_SIZE));
+    let aligned = pages.allocate(1, 1 << 32).expect("memory");
+    assert!((aligned.start.as_ptr() as usize).is_multiple_of(1 << 32) && aligned.bytes == PAGE_SIZE);
+    let big = pages.allocate(64 * MIB, 1).expect("memory");
+    let wall = pages.allocate(PAGE_SIZE, 1).expect("memory");
+    // SAFETY: each run is ours and as long as it says; after `resize`, the new one.
+    unsafe {
+        big.start.write_bytes(0x77, big.bytes);
+        let moved = pages.resize(big.start, 2 * big.bytes).expect("memory");
+        let bytes = std::slice::from_raw_parts(moved.start.as_ptr(), big.bytes);
+        assert!(bytes.iter().all(|byte| *byte == 0x77));
+        let cut = pages.resize(moved.start, 10).expect("shorter");
+        assert_eq!((cut.start, cut.bytes), (moved.start, PAGE_SIZE));
+        let longer = pages.resize(cut.start, 5 * PAGE_SIZE).expect("room behind it");
+        assert_eq!(longer.start, moved.start);
+        let stats = pages.stats();
+        assert_eq!(stats.live_bytes as usize, run.bytes + aligned.bytes + 5 * PAGE_SIZE + wall.bytes);
+        assert_eq!(tally.counts().relocated, stats.relocated_bytes);
+        for run in [run, aligned, longer, wall] {
+            pages.release(run.start);
+        }
+    }
+    assert!(pages.release_free() > 0);
+    let stats = pages.stats();
+    assert_eq!((stats.live_bytes, stats.free_bytes), (0, 0), "{stats:?}");
+    assert!(pages.allocate(1 << 45, 1).is_none() && pages.allocate(1, 3).is_none());
+    drop(pages);
+    assert_eq!(tally.counts().reserved, 0);
+}
