@@ -48,12 +48,12 @@ impl Perseq {
 // SAFETY: `alloc` hands out memory that belongs to nobody, of the size and alignment asked for: an object of a
 // class that fits, or a run of pages. It stays where it is until `dealloc`.
 unsafe impl GlobalAlloc for Perseq {
-    #[inline]
+    #[inline(always)] // one jump less than a compiler's own choice
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Some(class) = SizeClass::of(layout) { self.alloc_class(class) } else { self.alloc_large(layout).0 }
     }
 
-    #[inline]
+    #[inline(always)] // as `alloc`
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         if let Some(class) = SizeClass::of(layout) {
             // SAFETY: by GlobalAlloc's contract, `pointer` came from `alloc` with this layout, so it is an object

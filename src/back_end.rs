@@ -5,12 +5,12 @@ use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
-use crate::transfer_cache::{Middle, TransferCache};
+use crate::transfer_cache::{Middle, TransferCaches};
 
 /// Everything that is not a cache.
 pub struct BackEnd {
     /// Each class's locks on lines of their own.
-    pub transfer: [Padded<TransferCache>; CLASSES],
+    pub transfer: TransferCaches,
     pub central: [Padded<CentralFreeList>; CLASSES],
     pub pages: PageHeap,
     pub metadata: Metadata,
@@ -18,19 +18,19 @@ pub struct BackEnd {
 
 /// The process's own.
 pub static BACK_END: BackEnd = BackEnd {
-    transfer: [const { Padded(TransferCache::new()) }; CLASSES],
+    transfer: TransferCaches::new(),
     central: [const { Padded(CentralFreeList::new()) }; CLASSES],
     pages: PageHeap::new(),
     metadata: Metadata::new(),
 };
 
 impl BackEnd {
-    /// The transfer cache of `class` and what stands behind it.
+    /// The transfer caches of `class` and what stands behind it.
     #[inline]
     pub fn middle(&self, class: SizeClass) -> Middle<'_> {
         Middle {
             class,
-            transfer: &self.transfer[class.index()],
+            transfer: &self.transfer,
             central: &self.central[class.index()],
             pages: &self.pages,
             metadata: &self.metadata,

@@ -6,6 +6,7 @@
 //! and goes does not take a span with it each time.
 
 use crate::fatal::fatal;
+use crate::lock_order::Rank;
 use crate::metadata::Metadata;
 use crate::page_heap::PageHeap;
 use crate::size_class::SizeClass;
@@ -41,13 +42,14 @@ pub struct Totals {
 
 impl CentralFreeList {
     pub const fn new() -> Self {
-        CentralFreeList(Mutex::new(State {
+        let state = State {
             lists: [SpanId::NONE; LISTS],
             empty: SpanId::NONE,
             bitmaps: SpareBitmaps::new(),
             spans: 0,
             live: 0,
-        }))
+        };
+        CentralFreeList(Mutex::new(Rank::CentralFreeList, state))
     }
 
     /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.

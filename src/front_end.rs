@@ -1,18 +1,30 @@
 //! Which cache a thread uses, and how its lists are changed: the only difference between the modes.
 //!
 //! ```text
-//! mode            cache found by            lists changed by
-//! percpu          cpu_id                    restartable sequences
-//! percpu-mmcid    mm_cid                    restartable sequences
-//! perthread       a word in TLS             plain loads and stores
-//! central         none                      -
+//! mode              cache found by              lists changed by             others may take a cache
+//! percpu            cpu_id                      restartable sequences        by a stop and a fence
+//! percpu-mmcid      mm_cid                      restartable sequences        by a stop and a fence
+//! perthread         a word in TLS               plain loads and stores       never
+//! perthread-drain   a word in TLS               the same, inside a gate      by closing the gate and a fence
+//! sharded           a hash of the thread id     the same, under a lock       by the lock
+//! percpu-lock       cpu_id, or getcpu           the same, under a lock       by the lock
+//! central           none                        -                            -
 //! ```
 //!
 //! One word, [`FRONT`], says which: the fast path loads it, and in the per-CPU modes it is also where the
-//! thread's rseq area is, so choosing at run time costs a load and one predicted branch, or two in the modes tested
-//! second. Every thread has one word of TLS, the cell, that names the slab it used last; in a per-CPU mode a sequence
-//! checks that it still is the right one. A thread that has none yet is at [`NO_SLAB`], whose lists are empty, full and
-//! nobody's.
+//! thread's rseq area is. Every thread has one word of TLS, the cell, that names the slab it used last; in a per-CPU
+//! mode a sequence checks that it still is the right one. A thread that has none yet is at [`NO_SLAB`], whose lists are
+//! empty, full and nobody's.
+//!
+//! # What choosing at run time costs
+//!
+//! Per operation, beside what the mode itself does:
+//!
+//! * `percpu`: a load and a branch that is predicted; `perthread`: a branch more; `percpu-mmcid` and `perthread-drain`:
+//!   two more, since they are told apart last.
+//! * the others: their threads' cells stay at [`NO_SLAB`] for ever, so that inlined code finds nothing there and calls
+//!   the slow path, which finds the mode and goes on. That is two calls and some forty instructions beside the two
+//!   atomic operations of a lock; no code of theirs stands in the way of the first four.
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -24,23 +36,37 @@ use rseq::{CpuId, Handle, Index, MmCid, Slab, local};
 
 use crate::back_end::BACK_END;
 use crate::cache::Cache;
+use crate::gate::Gate;
+use crate::mode::Mode;
 use crate::process;
 use crate::registry;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
 
-/// A handle of rseq for the per-CPU modes, 0 for the others. Set once, when the process's mode is decided.
-/// Every operation reads it, so it shares its line with nothing.
+/// A handle of rseq for the per-CPU modes, [`front_word`] for the others, 0 before the process's mode is decided. Set
+/// once. Every operation reads it, so it shares its line with nothing.
 pub static FRONT: Padded<AtomicIsize> = Padded(AtomicIsize::new(0));
 
+/// Lists that are nobody's. What a cache begins with, so that the fast paths need not tell them from one.
+#[repr(C)]
+struct NoCache {
+    slab: Slab<CLASSES>,
+    gate: Gate,
+}
+
 /// Where threads begin.
-static NO_SLAB: Slab<CLASSES> = Slab::new();
+static NO_SLAB: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
 /// Where threads end: their cache is gone, and they get no other.
-static EXITED: Slab<CLASSES> = Slab::new();
+static EXITED: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
 
 rseq::thread_cell! {
-    /// Names the slab the calling thread used last.
+    /// Names the slab the calling thread used last, in the modes whose fast path is inlined.
     pub fn cell() -> "perseq_cell": CLASSES, NO_SLAB
+}
+
+rseq::thread_cell! {
+    /// Names the calling thread's slab in the other modes, where it has one.
+    fn home() -> "perseq_home": CLASSES, NO_SLAB
 }
 
 /// A free object of `class` from the calling thread's cache, if it is there and has one.
@@ -53,7 +79,13 @@ pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
         if let Some(handle) = Handle::from_bits::<CpuId>(front) {
             sequence::pop::<CpuId, CLASSES>(handle, cell(), list).ok()
         } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            sequence::pop::<MmCid, CLASSES>(handle, cell(), list).ok()
+            if front & GATED == 0 {
+                sequence::pop::<MmCid, CLASSES>(handle, cell(), list).ok()
+            } else {
+                let slab = home().get();
+                let _inside = gate_of(slab).enter()?;
+                local::pop(slab, list)
+            }
         } else {
             local::pop(cell().get(), list)
         }
@@ -74,24 +106,84 @@ pub unsafe fn push(class: SizeClass, object: NonNull<u8>) -> bool {
         if let Some(handle) = Handle::from_bits::<CpuId>(front) {
             sequence::push::<CpuId, CLASSES>(handle, cell(), list, object).is_ok()
         } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            sequence::push::<MmCid, CLASSES>(handle, cell(), list, object).is_ok()
+            if front & GATED == 0 {
+                sequence::push::<MmCid, CLASSES>(handle, cell(), list, object).is_ok()
+            } else {
+                let slab = home().get();
+                gate_of(slab).enter().is_some_and(|_inside| local::push(slab, list, object))
+            }
         } else {
             local::push(cell().get(), list, object)
         }
     }
 }
 
+/// Tells `perthread-drain` from `percpu-mmcid`, whose tag it shares, so that `perthread` is not asked. 0 in a handle,
+/// as areas and thread pointers are aligned to more.
+const GATED: isize = 4;
+
+/// What `FRONT` says in a mode without a handle.
+pub fn front_word(mode: Mode) -> isize {
+    match mode {
+        Mode::PerThreadDrain => GATED | MmCid::TAG,
+        _ => (mode as isize + 1) << 3, // a handle's tags are 0
+    }
+}
+
+/// What `FRONT` says, taken apart.
+#[derive(Clone, Copy)]
+pub enum Way {
+    Undecided,
+    Cpu(Handle),
+    Cid(Handle),
+    Thread,
+    GatedThread,
+    Shard,
+    LockedCpu,
+    Uncached,
+}
+
+impl Way {
+    /// The way of this process.
+    #[inline]
+    pub fn now() -> Way {
+        let front = FRONT.load(Relaxed); // as in `pop`
+        if let Some(handle) = Handle::from_bits::<CpuId>(front) {
+            return Way::Cpu(handle);
+        }
+        if let Some(handle) = Handle::from_bits::<MmCid>(front) {
+            return if front & GATED == 0 { Way::Cid(handle) } else { Way::GatedThread };
+        }
+        match Mode::ALL.get((front as usize >> 3).wrapping_sub(1)) {
+            Some(Mode::PerThread) => Way::Thread,
+            Some(Mode::Sharded) => Way::Shard,
+            Some(Mode::PerCpuLock) => Way::LockedCpu,
+            Some(Mode::Central) => Way::Uncached,
+            _ => Way::Undecided,
+        }
+    }
+
+    /// Threads have caches of their own.
+    pub fn caches_threads(self) -> bool {
+        matches!(self, Way::Thread | Way::GatedThread)
+    }
+
+    /// A thread can take lists of a cache that is another's.
+    pub fn reclaims(self) -> bool {
+        matches!(self, Way::Cpu(_) | Way::Cid(_) | Way::GatedThread | Way::Shard | Way::LockedCpu)
+    }
+}
+
 /// Goes on where [`pop`] failed. `None` if memory is exhausted.
 pub fn pop_slow(class: SizeClass) -> Option<NonNull<u8>> {
-    let front = FRONT.load(Relaxed);
-    if let Some(handle) = Handle::from_bits::<CpuId>(front) {
-        pop_with(ByIndex::<CpuId>::new(handle), class)
-    } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-        pop_with(ByIndex::<MmCid>::new(handle), class)
-    } else if process::caches_threads() {
-        pop_with(ByThread, class)
-    } else {
-        pop_uncached(class)
+    match Way::now() {
+        Way::Cpu(handle) => pop_with(|| ByIndex::<CpuId>::locate(handle), class),
+        Way::Cid(handle) => pop_with(|| ByIndex::<MmCid>::locate(handle), class),
+        Way::Thread => pop_with(ByThread::locate, class),
+        Way::GatedThread => pop_with(Gated::locate, class),
+        Way::Shard => pop_with(Locked::locate_shard, class),
+        Way::LockedCpu => pop_with(Locked::locate_cpu, class),
+        Way::Uncached | Way::Undecided => pop_uncached(class),
     }
 }
 
@@ -101,17 +193,16 @@ pub fn pop_slow(class: SizeClass) -> Option<NonNull<u8>> {
 ///
 /// * As for [`push`].
 pub unsafe fn push_slow(class: SizeClass, object: NonNull<u8>) {
-    let front = FRONT.load(Relaxed);
     // SAFETY: by our own contract.
     unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(front) {
-            push_with(ByIndex::<CpuId>::new(handle), class, object);
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            push_with(ByIndex::<MmCid>::new(handle), class, object);
-        } else if process::caches_threads() {
-            push_with(ByThread, class, object);
-        } else {
-            push_uncached(class, object);
+        match Way::now() {
+            Way::Cpu(handle) => push_with(|| ByIndex::<CpuId>::locate(handle), class, object),
+            Way::Cid(handle) => push_with(|| ByIndex::<MmCid>::locate(handle), class, object),
+            Way::Thread => push_with(ByThread::locate, class, object),
+            Way::GatedThread => push_with(Gated::locate, class, object),
+            Way::Shard => push_with(Locked::locate_shard, class, object),
+            Way::LockedCpu => push_with(Locked::locate_cpu, class, object),
+            Way::Uncached | Way::Undecided => push_uncached(class, object),
         }
     }
 }
@@ -120,26 +211,28 @@ pub unsafe fn push_slow(class: SizeClass, object: NonNull<u8>) {
 /// row, or that is stopped, is not worth waiting for.
 const TRIES: usize = 3;
 
-fn pop_with<F: Front>(front: F, class: SizeClass) -> Option<NonNull<u8>> {
+#[inline(never)] // so that a mode does not save another's registers
+fn pop_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass) -> Option<NonNull<u8>> {
     for _ in 0..TRIES {
-        let Some(cache) = front.locate() else { break };
-        // SAFETY: `locate` named a slab with our lists in the cell.
+        let Some(front) = locate() else { break };
+        // SAFETY: `locate` found a cache with our lists.
         match unsafe { front.pop(class.index()) } {
             Ok(object) => return Some(object),
-            Err(Miss::Unfit) => return cache.refill(front, class),
+            Err(Miss::Unfit) => return front.cache().refill(front, class),
             Err(Miss::Moved) => {}
         }
     }
     pop_uncached(class)
 }
 
-unsafe fn push_with<F: Front>(front: F, class: SizeClass, object: NonNull<u8>) {
+#[inline(never)] // as `pop_with`
+unsafe fn push_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass, object: NonNull<u8>) {
     for _ in 0..TRIES {
-        let Some(cache) = front.locate() else { break };
+        let Some(front) = locate() else { break };
         // SAFETY: as in `pop_with`; the object is free, by our own contract.
         match unsafe { front.push(class.index(), object) } {
             Ok(()) => return,
-            Err(Miss::Unfit) => return cache.flush(front, class, object),
+            Err(Miss::Unfit) => return front.cache().flush(front, class, object),
             Err(Miss::Moved) => {}
         }
     }
@@ -154,13 +247,13 @@ fn push_uncached(class: SizeClass, object: NonNull<u8>) {
     BACK_END.middle(class).insert_uncached(object.as_ptr());
 }
 
-/// How a mode finds the calling thread's cache and changes lists of the slab that the cell names.
+/// How lists of a cache that was found are changed.
 ///
-/// The contracts of the list operations are those of [`rseq::sequence`].
+/// Each operation is whole to everybody else, or [`Miss::Moved`] and not done. The contracts are those of
+/// [`rseq::sequence`].
 #[allow(clippy::missing_safety_doc)] // said above, once for all
 pub trait Front: Copy {
-    /// Finds or makes the cache and names it in the cell. `None`: this thread gets none now.
-    fn locate(self) -> Option<&'static Cache>;
+    fn cache(self) -> &'static Cache;
     unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss>;
     unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss>;
     unsafe fn pop_batch(self, list: usize, objects: &mut [*mut u8]) -> Result<usize, Miss>;
@@ -172,27 +265,31 @@ pub trait Front: Copy {
 #[derive(Clone, Copy)]
 struct ByIndex<I> {
     handle: Handle,
+    cache: &'static Cache,
     _index: PhantomData<I>,
 }
 
 impl<I: Index> ByIndex<I> {
-    fn new(handle: Handle) -> Self {
-        ByIndex { handle, _index: PhantomData }
+    /// Names the cache of the present index in the cell.
+    fn locate(handle: Handle) -> Option<Self> {
+        process::ensure_thread().ok()?;
+        // SAFETY: the handle is the process's own.
+        let index = unsafe { handle.index::<I>() };
+        // SAFETY: the cache is new and never moves, its lists have no arrays, and `index`, which is below the number of
+        // rows, has no other cache.
+        let cache = registry::indexed_cache(index, |cache| unsafe { cache.slab.start::<I>(index) })?;
+        if !ptr::eq(cell().get(), &cache.slab) {
+            cell().set(&cache.slab);
+            cache.counts.arrivals.fetch_add(1, Relaxed);
+        }
+        Some(ByIndex { handle, cache, _index: PhantomData })
     }
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract to the sequence of its name
 impl<I: Index> Front for ByIndex<I> {
-    fn locate(self) -> Option<&'static Cache> {
-        process::ensure_thread().ok()?;
-        // SAFETY: the handle is the process's own.
-        let index = unsafe { self.handle.index::<I>() };
-        let cache = registry::indexed_cache::<I>(index)?;
-        if !ptr::eq(cell().get(), &cache.slab) {
-            cell().set(&cache.slab);
-            cache.counts.arrivals.fetch_add(1, Relaxed);
-        }
-        Some(cache)
+    fn cache(self) -> &'static Cache {
+        self.cache
     }
     unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss> {
         unsafe { sequence::pop::<I, CLASSES>(self.handle, cell(), list) }
@@ -211,55 +308,183 @@ impl<I: Index> Front for ByIndex<I> {
     }
 }
 
-/// By thread, with plain loads and stores.
-#[derive(Clone, Copy)]
-pub struct ByThread;
+/// By whatever keeps everybody else off the lists: plain loads and stores inside it. `None`: not now.
+trait Guarded: Copy {
+    fn cache(self) -> &'static Cache;
+    fn guard(self) -> Option<impl Sized>;
+}
 
-#[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract; nobody else changes this thread's slab
-impl Front for ByThread {
-    fn locate(self) -> Option<&'static Cache> {
-        let slab = cell().get();
-        if ptr::eq(slab, &EXITED) {
-            return None;
-        }
-        if ptr::eq(slab, &NO_SLAB) {
-            let cache = registry::thread_cache()?;
-            cell().set(&cache.slab);
-            // May allocate, and so come back here: the cell is set. If it fails, the cache is never drained.
-            process::notice_exit();
-            return Some(cache);
-        }
-        Some(cache_of(slab))
+#[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract; the guard keeps others off the slab
+impl<G: Guarded> Front for G {
+    fn cache(self) -> &'static Cache {
+        Guarded::cache(self)
     }
+    #[inline]
     unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss> {
-        unsafe { local::pop(cell().get(), list) }.ok_or(Miss::Unfit)
+        let Some(_guard) = self.guard() else { return Err(Miss::Moved) };
+        unsafe { local::pop(&Guarded::cache(self).slab, list) }.ok_or(Miss::Unfit)
     }
+    #[inline]
     unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss> {
-        if unsafe { local::push(cell().get(), list, object) } { Ok(()) } else { Err(Miss::Unfit) }
+        let Some(_guard) = self.guard() else { return Err(Miss::Moved) };
+        if unsafe { local::push(&Guarded::cache(self).slab, list, object) } { Ok(()) } else { Err(Miss::Unfit) }
     }
     unsafe fn pop_batch(self, list: usize, objects: &mut [*mut u8]) -> Result<usize, Miss> {
-        Ok(unsafe { local::pop_batch(cell().get(), list, objects) })
+        let Some(_guard) = self.guard() else { return Err(Miss::Moved) };
+        Ok(unsafe { local::pop_batch(&Guarded::cache(self).slab, list, objects) })
     }
     unsafe fn push_batch(self, list: usize, objects: &[*mut u8]) -> Result<usize, Miss> {
-        Ok(unsafe { local::push_batch(cell().get(), list, objects) })
+        let Some(_guard) = self.guard() else { return Err(Miss::Moved) };
+        Ok(unsafe { local::push_batch(&Guarded::cache(self).slab, list, objects) })
     }
     unsafe fn replace(self, list: usize, expected: *mut Slot, new: *mut Slot) -> Result<(), Miss> {
-        if unsafe { local::replace(cell().get(), list, expected, new) } { Ok(()) } else { Err(Miss::Unfit) }
+        let Some(_guard) = self.guard() else { return Err(Miss::Moved) };
+        let done = unsafe { local::replace(&Guarded::cache(self).slab, list, expected, new) };
+        if done { Ok(()) } else { Err(Miss::Unfit) }
     }
 }
 
-/// The calling thread's own cache, if it has one.
+/// The calling thread's own cache, which nobody else touches.
+#[derive(Clone, Copy)]
+struct ByThread(&'static Cache);
+
+impl ByThread {
+    fn locate() -> Option<Self> {
+        thread_cache(cell()).map(ByThread)
+    }
+}
+
+impl Guarded for ByThread {
+    fn cache(self) -> &'static Cache {
+        self.0
+    }
+    fn guard(self) -> Option<impl Sized> {
+        Some(())
+    }
+}
+
+/// The calling thread's own cache, which others may take while it is outside.
+#[derive(Clone, Copy)]
+struct Gated(&'static Cache);
+
+impl Gated {
+    #[inline]
+    fn locate() -> Option<Self> {
+        thread_cache(home()).map(Gated)
+    }
+}
+
+impl Guarded for Gated {
+    fn cache(self) -> &'static Cache {
+        self.0
+    }
+    #[inline(always)]
+    fn guard(self) -> Option<impl Sized> {
+        self.0.gate.enter()
+    }
+}
+
+/// A cache with a lock.
+#[derive(Clone, Copy)]
+struct Locked(&'static Cache);
+
+impl Locked {
+    /// The cache of the thread's slot.
+    #[inline]
+    fn locate_shard() -> Option<Self> {
+        let slab = home().get();
+        if ptr::eq(slab, &NO_SLAB.slab) {
+            let cache = registry::indexed_cache(process::shard_of(registry::thread_id()), |_| ())?;
+            home().set(&cache.slab);
+            return Some(Locked(cache));
+        }
+        Some(Locked(cache_of(slab)))
+    }
+
+    /// The cache of the CPU the thread is on, as far as one can know.
+    #[inline]
+    fn locate_cpu() -> Option<Self> {
+        registry::indexed_cache(process::current_cpu(), |_| ()).map(Locked)
+    }
+}
+
+impl Guarded for Locked {
+    fn cache(self) -> &'static Cache {
+        self.0
+    }
+    #[inline(always)]
+    fn guard(self) -> Option<impl Sized> {
+        Some(self.0.lists.lock())
+    }
+}
+
+/// A cache that was taken from its owner.
+#[derive(Clone, Copy)]
+pub struct Exclusive(&'static Cache);
+
+impl Exclusive {
+    /// # Safety
+    ///
+    /// * While the value or a copy of it is used, nobody else changes the lists of `cache`.
+    pub unsafe fn new(cache: &'static Cache) -> Self {
+        Exclusive(cache)
+    }
+}
+
+impl Guarded for Exclusive {
+    fn cache(self) -> &'static Cache {
+        self.0
+    }
+    fn guard(self) -> Option<impl Sized> {
+        Some(())
+    }
+}
+
+/// The thread's cache that `word` names, made if there is none. `None` if the thread is ending or memory is exhausted.
+#[inline]
+fn thread_cache(word: sequence::ThreadCell<CLASSES>) -> Option<&'static Cache> {
+    let slab = word.get();
+    if ptr::eq(slab, &NO_SLAB.slab) {
+        return first_thread_cache(word);
+    }
+    (!ptr::eq(slab, &EXITED.slab)).then(|| cache_of(slab))
+}
+
+#[cold]
+fn first_thread_cache(word: sequence::ThreadCell<CLASSES>) -> Option<&'static Cache> {
+    let cache = registry::thread_cache()?;
+    word.set(&cache.slab);
+    // May allocate, and so come back here: the word is set. If it fails, the cache is never given back.
+    process::notice_exit();
+    Some(cache)
+}
+
+/// The word that names the calling thread's own cache.
+fn own_word() -> sequence::ThreadCell<CLASSES> {
+    if matches!(Way::now(), Way::GatedThread) { home() } else { cell() }
+}
+
+/// The calling thread's own cache, if it has one, in a mode that gives it one.
 pub fn own_thread_cache() -> Option<&'static Cache> {
-    let slab = cell().get();
-    (!ptr::eq(slab, &EXITED) && !ptr::eq(slab, &NO_SLAB)).then(|| cache_of(slab))
+    let slab = own_word().get();
+    (!ptr::eq(slab, &EXITED.slab) && !ptr::eq(slab, &NO_SLAB.slab)).then(|| cache_of(slab))
 }
 
 /// The calling thread gets no cache any more.
 pub fn retire_thread() {
-    cell().set(&EXITED);
+    own_word().set(&EXITED.slab);
+}
+
+/// The gate behind `slab`, which a word of a thread names.
+#[inline(always)]
+fn gate_of(slab: &'static Slab<CLASSES>) -> &'static Gate {
+    const { assert!(core::mem::offset_of!(Cache, gate) == core::mem::offset_of!(NoCache, gate)) };
+    // SAFETY: every slab that a thread's word names is the first field of a cache or of a `NoCache`.
+    unsafe { &(*ptr::from_ref(slab).cast::<NoCache>()).gate }
 }
 
 /// The cache that begins with `slab`.
+#[inline]
 fn cache_of(slab: &'static Slab<CLASSES>) -> &'static Cache {
     const { assert!(core::mem::offset_of!(Cache, slab) == 0) };
     // SAFETY: every slab but the two statics, which callers excluded, is the first field of a cache.

@@ -2,6 +2,7 @@
 
 use core::ptr::NonNull;
 
+use crate::lock_order::Rank;
 use crate::os;
 use crate::sync::Mutex;
 
@@ -19,7 +20,7 @@ struct Bump {
 
 impl Metadata {
     pub const fn new() -> Self {
-        Metadata(Mutex::new(Bump { next: 0, end: 0, used: 0 }))
+        Metadata(Mutex::new(Rank::Metadata, Bump { next: 0, end: 0, used: 0 }))
     }
 
     /// Zeroed memory that lives as long as the process. `None` if the kernel has none.

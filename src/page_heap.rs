@@ -20,6 +20,7 @@ use core::sync::atomic::{
 };
 
 use crate::config::{GROW_PAGES, KEEP_FREE_BYTES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
+use crate::lock_order::Rank;
 use crate::os::{self, OS_PAGE};
 use crate::size_class::SizeClass;
 use crate::span::{Span, SpanId, SpanState};
@@ -101,14 +102,17 @@ impl PageHeap {
                 committed: AtomicUsize::new(0),
                 reserved: AtomicUsize::new(0),
             }),
-            state: Mutex::new(State {
-                free: [EMPTY; 2],
-                unused: SpanId::NONE,
-                spans_used: 0,
-                pages_used: 0,
-                pages_committed: 0,
-                totals: Totals { small: 0, large: 0, free: 0, zero: 0, committed: 0, spans: 0 },
-            }),
+            state: Mutex::new(
+                Rank::PageHeap,
+                State {
+                    free: [EMPTY; 2],
+                    unused: SpanId::NONE,
+                    spans_used: 0,
+                    pages_used: 0,
+                    pages_committed: 0,
+                    totals: Totals { small: 0, large: 0, free: 0, zero: 0, committed: 0, spans: 0 },
+                },
+            ),
         }
     }
 

@@ -1,11 +1,7 @@
 //! The lock every tier uses: a futex, so that a waiter sleeps instead of burning the holder's time slice.
 //!
-//! # Lock order
-//!
-//! A thread that holds a lock takes only locks that stand below it here:
-//!
-//! 1. the cache registry, 2. caches' shapes, newest cache first, 3. a transfer cache, 4. a central free list,
-//! 5. the page heap, 6. spare arrays, 7. metadata.
+//! A release wakes one sleeper at most, and makes no system call if nobody sleeps. In which order locks are taken is
+//! said in `lock_order`.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -13,6 +9,8 @@ use core::sync::atomic::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
+
+use crate::lock_order::{Order, Rank};
 
 const FREE: u32 = 0;
 const HELD: u32 = 1;
@@ -24,6 +22,7 @@ const SPINS: u32 = 64;
 /// Mutual exclusion over a `T`.
 pub struct Mutex<T> {
     state: AtomicU32,
+    order: Order,
     value: UnsafeCell<T>,
 }
 
@@ -31,12 +30,21 @@ pub struct Mutex<T> {
 unsafe impl<T: Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
-    pub const fn new(value: T) -> Self {
-        Mutex { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    pub const fn new(rank: Rank, value: T) -> Self {
+        Mutex { state: AtomicU32::new(FREE), order: Order::new(rank), value: UnsafeCell::new(value) }
     }
 
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
+        self.order.before_waiting();
+        self.acquire();
+        Guard(self)
+    }
+
+    /// As [`Mutex::lock`], by a thread that may hold locks of the same rank, for which somebody else has said why no
+    /// two threads do that at once.
+    pub fn lock_another(&self) -> Guard<'_, T> {
+        self.order.before_waiting_for_another();
         self.acquire();
         Guard(self)
     }
@@ -44,16 +52,30 @@ impl<T> Mutex<T> {
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
         // A guard made before the answer is known would unlock what another thread holds.
-        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok().then(|| Guard(self))
+        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok().then(|| {
+            self.order.taken();
+            Guard(self)
+        })
+    }
+
+    /// The value, for who made the lock and has not shown it to anybody.
+    pub fn get(&self) -> *mut T {
+        self.value.get()
     }
 
     /// Locks without a guard, for the time of a fork.
+    pub fn acquire_for_fork(&self) {
+        self.order.before_waiting_for_another();
+        self.acquire();
+    }
+
     #[inline]
-    pub fn acquire(&self) {
+    fn acquire(&self) {
         // Acquire pairs with the release in `release`: we see what the last holder did.
         if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
             self.acquire_slow();
         }
+        self.order.taken();
     }
 
     #[cold]
@@ -66,6 +88,8 @@ impl<T> Mutex<T> {
             core::hint::spin_loop();
         }
         while self.state.swap(CONTENDED, Acquire) != FREE {
+            #[cfg(test)]
+            tests::WAITS.fetch_add(1, Relaxed);
             futex_wait(&self.state, CONTENDED);
         }
     }
@@ -77,7 +101,10 @@ impl<T> Mutex<T> {
     /// * The caller holds the lock and has no guard for it.
     #[inline]
     pub unsafe fn release(&self) {
+        self.order.giving_up();
         if self.state.swap(FREE, Release) == CONTENDED {
+            #[cfg(test)]
+            tests::WAKES.fetch_add(1, Relaxed);
             futex_wake(&self.state, 1);
         }
     }
@@ -88,6 +115,7 @@ impl<T> Mutex<T> {
     ///
     /// * The forking thread held the lock and has no guard for it.
     pub unsafe fn release_in_child(&self) {
+        self.order.giving_up();
         self.state.store(FREE, Release);
     }
 }
@@ -167,4 +195,44 @@ pub fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: as above.
     unsafe { *errno = before };
     result
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::sync::atomic::AtomicU64;
+
+    /// Calls of the futex made by locks. No other test's locks sleep.
+    pub static WAITS: AtomicU64 = AtomicU64::new(0);
+    pub static WAKES: AtomicU64 = AtomicU64::new(0);
+
+    const WAITERS: u64 = 32;
+    static LOCK: Mutex<u64> = Mutex::new(Rank::PageHeap, 0);
+
+    /// While its holder is off the CPU, those who wait for a lock sleep; when it is free again, each of them is woken
+    /// about once, not all of them each time.
+    #[test]
+    fn waiters_sleep_and_are_woken_one_by_one() {
+        let wakes = std::thread::scope(|scope| {
+            let held = LOCK.lock();
+            for _ in 0..WAITERS {
+                scope.spawn(|| *LOCK.lock() += 1);
+            }
+            while WAITS.load(Relaxed) < WAITERS {
+                std::thread::sleep(core::time::Duration::from_millis(1));
+            }
+            // Nobody looks again by himself.
+            std::thread::sleep(core::time::Duration::from_millis(20));
+            let (waits, wakes) = (WAITS.load(Relaxed), WAKES.load(Relaxed));
+            assert!(waits <= WAITERS + 4, "{WAITERS} waiters went to sleep {waits} times");
+            drop(held);
+            wakes
+        });
+        assert_eq!(*LOCK.lock(), WAITERS);
+        let (waits, wakes) = (WAITS.load(Relaxed), WAKES.load(Relaxed) - wakes);
+        assert!(wakes <= WAITERS + 1, "{WAITERS} waiters were woken {wakes} times");
+        assert!(waits <= 2 * WAITERS, "{WAITERS} waiters went to sleep {waits} times");
+    }
 }

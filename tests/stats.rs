@@ -139,8 +139,8 @@ fn every_field_moves() {
         let freed = stats();
         release();
         let end = stats();
-        let caches = matches!(end.mode.active, Mode::PerCpu | Mode::PerCpuMmCid | Mode::PerThread);
-        let indexed = caches && end.mode.active != Mode::PerThread;
+        let caches = end.mode.active != Mode::Central;
+        let indexed = matches!(end.mode.active, Mode::PerCpu | Mode::PerCpuMmCid);
         let moves = [
             ("caches", caches, quiet.caches < busy.caches || quiet.caches > 0),
             ("cached_objects", caches, freed.cached_objects > 0),
@@ -205,11 +205,12 @@ fn caches_one_by_one() {
         for (index, owner) in owners.iter().enumerate() {
             assert!(!owners[..index].contains(owner), "{owner:?} twice");
             match (total.mode.active, owner) {
-                (Mode::PerCpu, Owner::Cpu(cpu)) => assert!(*cpu < cpus),
+                (Mode::PerCpu | Mode::PerCpuLock, Owner::Cpu(cpu)) => assert!(*cpu < cpus),
                 (Mode::PerCpuMmCid, Owner::Cid(cid)) => assert!(*cid < cpus),
-                (Mode::PerThread, Owner::Thread(thread)) => {
+                (Mode::PerThread | Mode::PerThreadDrain, Owner::Thread(thread)) => {
                     assert!(threads.contains(thread), "{thread} of {threads:?}")
                 }
+                (Mode::Sharded, Owner::Shard(slot)) => assert!(*slot < 4 * cpus),
                 (mode, owner) => panic!("{owner:?} in mode {mode}"),
             }
         }

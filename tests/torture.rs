@@ -47,7 +47,7 @@ fn torture() {
 fn torture_of_small_caches() {
     const TEST: &str = "torture_of_small_caches";
     if kit::role().is_none() {
-        for mode in [Mode::PerCpu, Mode::PerCpuMmCid, Mode::PerThread] {
+        for mode in Mode::ALL.into_iter().filter(|mode| *mode != Mode::Central) {
             Child::of(TEST, "small").mode(mode).env("PERSEQ_CACHE_BYTES", "48K").run().passed();
             Child::of(TEST, "shared").mode(mode).env("PERSEQ_TOTAL_BYTES", "200K").run().passed();
         }
