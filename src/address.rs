@@ -94,7 +94,7 @@ impl Perseq {
     }
 
     /// `size` bytes aligned to `align`; null, with ENOMEM, if there are none. Size 0 is a block of its own.
-    #[inline(always)]
+    #[inline]
     #[must_use]
     pub fn alloc_bytes(&self, size: usize, align: usize) -> *mut u8 {
         match Layout::from_size_align(size.max(1), align) {

@@ -48,12 +48,12 @@ impl Perseq {
 // SAFETY: `alloc` hands out memory that belongs to nobody, of the size and alignment asked for: an object of a
 // class that fits, or a run of pages. It stays where it is until `dealloc`.
 unsafe impl GlobalAlloc for Perseq {
-    #[inline(always)] // one jump less than a compiler's own choice
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if let Some(class) = SizeClass::of(layout) { self.alloc_class(class) } else { self.alloc_large(layout).0 }
     }
 
-    #[inline(always)] // as `alloc`
+    #[inline]
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         if let Some(class) = SizeClass::of(layout) {
             // SAFETY: by GlobalAlloc's contract, `pointer` came from `alloc` with this layout, so it is an object
@@ -117,10 +117,19 @@ impl Perseq {
         }
     }
 
-    /// The cache is empty, elsewhere, or does not exist yet.
+    /// Nothing was found where the inlined modes look.
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
+        match front_end::pop_gated(class) {
+            Some(object) => object.as_ptr(),
+            None => self.alloc_slower(class),
+        }
+    }
+
+    /// The cache is empty, elsewhere, does not exist yet, or has a lock.
+    #[inline(never)]
+    fn alloc_slower(&self, class: SizeClass) -> *mut u8 {
         if process::initialize(self.mode)
             && let Some(object) = or_after_release(|| front_end::pop_slow(class))
         {
@@ -144,7 +153,7 @@ impl Perseq {
     }
 }
 
-/// The cache is full or elsewhere.
+/// There was no room where the inlined modes look.
 ///
 /// # Safety
 ///
@@ -153,7 +162,11 @@ impl Perseq {
 #[inline(never)]
 pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
-    unsafe { front_end::push_slow(class, object) };
+    unsafe {
+        if !front_end::push_gated(class, object) {
+            front_end::push_slow(class, object);
+        }
+    }
 }
 
 /// Gives a run of pages back.

@@ -20,11 +20,14 @@
 //!
 //! Per operation, beside what the mode itself does:
 //!
-//! * `percpu`: a load and a branch that is predicted; `perthread`: a branch more; `percpu-mmcid` and `perthread-drain`:
-//!   two more, since they are told apart last.
-//! * the others: their threads' cells stay at [`NO_SLAB`] for ever, so that inlined code finds nothing there and calls
-//!   the slow path, which finds the mode and goes on. That is two calls and some forty instructions beside the two
-//!   atomic operations of a lock; no code of theirs stands in the way of the first four.
+//! * `percpu`: a load and a branch that is predicted; `percpu-mmcid` and `perthread`: a branch more.
+//! * `perthread-drain`: its threads' cells stay at [`NO_SLAB`] for ever, so that inlined code finds nothing there, as
+//!   little as in an empty list, and goes to the slow path, which looks for this mode first. That is a call and
+//!   some ten instructions, beside the six of the gate.
+//! * `sharded`, `percpu-lock` and `central`: the same, and then the whole slow path: three calls and some forty
+//!   instructions, beside the two atomic operations of a lock.
+//!
+//! So no code of a mode that is compared stands in the way of the first three.
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
@@ -79,13 +82,7 @@ pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
         if let Some(handle) = Handle::from_bits::<CpuId>(front) {
             sequence::pop::<CpuId, CLASSES>(handle, cell(), list).ok()
         } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            if front & GATED == 0 {
-                sequence::pop::<MmCid, CLASSES>(handle, cell(), list).ok()
-            } else {
-                let slab = home().get();
-                let _inside = gate_of(slab).enter()?;
-                local::pop(slab, list)
-            }
+            sequence::pop::<MmCid, CLASSES>(handle, cell(), list).ok()
         } else {
             local::pop(cell().get(), list)
         }
@@ -106,28 +103,43 @@ pub unsafe fn push(class: SizeClass, object: NonNull<u8>) -> bool {
         if let Some(handle) = Handle::from_bits::<CpuId>(front) {
             sequence::push::<CpuId, CLASSES>(handle, cell(), list, object).is_ok()
         } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            if front & GATED == 0 {
-                sequence::push::<MmCid, CLASSES>(handle, cell(), list, object).is_ok()
-            } else {
-                let slab = home().get();
-                gate_of(slab).enter().is_some_and(|_inside| local::push(slab, list, object))
-            }
+            sequence::push::<MmCid, CLASSES>(handle, cell(), list, object).is_ok()
         } else {
             local::push(cell().get(), list, object)
         }
     }
 }
 
-/// Tells `perthread-drain` from `percpu-mmcid`, whose tag it shares, so that `perthread` is not asked. 0 in a handle,
-/// as areas and thread pointers are aligned to more.
-const GATED: isize = 4;
-
-/// What `FRONT` says in a mode without a handle.
-pub fn front_word(mode: Mode) -> isize {
-    match mode {
-        Mode::PerThreadDrain => GATED | MmCid::TAG,
-        _ => (mode as isize + 1) << 3, // a handle's tags are 0
+/// [`pop`] in `perthread-drain`, where that finds nothing; `None` in the other modes.
+#[inline(always)]
+pub fn pop_gated(class: SizeClass) -> Option<NonNull<u8>> {
+    if FRONT.load(Relaxed) != front_word(Mode::PerThreadDrain) {
+        return None;
     }
+    let slab = home().get();
+    let _inside = gate_of(slab).enter()?;
+    // SAFETY: the slab is this thread's or nobody's, and no other thread is inside; a list is a class.
+    unsafe { local::pop(slab, class.index()) }
+}
+
+/// [`push`] in `perthread-drain`, where that does nothing; false in the other modes.
+///
+/// # Safety
+///
+/// * As for [`push`].
+#[inline(always)]
+pub unsafe fn push_gated(class: SizeClass, object: NonNull<u8>) -> bool {
+    if FRONT.load(Relaxed) != front_word(Mode::PerThreadDrain) {
+        return false;
+    }
+    let slab = home().get();
+    // SAFETY: as in `pop_gated`; objects are even.
+    gate_of(slab).enter().is_some_and(|_inside| unsafe { local::push(slab, class.index(), object) })
+}
+
+/// What `FRONT` says in a mode without a handle: a handle's tags are 0.
+pub const fn front_word(mode: Mode) -> isize {
+    (mode as isize + 1) << 2
 }
 
 /// What `FRONT` says, taken apart.
@@ -152,10 +164,11 @@ impl Way {
             return Way::Cpu(handle);
         }
         if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            return if front & GATED == 0 { Way::Cid(handle) } else { Way::GatedThread };
+            return Way::Cid(handle);
         }
-        match Mode::ALL.get((front as usize >> 3).wrapping_sub(1)) {
+        match Mode::ALL.get((front as usize >> 2).wrapping_sub(1)) {
             Some(Mode::PerThread) => Way::Thread,
+            Some(Mode::PerThreadDrain) => Way::GatedThread,
             Some(Mode::Sharded) => Way::Shard,
             Some(Mode::PerCpuLock) => Way::LockedCpu,
             Some(Mode::Central) => Way::Uncached,
@@ -192,6 +205,7 @@ pub fn pop_slow(class: SizeClass) -> Option<NonNull<u8>> {
 /// # Safety
 ///
 /// * As for [`push`].
+#[inline(never)] // so that `perthread-drain` does not save its registers
 pub unsafe fn push_slow(class: SizeClass, object: NonNull<u8>) {
     // SAFETY: by our own contract.
     unsafe {

@@ -89,7 +89,7 @@ fn fork_while_caches_are_taken() {
             })
         });
         beside(2, || {
-            for _ in 0..40 {
+            for _ in 0..15 {
                 let mut objects = a_few_objects();
                 kit::reap(kit::fork(60, || {
                     let before = perseq::stats();
