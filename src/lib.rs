@@ -40,7 +40,8 @@
 //! |---|---|
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
 //! | `address.rs` | blocks known by address alone, for C |
-//! | `front_end.rs` | the modes: how a thread finds its cache and how lists are changed |
+//! | `front_end.rs` | the modes: the inlined paths, and the way of this process |
+//! | `front.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
 //! | `gate.rs` | how a thread keeps others out of its cache without an atomic operation |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
 //! | `registry.rs` | all caches, by index and in one list |
@@ -101,6 +102,7 @@ mod cache;
 mod central_free_list;
 mod config;
 mod fatal;
+mod front;
 mod front_end;
 mod gate;
 mod lock_order;
@@ -117,6 +119,7 @@ mod span;
 mod spare_arrays;
 mod stats;
 mod sync;
+mod thread;
 mod topology;
 mod transfer_cache;
 

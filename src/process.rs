@@ -14,7 +14,8 @@ use rseq::{CpuId, MmCid, Registration, Unavailable, fence};
 use crate::back_end::BACK_END;
 use crate::config::{MAX_SHARDS, SHARDS_PER_CPU};
 use crate::fatal::fatal;
-use crate::front_end::{self, Exclusive, FRONT, Way, front_word};
+use crate::front::Exclusive;
+use crate::front_end::{FRONT, Way, front_word};
 use crate::gate;
 use crate::lock_order;
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
@@ -24,6 +25,7 @@ use crate::registry;
 use crate::size_class::SizeClass;
 use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
+use crate::thread;
 use crate::topology;
 
 const NEW: u32 = 0;
@@ -244,9 +246,9 @@ pub fn notice_exit() {
 /// Runs among the destructors of thread-specific data, after those of C++ and Rust thread locals. What later
 /// ones allocate or free goes past the caches.
 extern "C" fn on_thread_exit(_: *mut c_void) {
-    if let Some(cache) = front_end::own_thread_cache() {
+    if let Some(cache) = thread::present_cache() {
         reclaim::strip_own(cache);
-        front_end::retire_thread();
+        thread::retire();
         registry::retire(cache);
     }
 }
@@ -330,7 +332,7 @@ extern "C" fn after_fork_child() {
     if !Way::now().caches_threads() {
         return;
     }
-    let own = front_end::own_thread_cache();
+    let own = thread::present_cache();
     for cache in registry::all().filter(|cache| cache.in_use.load(Relaxed)) {
         if own.is_some_and(|own| ptr::eq(own, cache)) {
             cache.owner.store(registry::thread_id(), Relaxed);

@@ -26,11 +26,13 @@ use rseq::Stopping;
 use crate::budget;
 use crate::cache::{Cache, Shape};
 use crate::config::{IDLE_DRAIN_MS, MISSES_PER_PLEA};
-use crate::front_end::{self, Exclusive, Front, Way};
+use crate::front::{Exclusive, Front};
+use crate::front_end::Way;
 use crate::gate::{self, Closing};
 use crate::lock_order::Rank;
 use crate::registry;
 use crate::sync::{Guard, Mutex};
+use crate::thread;
 
 #[cfg(doc)]
 use crate::config::MISSES_PER_LOOK;
@@ -111,7 +113,7 @@ fn take(held: &mut [Held], mut f: impl FnMut(Exclusive, &mut Shape)) {
             }
         }
         Way::Thread => {
-            let own = front_end::own_thread_cache();
+            let own = thread::present_cache();
             for one in held.iter_mut().filter_map(Option::take) {
                 if own.is_some_and(|own| ptr::eq(own, one.0)) {
                     f(one);
@@ -157,6 +159,7 @@ pub fn look_around() {
         return;
     }
     let Some(_right) = RIGHT.try_lock() else { return };
+    budget::starve(false); // who still goes without says so again
     let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
     let mut places = held.iter_mut();
     let mut more = false;
