@@ -169,6 +169,7 @@ fn every_field_moves() {
             ("flushed_objects", caches, busy.flushed_objects > held.flushed_objects),
             ("uncached_allocs", end.mode.active == Mode::Central, busy.uncached_allocs > held.uncached_allocs),
             ("uncached_frees", end.mode.active == Mode::Central, busy.uncached_frees > held.uncached_frees),
+            ("central_visits", true, busy.central_visits > held.central_visits),
             ("index_changes", indexed, busy.index_changes > held.index_changes),
             ("restarts", indexed, busy.restarts > held.restarts),
         ];
