@@ -5,12 +5,12 @@ use core::ptr::{self, NonNull};
 
 use crate::back_end::BACK_END;
 use crate::background;
+use crate::exhaustion::or_reclaim;
 use crate::fatal::fatal;
 use crate::front_end;
 use crate::large;
 use crate::mode::Mode;
 use crate::process;
-use crate::reclaim::or_reclaim;
 use crate::size_class::SizeClass;
 use crate::span::{SpanId, SpanState};
 
@@ -116,10 +116,19 @@ impl Perseq {
         }
     }
 
-    /// The cache is empty, elsewhere, or does not exist yet.
+    /// Nothing was found where the inlined modes look.
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
+        match front_end::pop_gated(class) {
+            Some(object) => object.as_ptr(),
+            None => self.alloc_slower(class),
+        }
+    }
+
+    /// The cache is empty, elsewhere, does not exist yet, or has a lock.
+    #[inline(never)]
+    fn alloc_slower(&self, class: SizeClass) -> *mut u8 {
         if process::initialize(self.mode)
             && let Some(object) = or_reclaim(class.size(), || front_end::pop_slow(class))
         {
@@ -156,7 +165,7 @@ impl Perseq {
     }
 }
 
-/// The cache is full or elsewhere.
+/// There was no room where the inlined modes look.
 ///
 /// # Safety
 ///
@@ -165,8 +174,12 @@ impl Perseq {
 #[inline(never)]
 pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
-    unsafe { front_end::push_slow(class, object) };
-    background::tend();
+    unsafe {
+        if !front_end::push_gated(class, object) {
+            front_end::push_slow(class, object);
+            background::tend();
+        }
+    }
 }
 
 /// Gives a run of pages back.

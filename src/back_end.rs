@@ -9,12 +9,12 @@ use crate::page_heap::PageHeap;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::source::{Mmap, PageSource};
 use crate::sync::Padded;
-use crate::transfer_cache::{Middle, TransferCache};
+use crate::transfer_cache::{Middle, TransferCaches};
 
 /// Everything that is not a cache.
 pub struct BackEnd<S: PageSource = Mmap> {
     /// Each class's locks on lines of their own.
-    pub transfer: [Padded<TransferCache>; CLASSES],
+    pub transfer: TransferCaches,
     pub central: [Padded<CentralFreeList>; CLASSES],
     pub pages: PageHeap<S>,
     pub metadata: Metadata,
@@ -47,7 +47,7 @@ impl<S: PageSource> Tables<'_, S> {
 impl<S: PageSource> BackEnd<S> {
     pub const fn new(source: S) -> Self {
         BackEnd {
-            transfer: [const { Padded(TransferCache::new()) }; CLASSES],
+            transfer: TransferCaches::new(),
             central: [const { Padded(CentralFreeList::new()) }; CLASSES],
             pages: PageHeap::new(source),
             metadata: Metadata::new(),
@@ -57,12 +57,7 @@ impl<S: PageSource> BackEnd<S> {
     /// The transfer cache of `class` and what stands behind it.
     #[inline]
     pub fn middle(&self, class: SizeClass) -> Middle<'_, S> {
-        Middle {
-            class,
-            transfer: &self.transfer[class.index()],
-            central: &self.central[class.index()],
-            tables: self.tables(),
-        }
+        Middle { class, transfer: &self.transfer, central: &self.central[class.index()], tables: self.tables() }
     }
 
     /// Pages and metadata.
@@ -83,7 +78,7 @@ impl<S: PageSource> BackEnd<S> {
     pub fn free_bytes(&self) -> usize {
         let kept = |class: SizeClass| {
             let central = self.central[class.index()].totals(class);
-            (self.transfer[class.index()].counts().length + central.free) * class.size()
+            (self.transfer.counts(class).length + central.free) * class.size()
         };
         self.pages.free_bytes() + SizeClass::all().map(kept).sum::<usize>()
     }

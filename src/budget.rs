@@ -1,14 +1,20 @@
-//! How many bytes one cache may hold, under either of two rules.
+//! How many bytes of free objects caches may hold, under either of two rules.
 //!
 //! * **Equal capacity** (`PERSEQ_CACHE_BYTES`): every cache may hold as much. More caches hold more.
-//! * **Equal total** (`PERSEQ_TOTAL_BYTES`): all caches together hold so much; each has an equal share of it.
+//! * **Equal total** (`PERSEQ_TOTAL_BYTES`): all caches together hold at most so much, at every moment: a list that is to
+//!   grow reserves its bytes first, and there are no more than the total.
 //!
-//! A share is the total over the caches that have an owner now: CPUs or concurrency ids that were used, or threads
-//! that allocated. It shrinks as caches are added. A cache over its share gives arrays back at its next miss, so the
-//! total is a target: a cache that does not miss keeps what it had. Caches that are made together have equal shares
-//! from the start.
+//! Under the second rule each cache has a right to an equal share, the total over the caches that have an owner
+//! now: CPUs, concurrency ids or slots that were used, or threads that allocated. Where others can take a cache's
+//! lists away, a cache may borrow beyond its share what nobody has reserved; one that misses takes it back, from caches
+//! that did not miss lately first (`reclaim`). In `perthread`, where nobody can, a cache keeps to its share, gives
+//! back what is over it at its own next miss, and one that does not miss keeps what it has.
+//!
+//! # Invariant
+//!
+//! * **bounded**: `RESERVED` is at least the sum of all caches' capacities, and under the second rule at most the total.
 
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::config::CACHE_BYTES;
 
@@ -18,12 +24,44 @@ static EACH: AtomicUsize = AtomicUsize::new(CACHE_BYTES);
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 /// Among how many caches the total is divided. Changed as threads come and go, read on slow paths.
 static CACHES: AtomicUsize = AtomicUsize::new(1);
+/// Bytes of all lists' arrays.
+static RESERVED: AtomicUsize = AtomicUsize::new(0);
+/// A cache that has less than its share finds nothing to reserve or to take: who borrowed gives back.
+static STARVED: AtomicBool = AtomicBool::new(false);
 
-/// Bytes a cache may hold now.
-pub fn of_a_cache() -> usize {
+/// Bytes a cache has a right to now.
+pub fn share() -> usize {
     match EACH.load(Relaxed) {
         0 => TOTAL.load(Relaxed) / CACHES.load(Relaxed).max(1),
         each => each,
+    }
+}
+
+/// Bytes a cache may have now, if they can be reserved. `lends`: others can take back what it borrows.
+pub fn most(lends: bool) -> usize {
+    match EACH.load(Relaxed) {
+        0 if lends && !STARVED.load(Relaxed) => TOTAL.load(Relaxed),
+        0 => share(),
+        each => each,
+    }
+}
+
+/// Takes `bytes` out of what no list has. False if there are not so many.
+pub fn reserve(bytes: usize) -> bool {
+    let total = if EACH.load(Relaxed) == 0 { TOTAL.load(Relaxed) } else { usize::MAX };
+    // Relaxed: a count; nothing is published by it.
+    RESERVED.fetch_update(Relaxed, Relaxed, |reserved| reserved.checked_add(bytes).filter(|sum| *sum <= total)).is_ok()
+}
+
+/// Gives back what `reserve` took.
+pub fn release(bytes: usize) {
+    RESERVED.fetch_sub(bytes, Relaxed);
+}
+
+/// Whether a cache below its share goes without.
+pub fn starve(starved: bool) {
+    if STARVED.load(Relaxed) != starved {
+        STARVED.store(starved, Relaxed);
     }
 }
 

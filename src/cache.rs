@@ -3,49 +3,67 @@
 //! The slab is the mechanism ([`rseq::slab`]); this is the policy over it, and it is the same in every
 //! mode: a [`Front`] says only how a list is changed.
 //!
-//! A list begins without an array. At its first miss it gets a small one. An empty list that missed gets
-//! one twice as large while it cannot hold a batch, or if it was full since it last grew; its old array is
-//! free at once, because exchanging arrays is one word committed in a sequence. All arrays of a cache
-//! together hold at most the cache's budget in bytes. When that is used up, a list that was not used lately loses its
-//! array (second chance, as in page replacement): one that has not missed, and whose top is where it was.
+//! A list begins without an array and with a small appetite: its first miss fetches two objects, each further one
+//! twice as many, up to the class's batch. An empty list that missed gets an array twice as large while it cannot hold
+//! what it wants to fetch, or if it was full since it last grew; its old array is free at once, because exchanging
+//! arrays is one word committed in a sequence. All arrays of a cache together hold what its budget allows
+//! (`budget`). When that is used up, a list that was not used lately loses its array and its appetite (second chance, as
+//! in page replacement): one that has not missed, and whose top is where it was. Where budget is shared, other caches
+//! give, too (`reclaim`).
 //!
 //! # Invariants
 //!
-//! * **accounted**: `capacity_bytes` is the sum over lists of capacity times object size.
+//! * **accounted**: `capacity_bytes` is the sum over lists of capacity times object size, and reserved in the budget.
 //! * **based**: `base` of a list is the lowest slot of its array, or the slab's `nothing`; it changes under
 //!   the lock of `shape` only, in the same breath as the slab's `top`.
 
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rseq::slab::{Slab, Slot, make_array};
 
 use crate::back_end::BACK_END;
 use crate::budget;
-use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS};
+use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
 use crate::fatal::fatal;
-use crate::front_end::Front;
+use crate::front::{Exclusive, Front};
+use crate::front_end::Way;
+use crate::gate::Gate;
+use crate::lock_order::Rank;
+use crate::reclaim;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::spare_arrays::SPARE_ARRAYS;
-use crate::sync::{Guard, Mutex};
+use crate::sync::Mutex;
 
-/// A cache of one CPU, concurrency id or thread.
+/// A cache of one CPU, concurrency id, thread or slot.
 #[repr(C, align(128))]
 pub struct Cache {
     /// The lists. First, so that a pointer to the slab is a pointer to the cache.
     pub slab: Slab<CLASSES>,
-    /// CPU, concurrency id or thread id.
+    /// Keeps others off the lists where the owner has to say that it is at them.
+    pub gate: Gate,
+    /// CPU, concurrency id, thread id or slot.
     pub owner: AtomicU32,
     /// Whether a thread that still runs owns it; always true of a CPU's.
     pub in_use: AtomicBool,
+    /// It missed since another cache last looked for budget to take.
+    pub missed_lately: AtomicBool,
     pub counts: Counts,
+    /// What the last look for idle caches saw.
+    pub look: Look,
+    /// Protects the lists in the modes that lock them.
+    pub lists: Mutex<()>,
     /// Slots of each list's array, for readers without the lock.
     capacity: [AtomicU32; CLASSES],
+    /// How often each list's appetite doubled since it had no array.
+    doublings: [AtomicU8; CLASSES],
     /// The list was full since it last grew.
     overflowed: [AtomicBool; CLASSES],
     /// The list missed since the last look for a victim.
     missed: [AtomicBool; CLASSES],
     shape: Mutex<Shape>,
+    /// Of `shape`, for readers without the lock.
+    capacity_bytes: AtomicUsize,
     /// Links of the registry, which sets them.
     pub next: AtomicPtr<Cache>,
     pub next_spare: AtomicPtr<Cache>,
@@ -59,6 +77,28 @@ pub struct Counts {
     pub refilled: AtomicU64,
     pub flushed: AtomicU64,
     pub arrivals: AtomicU64,
+    /// Times it was emptied because it was idle, and times it gave budget to another cache.
+    pub idle_drains: AtomicU64,
+    pub lendings: AtomicU64,
+}
+
+/// What [`reclaim`] remembers of a cache. Written by whoever has the right to reclaim; the last by the cache's user.
+#[derive(Default)]
+pub struct Look {
+    /// [`Cache::signature`], and the time since when it has been that.
+    pub signature: AtomicU64,
+    pub since: AtomicU64,
+    /// The number of misses from which the cache may ask others for budget again.
+    pub next_plea: AtomicU64,
+}
+
+/// Whether a list got a larger array.
+#[derive(PartialEq, Eq)]
+enum Grown {
+    Yes,
+    No,
+    /// It would have, but no budget of so many bytes is left.
+    Starved(usize),
 }
 
 pub struct Shape {
@@ -91,26 +131,35 @@ impl Cache {
     /// * `memory` is zero, valid for a `Cache` for ever, and nobody else uses it.
     pub unsafe fn initialize(memory: NonNull<u8>) -> &'static Cache {
         let cache = memory.cast::<Cache>();
-        // SAFETY: ours alone; zero is a value of every field but the slab, which is written first, and
+        let shape =
+            Shape { base: [ptr::null_mut(); CLASSES], capacity_bytes: 0, hand: 0, passed: [ptr::null_mut(); CLASSES] };
+        // SAFETY: ours alone; zero is a value of every field but the slab and the locks, which are written first, and
         // `base`, which is written next.
         unsafe {
             (&raw mut (*cache.as_ptr()).slab).write(Slab::new());
+            (&raw mut (*cache.as_ptr()).lists).write(Mutex::new(Rank::Lists, ()));
+            (&raw mut (*cache.as_ptr()).shape).write(Mutex::new(Rank::Shape, shape));
             let cache = cache.as_ref();
             cache.slab.detach();
-            cache.shape.lock().base = [cache.slab.nothing(); CLASSES];
+            // Not locked: nobody knows the cache, and our caller holds the registry's lock and may hold more.
+            (*cache.shape.get()).base = [cache.slab.nothing(); CLASSES];
             cache
         }
     }
 
-    /// The list is empty: fetches a batch, returns one object of it and keeps the rest. `None` if memory is
+    /// The list is empty: fetches as many as it has appetite for, returns one and keeps the rest. `None` if memory is
     /// exhausted.
-    pub fn refill<F: Front>(&self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
+    pub fn refill<F: Front>(&'static self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
         let list = class.index();
-        self.counts.underflows.fetch_add(1, Relaxed);
+        self.visit(&self.counts.underflows);
         self.missed[list].store(true, Relaxed);
-        self.grow(front, class);
+        let appetite = self.appetite(class);
+        if let Grown::Starved(bytes) = self.grow(front, class, appetite, false) {
+            reclaim::ask_for_budget(self, bytes);
+            self.grow(front, class, appetite, true);
+        }
         let middle = BACK_END.middle(class);
-        let wanted = (class.info().batch as usize).min(self.capacity(class) + 1);
+        let wanted = appetite.min(self.capacity(class) + 1);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         let count = middle.remove_range(&mut batch[..wanted]);
         let objects = &mut batch[..count];
@@ -127,16 +176,16 @@ impl Cache {
     }
 
     /// The list is full: gives a batch back and puts `object` into the list.
-    pub fn flush<F: Front>(&self, front: F, class: SizeClass, object: NonNull<u8>) {
+    pub fn flush<F: Front>(&'static self, front: F, class: SizeClass, object: NonNull<u8>) {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
-        if self.capacity(class) == 0 && self.grow(front, class) {
+        if self.capacity(class) == 0 && self.grow(front, class, 2, true) == Grown::Yes {
             // SAFETY: by our caller, `object` is of the class and free.
             if unsafe { front.push(list, object) }.is_ok() {
                 return;
             }
         }
-        self.counts.overflows.fetch_add(1, Relaxed);
+        self.visit(&self.counts.overflows);
         self.overflowed[list].store(true, Relaxed);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         let half = self.capacity(class).div_ceil(2).min(class.info().batch as usize);
@@ -148,9 +197,33 @@ impl Cache {
             count += 1;
         }
         self.give(class, &batch[..count]);
-        if let Some(mut shape) = self.shape_try_lock() {
-            self.make_room(front, &mut shape, None, budget::of_a_cache(), 0); // the budget may have shrunk
+        if let Some(mut shape) = self.shape.try_lock() {
+            self.keep_to_budget(front, &mut shape);
         }
+    }
+
+    /// Counts a miss; now and then looks for idle caches. The caller holds no lock.
+    fn visit(&self, count: &AtomicU64) {
+        self.missed_lately.store(true, Relaxed);
+        if count.fetch_add(1, Relaxed).is_multiple_of(MISSES_PER_LOOK) {
+            reclaim::look_around();
+        }
+    }
+
+    /// How many misses there were.
+    pub fn misses(&self) -> u64 {
+        self.counts.underflows.load(Relaxed) + self.counts.overflows.load(Relaxed)
+    }
+
+    /// How many objects the list wants now. It wants twice as many the next time, up to the class's batch.
+    fn appetite(&self, class: SizeClass) -> usize {
+        let (doublings, batch) = (&self.doublings[class.index()], class.info().batch as usize);
+        let count = doublings.load(Relaxed);
+        let appetite = (2 << count).min(batch);
+        if appetite < batch {
+            doublings.store(count + 1, Relaxed);
+        }
+        appetite
     }
 
     /// Slots of the class's array.
@@ -158,36 +231,71 @@ impl Cache {
         self.capacity[class.index()].load(Relaxed) as usize
     }
 
-    /// Gives an empty list a larger array if it has earned one. False if it stays as it is.
-    fn grow<F: Front>(&self, front: F, class: SizeClass) -> bool {
+    /// Gives an empty list a larger array if it has earned one or could not hold `appetite` objects less one. If
+    /// nothing of the budget is left, other lists of this cache give theirs, in the `last_resort` only.
+    fn grow<F: Front>(&self, front: F, class: SizeClass, appetite: usize, last_resort: bool) -> Grown {
         let (list, size, batch) = (class.index(), class.size(), class.info().batch as usize);
         // Whoever holds the lock is changing this cache's shape: another miss will find it free.
-        let Some(mut shape) = self.shape_try_lock() else { return false };
-        let budget = budget::of_a_cache();
-        self.make_room(front, &mut shape, None, budget, 0); // the budget may have shrunk
+        let Some(mut shape) = self.shape.try_lock() else { return Grown::No };
+        let most = self.keep_to_budget(front, &mut shape);
         let capacity = self.capacity(class);
-        if capacity >= batch && !self.overflowed[list].load(Relaxed) {
-            return false;
+        if capacity > 0 && capacity + 1 >= appetite && !self.overflowed[list].load(Relaxed) {
+            return Grown::No;
         }
         let words = if capacity == 0 { first_words(batch) } else { (capacity + 2) * 2 };
-        let most = (budget / LIST_SHARE / size).max(2);
-        if words > MAX_LIST_WORDS || (capacity > 0 && words - 2 > most) {
-            return false;
+        let most_slots = (most / LIST_SHARE / size).max(2);
+        if words > MAX_LIST_WORDS || (capacity > 0 && words - 2 > most_slots) {
+            return Grown::No;
         }
         let added = (words - 2 - capacity) * size;
-        if !self.make_room(front, &mut shape, Some(list), budget, added) {
-            return false;
+        if !self.make_room(front, &mut shape, Some(list), most, added) {
+            return Grown::No;
         }
+        if !budget::reserve(added) {
+            let had = shape.capacity_bytes;
+            if !last_resort {
+                return Grown::Starved(added);
+            }
+            if !(self.make_room(front, &mut shape, Some(list), had, added) && budget::reserve(added)) {
+                return Grown::No;
+            }
+        }
+        if !self.exchange_for_new(front, &mut shape, class, words) {
+            budget::release(added);
+            return Grown::No;
+        }
+        if shape.capacity_bytes <= budget::share() {
+            budget::starve(false);
+        }
+        self.overflowed[list].store(false, Relaxed);
+        Grown::Yes
+    }
+
+    /// Gives an empty list a new array of `words`, whose growth was reserved.
+    fn exchange_for_new<F: Front>(&self, front: F, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
         let Some(memory) = SPARE_ARRAYS.allocate(words) else { return false };
         // SAFETY: `words` words, ours alone.
         let array = unsafe { make_array(memory, words - 2) };
-        if !self.exchange(front, &mut shape, class, array, words - 2) {
+        let done = self.exchange(front, shape, class, array, words - 2);
+        if !done {
             // SAFETY: nobody has seen the array.
             unsafe { SPARE_ARRAYS.release(array, words - 2) };
-            return false;
         }
-        self.overflowed[list].store(false, Relaxed);
-        true
+        done
+    }
+
+    /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.
+    fn keep_to_budget<F: Front>(&self, front: F, shape: &mut Shape) -> usize {
+        let most = budget::most(Way::now().reclaims());
+        self.make_room(front, shape, None, most, 0);
+        most
+    }
+
+    /// Gives up `bytes` of capacity or more, of lists not used lately first; returns how many.
+    pub fn give_up(&self, front: Exclusive, shape: &mut Shape, bytes: usize) -> usize {
+        let had = shape.capacity_bytes;
+        self.make_room(front, shape, None, had.saturating_sub(bytes), 0);
+        had - shape.capacity_bytes
     }
 
     /// Takes arrays from lists other than `keep` that were not used lately until `added` bytes more fit into the
@@ -226,11 +334,15 @@ impl Cache {
         while let Ok(count @ 1..) = unsafe { front.pop_batch(class.index(), &mut batch) } {
             self.give(class, &batch[..count]);
         }
-        self.exchange(front, shape, class, self.slab.nothing(), 0);
+        let had = shape.capacity_bytes;
+        if self.exchange(front, shape, class, self.slab.nothing(), 0) {
+            self.doublings[class.index()].store(0, Relaxed);
+            budget::release(had - shape.capacity_bytes);
+        }
     }
 
     /// Gives an empty list of this cache another array and the old one to the spares. False if the list is
-    /// not empty, or if the thread is no longer where this cache is.
+    /// not empty, or if the thread is no longer where this cache is. The budget is the caller's.
     fn exchange<F: Front>(
         &self,
         front: F,
@@ -248,6 +360,7 @@ impl Cache {
         }
         shape.base[list] = array;
         shape.capacity_bytes = shape.capacity_bytes + capacity * class.size() - old_capacity * class.size();
+        self.capacity_bytes.store(shape.capacity_bytes, Relaxed);
         self.capacity[list].store(capacity as u32, Relaxed);
         if old_capacity > 0 {
             // SAFETY: by `replace`, no top points into the old array and no sequence is inside it.
@@ -256,18 +369,13 @@ impl Cache {
         true
     }
 
-    /// Takes everything out of the cache with `pop_batch`; returns how many bytes.
-    ///
-    /// The caller holds the lock of the cache's own shape, and sees to it that nobody else changes the slab.
-    pub fn drain(&self, shape: &Shape, pop_batch: impl Fn(usize, &mut [*mut u8]) -> usize) -> usize {
+    /// Takes everything out of the cache, whose own shape it is; returns how many bytes.
+    pub fn drain(&self, front: Exclusive, shape: &Shape) -> usize {
         let mut bytes = 0;
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         for class in SizeClass::all() {
-            loop {
-                let count = pop_batch(class.index(), &mut batch);
-                if count == 0 {
-                    break;
-                }
+            // SAFETY: the objects become ours.
+            while let Ok(count @ 1..) = unsafe { front.pop_batch(class.index(), &mut batch) } {
                 self.give(class, &batch[..count]);
                 bytes += count * class.size();
             }
@@ -280,10 +388,9 @@ impl Cache {
     }
 
     /// Empties the cache and takes all its arrays away.
-    pub fn strip_all<F: Front>(&self, front: F) {
-        let mut shape = self.shape.lock();
+    pub fn strip_all(&self, front: Exclusive, shape: &mut Shape) {
         for class in SizeClass::all() {
-            self.strip(front, &mut shape, class);
+            self.strip(front, shape, class);
             self.missed[class.index()].store(false, Relaxed);
             self.overflowed[class.index()].store(false, Relaxed);
         }
@@ -293,6 +400,18 @@ impl Cache {
     fn give(&self, class: SizeClass, objects: &[*mut u8]) {
         self.counts.flushed.fetch_add(objects.len() as u64, Relaxed);
         BACK_END.middle(class).insert_range(objects);
+    }
+
+    /// Bytes it could hold with its present lists, without a lock.
+    pub fn capacity_bytes(&self) -> usize {
+        self.capacity_bytes.load(Relaxed)
+    }
+
+    /// A number that changes when a list's length or array does, or when the cache misses.
+    pub fn signature(&self) -> u64 {
+        SizeClass::all().fold(self.misses(), |sum, class| {
+            (sum ^ self.slab.top(class.index()) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+        })
     }
 
     /// What the cache holds. Exact if nobody uses it meanwhile.
@@ -308,16 +427,8 @@ impl Cache {
         held
     }
 
-    /// Locks the shape: held while the cache is drained by another thread, and across fork.
-    pub fn shape_lock(&self) -> Guard<'_, Shape> {
-        self.shape.lock()
-    }
-
-    fn shape_try_lock(&self) -> Option<Guard<'_, Shape>> {
-        self.shape.try_lock()
-    }
-
-    pub(crate) fn mutex(&self) -> &Mutex<Shape> {
+    /// The lock of what lists there are: held while the cache is emptied by another thread, and across fork.
+    pub fn shape(&self) -> &Mutex<Shape> {
         &self.shape
     }
 }

@@ -8,6 +8,7 @@
 use crate::back_end::Tables;
 use crate::config::{MAX_BATCH, PAGE_SIZE};
 use crate::fatal::fatal;
+use crate::lock_order::Rank;
 use crate::page_heap::PageHeap;
 use crate::size_class::SizeClass;
 use crate::source::PageSource;
@@ -43,13 +44,14 @@ pub struct Totals {
 
 impl CentralFreeList {
     pub const fn new() -> Self {
-        CentralFreeList(Mutex::new(State {
+        let state = State {
             lists: [SpanId::NONE; LISTS],
             empty: SpanId::NONE,
             bitmaps: SpareBitmaps::new(),
             spans: 0,
             live: 0,
-        }))
+        };
+        CentralFreeList(Mutex::new(Rank::CentralFreeList, state))
     }
 
     /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.

@@ -19,6 +19,25 @@ pub const BATCH_BYTES: usize = 16 << 10;
 /// Bytes a front-end cache may hold unless `PERSEQ_CACHE_BYTES` or `PERSEQ_TOTAL_BYTES` says otherwise.
 pub const CACHE_BYTES: usize = 1 << 20;
 
+/// Misses of a cache, of one kind, from one look for idle caches to the next: so many that the look, a call that reads
+/// the coarse clock, is small beside them.
+pub const MISSES_PER_LOOK: u64 = 16;
+
+/// Milliseconds after which a cache that did nothing is emptied unless `PERSEQ_IDLE_DRAIN` says otherwise. Long enough
+/// that a fence and the refills after a mistake do not count.
+pub const IDLE_DRAIN_MS: u64 = 10_000;
+
+/// Misses of a cache from one request for other caches' budget to the next, after it got some and after it got none:
+/// each may cost a fence.
+pub const MISSES_PER_PLEA: [u64; 2] = [16, 256];
+
+/// Slots of the mode `sharded` for each CPU unless `PERSEQ_SHARDS` says otherwise: so many that two running threads
+/// seldom share one.
+pub const SHARDS_PER_CPU: usize = 4;
+
+/// Most slots of the mode `sharded`.
+pub const MAX_SHARDS: usize = 4096;
+
 /// Most slots of one list's array, sentinels included. A power of two.
 pub const MAX_LIST_WORDS: usize = 2048;
 

@@ -1,47 +1,48 @@
 //! Which cache a thread uses, and how its lists are changed: the only difference between the modes.
 //!
 //! ```text
-//! mode            cache found by            lists changed by
-//! percpu          cpu_id                    restartable sequences
-//! percpu-mmcid    mm_cid                    restartable sequences
-//! perthread       a word in TLS             plain loads and stores
-//! central         none                      -
+//! mode              cache found by              lists changed by             others may take a cache
+//! percpu            cpu_id                      restartable sequences        by a stop and a fence
+//! percpu-mmcid      mm_cid                      restartable sequences        by a stop and a fence
+//! perthread         a word in TLS               plain loads and stores       never
+//! perthread-drain   a word in TLS               the same, inside a gate      by closing the gate and a fence
+//! sharded           a hash of the thread id     the same, under a lock       by the lock
+//! percpu-lock       cpu_id, or getcpu           the same, under a lock       by the lock
+//! central           none                        -                            -
 //! ```
 //!
 //! One word, [`FRONT`], says which: the fast path loads it, and in the per-CPU modes it is also where the
-//! thread's rseq area is, so choosing at run time costs a load and one predicted branch, or two in the modes tested
-//! second. Every thread has one word of TLS, the cell, that names the slab it used last; in a per-CPU mode a sequence
-//! checks that it still is the right one. A thread that has none yet is at [`NO_SLAB`], whose lists are empty, full and
-//! nobody's.
+//! thread's rseq area is. How a cache is found and its lists are changed is in `front`, what a thread keeps in `thread`.
+//!
+//! # What choosing at run time costs
+//!
+//! Per operation, beside what the mode itself does:
+//!
+//! * `percpu`: a load and a branch that is predicted; `percpu-mmcid` and `perthread`: a branch more.
+//! * `perthread-drain`: its threads' cells stay at nobody's lists for ever, so that inlined code finds nothing there, as
+//!   little as in an empty list, and goes to the slow path, which looks for this mode first. That is a call and
+//!   some ten instructions, beside the six of the gate.
+//! * `sharded`, `percpu-lock` and `central`: the same, and then the whole slow path: three calls and some forty
+//!   instructions, beside the two atomic operations of a lock.
+//!
+//! So no code of a mode that is compared stands in the way of the first three.
 
-use core::marker::PhantomData;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
 use rseq::sequence::{self, Miss};
-use rseq::slab::Slot;
-use rseq::{CpuId, Handle, Index, MmCid, Slab, local};
+use rseq::{CpuId, Handle, MmCid, local};
 
 use crate::back_end::BACK_END;
-use crate::cache::Cache;
-use crate::process;
-use crate::registry;
+use crate::front::{ByIndex, ByThread, Front, Gated, Locked};
+use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
+use crate::thread::{cell, gate_of, home};
 
-/// A handle of rseq for the per-CPU modes, 0 for the others. Set once, when the process's mode is decided.
-/// Every operation reads it, so it shares its line with nothing.
+/// A handle of rseq for the per-CPU modes, [`front_word`] for the others, 0 before the process's mode is decided. Set
+/// once. Every operation reads it, so it shares its line with nothing.
 pub static FRONT: Padded<AtomicIsize> = Padded(AtomicIsize::new(0));
-
-/// Where threads begin.
-static NO_SLAB: Slab<CLASSES> = Slab::new();
-/// Where threads end: their cache is gone, and they get no other.
-static EXITED: Slab<CLASSES> = Slab::new();
-
-rseq::thread_cell! {
-    /// Names the slab the calling thread used last.
-    pub fn cell() -> "perseq_cell": CLASSES, NO_SLAB
-}
 
 /// A free object of `class` from the calling thread's cache, if it is there and has one.
 #[inline(always)]
@@ -81,17 +82,93 @@ pub unsafe fn push(class: SizeClass, object: NonNull<u8>) -> bool {
     }
 }
 
+/// [`pop`] in `perthread-drain`, where that finds nothing; `None` in the other modes.
+#[inline(always)]
+pub fn pop_gated(class: SizeClass) -> Option<NonNull<u8>> {
+    if FRONT.load(Relaxed) != front_word(Mode::PerThreadDrain) {
+        return None;
+    }
+    let slab = home().get();
+    let _inside = gate_of(slab).enter()?;
+    // SAFETY: the slab is this thread's or nobody's, and no other thread is inside; a list is a class.
+    unsafe { local::pop(slab, class.index()) }
+}
+
+/// [`push`] in `perthread-drain`, where that does nothing; false in the other modes.
+///
+/// # Safety
+///
+/// * As for [`push`].
+#[inline(always)]
+pub unsafe fn push_gated(class: SizeClass, object: NonNull<u8>) -> bool {
+    if FRONT.load(Relaxed) != front_word(Mode::PerThreadDrain) {
+        return false;
+    }
+    let slab = home().get();
+    // SAFETY: as in `pop_gated`; objects are even.
+    gate_of(slab).enter().is_some_and(|_inside| unsafe { local::push(slab, class.index(), object) })
+}
+
+/// What `FRONT` says in a mode without a handle: a handle's tags are 0.
+pub const fn front_word(mode: Mode) -> isize {
+    (mode as isize + 1) << 2
+}
+
+/// What `FRONT` says, taken apart.
+#[derive(Clone, Copy)]
+pub enum Way {
+    Undecided,
+    Cpu(Handle),
+    Cid(Handle),
+    Thread,
+    GatedThread,
+    Shard,
+    LockedCpu,
+    Uncached,
+}
+
+impl Way {
+    /// The way of this process.
+    #[inline]
+    pub fn now() -> Way {
+        let front = FRONT.load(Relaxed); // as in `pop`
+        if let Some(handle) = Handle::from_bits::<CpuId>(front) {
+            return Way::Cpu(handle);
+        }
+        if let Some(handle) = Handle::from_bits::<MmCid>(front) {
+            return Way::Cid(handle);
+        }
+        match Mode::ALL.get((front as usize >> 2).wrapping_sub(1)) {
+            Some(Mode::PerThread) => Way::Thread,
+            Some(Mode::PerThreadDrain) => Way::GatedThread,
+            Some(Mode::Sharded) => Way::Shard,
+            Some(Mode::PerCpuLock) => Way::LockedCpu,
+            Some(Mode::Central) => Way::Uncached,
+            _ => Way::Undecided,
+        }
+    }
+
+    /// Threads have caches of their own.
+    pub fn caches_threads(self) -> bool {
+        matches!(self, Way::Thread | Way::GatedThread)
+    }
+
+    /// A thread can take lists of a cache that is another's.
+    pub fn reclaims(self) -> bool {
+        matches!(self, Way::Cpu(_) | Way::Cid(_) | Way::GatedThread | Way::Shard | Way::LockedCpu)
+    }
+}
+
 /// Goes on where [`pop`] failed. `None` if memory is exhausted.
 pub fn pop_slow(class: SizeClass) -> Option<NonNull<u8>> {
-    let front = FRONT.load(Relaxed);
-    if let Some(handle) = Handle::from_bits::<CpuId>(front) {
-        pop_with(ByIndex::<CpuId>::new(handle), class)
-    } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-        pop_with(ByIndex::<MmCid>::new(handle), class)
-    } else if process::caches_threads() {
-        pop_with(ByThread, class)
-    } else {
-        pop_uncached(class)
+    match Way::now() {
+        Way::Cpu(handle) => pop_with(|| ByIndex::<CpuId>::locate(handle), class),
+        Way::Cid(handle) => pop_with(|| ByIndex::<MmCid>::locate(handle), class),
+        Way::Thread => pop_with(ByThread::locate, class),
+        Way::GatedThread => pop_with(Gated::locate, class),
+        Way::Shard => pop_with(Locked::locate_shard, class),
+        Way::LockedCpu => pop_with(Locked::locate_cpu, class),
+        Way::Uncached | Way::Undecided => pop_uncached(class),
     }
 }
 
@@ -100,18 +177,18 @@ pub fn pop_slow(class: SizeClass) -> Option<NonNull<u8>> {
 /// # Safety
 ///
 /// * As for [`push`].
+#[inline(never)] // so that `perthread-drain` does not save its registers
 pub unsafe fn push_slow(class: SizeClass, object: NonNull<u8>) {
-    let front = FRONT.load(Relaxed);
     // SAFETY: by our own contract.
     unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(front) {
-            push_with(ByIndex::<CpuId>::new(handle), class, object);
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            push_with(ByIndex::<MmCid>::new(handle), class, object);
-        } else if process::caches_threads() {
-            push_with(ByThread, class, object);
-        } else {
-            push_uncached(class, object);
+        match Way::now() {
+            Way::Cpu(handle) => push_with(|| ByIndex::<CpuId>::locate(handle), class, object),
+            Way::Cid(handle) => push_with(|| ByIndex::<MmCid>::locate(handle), class, object),
+            Way::Thread => push_with(ByThread::locate, class, object),
+            Way::GatedThread => push_with(Gated::locate, class, object),
+            Way::Shard => push_with(Locked::locate_shard, class, object),
+            Way::LockedCpu => push_with(Locked::locate_cpu, class, object),
+            Way::Uncached | Way::Undecided => push_uncached(class, object),
         }
     }
 }
@@ -120,26 +197,28 @@ pub unsafe fn push_slow(class: SizeClass, object: NonNull<u8>) {
 /// row, or that is stopped, is not worth waiting for.
 const TRIES: usize = 3;
 
-fn pop_with<F: Front>(front: F, class: SizeClass) -> Option<NonNull<u8>> {
+#[inline(never)] // so that a mode does not save another's registers
+fn pop_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass) -> Option<NonNull<u8>> {
     for _ in 0..TRIES {
-        let Some(cache) = front.locate() else { break };
-        // SAFETY: `locate` named a slab with our lists in the cell.
+        let Some(front) = locate() else { break };
+        // SAFETY: `locate` found a cache with our lists.
         match unsafe { front.pop(class.index()) } {
             Ok(object) => return Some(object),
-            Err(Miss::Unfit) => return cache.refill(front, class),
+            Err(Miss::Unfit) => return front.cache().refill(front, class),
             Err(Miss::Moved) => {}
         }
     }
     pop_uncached(class)
 }
 
-unsafe fn push_with<F: Front>(front: F, class: SizeClass, object: NonNull<u8>) {
+#[inline(never)] // as `pop_with`
+unsafe fn push_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass, object: NonNull<u8>) {
     for _ in 0..TRIES {
-        let Some(cache) = front.locate() else { break };
+        let Some(front) = locate() else { break };
         // SAFETY: as in `pop_with`; the object is free, by our own contract.
         match unsafe { front.push(class.index(), object) } {
             Ok(()) => return,
-            Err(Miss::Unfit) => return cache.flush(front, class, object),
+            Err(Miss::Unfit) => return front.cache().flush(front, class, object),
             Err(Miss::Moved) => {}
         }
     }
@@ -152,116 +231,4 @@ fn pop_uncached(class: SizeClass) -> Option<NonNull<u8>> {
 
 fn push_uncached(class: SizeClass, object: NonNull<u8>) {
     BACK_END.middle(class).insert_uncached(object.as_ptr());
-}
-
-/// How a mode finds the calling thread's cache and changes lists of the slab that the cell names.
-///
-/// The contracts of the list operations are those of [`rseq::sequence`].
-#[allow(clippy::missing_safety_doc)] // said above, once for all
-pub trait Front: Copy {
-    /// Finds or makes the cache and names it in the cell. `None`: this thread gets none now.
-    fn locate(self) -> Option<&'static Cache>;
-    unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss>;
-    unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss>;
-    unsafe fn pop_batch(self, list: usize, objects: &mut [*mut u8]) -> Result<usize, Miss>;
-    unsafe fn push_batch(self, list: usize, objects: &[*mut u8]) -> Result<usize, Miss>;
-    unsafe fn replace(self, list: usize, expected: *mut Slot, new: *mut Slot) -> Result<(), Miss>;
-}
-
-/// By the kernel's index `I`, in sequences.
-#[derive(Clone, Copy)]
-struct ByIndex<I> {
-    handle: Handle,
-    _index: PhantomData<I>,
-}
-
-impl<I: Index> ByIndex<I> {
-    fn new(handle: Handle) -> Self {
-        ByIndex { handle, _index: PhantomData }
-    }
-}
-
-#[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract to the sequence of its name
-impl<I: Index> Front for ByIndex<I> {
-    fn locate(self) -> Option<&'static Cache> {
-        process::ensure_thread().ok()?;
-        // SAFETY: the handle is the process's own.
-        let index = unsafe { self.handle.index::<I>() };
-        let cache = registry::indexed_cache::<I>(index)?;
-        if !ptr::eq(cell().get(), &cache.slab) {
-            cell().set(&cache.slab);
-            cache.counts.arrivals.fetch_add(1, Relaxed);
-        }
-        Some(cache)
-    }
-    unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss> {
-        unsafe { sequence::pop::<I, CLASSES>(self.handle, cell(), list) }
-    }
-    unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss> {
-        unsafe { sequence::push::<I, CLASSES>(self.handle, cell(), list, object) }
-    }
-    unsafe fn pop_batch(self, list: usize, objects: &mut [*mut u8]) -> Result<usize, Miss> {
-        unsafe { sequence::pop_batch::<I, CLASSES>(self.handle, cell(), list, objects) }
-    }
-    unsafe fn push_batch(self, list: usize, objects: &[*mut u8]) -> Result<usize, Miss> {
-        unsafe { sequence::push_batch::<I, CLASSES>(self.handle, cell(), list, objects) }
-    }
-    unsafe fn replace(self, list: usize, expected: *mut Slot, new: *mut Slot) -> Result<(), Miss> {
-        unsafe { sequence::replace::<I, CLASSES>(self.handle, cell(), list, expected, new) }
-    }
-}
-
-/// By thread, with plain loads and stores.
-#[derive(Clone, Copy)]
-pub struct ByThread;
-
-#[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract; nobody else changes this thread's slab
-impl Front for ByThread {
-    fn locate(self) -> Option<&'static Cache> {
-        let slab = cell().get();
-        if ptr::eq(slab, &EXITED) {
-            return None;
-        }
-        if ptr::eq(slab, &NO_SLAB) {
-            let cache = registry::thread_cache()?;
-            cell().set(&cache.slab);
-            // May allocate, and so come back here: the cell is set. If it fails, the cache is never drained.
-            process::notice_exit();
-            return Some(cache);
-        }
-        Some(cache_of(slab))
-    }
-    unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss> {
-        unsafe { local::pop(cell().get(), list) }.ok_or(Miss::Unfit)
-    }
-    unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss> {
-        if unsafe { local::push(cell().get(), list, object) } { Ok(()) } else { Err(Miss::Unfit) }
-    }
-    unsafe fn pop_batch(self, list: usize, objects: &mut [*mut u8]) -> Result<usize, Miss> {
-        Ok(unsafe { local::pop_batch(cell().get(), list, objects) })
-    }
-    unsafe fn push_batch(self, list: usize, objects: &[*mut u8]) -> Result<usize, Miss> {
-        Ok(unsafe { local::push_batch(cell().get(), list, objects) })
-    }
-    unsafe fn replace(self, list: usize, expected: *mut Slot, new: *mut Slot) -> Result<(), Miss> {
-        if unsafe { local::replace(cell().get(), list, expected, new) } { Ok(()) } else { Err(Miss::Unfit) }
-    }
-}
-
-/// The calling thread's own cache, if it has one.
-pub fn own_thread_cache() -> Option<&'static Cache> {
-    let slab = cell().get();
-    (!ptr::eq(slab, &EXITED) && !ptr::eq(slab, &NO_SLAB)).then(|| cache_of(slab))
-}
-
-/// The calling thread gets no cache any more.
-pub fn retire_thread() {
-    cell().set(&EXITED);
-}
-
-/// The cache that begins with `slab`.
-fn cache_of(slab: &'static Slab<CLASSES>) -> &'static Cache {
-    const { assert!(core::mem::offset_of!(Cache, slab) == 0) };
-    // SAFETY: every slab but the two statics, which callers excluded, is the first field of a cache.
-    unsafe { &*ptr::from_ref(slab).cast::<Cache>() }
 }

@@ -142,7 +142,7 @@ impl<S: PageSource> Heap<S> {
         stats.held_bytes = pages.held_bytes as u64;
         for class in SizeClass::all() {
             let central = self.back.central[class.index()].totals(class);
-            let transfer = self.back.transfer[class.index()].counts().length;
+            let transfer = self.back.transfer.counts(class).length;
             stats.transfer_bytes += (transfer * class.size()) as u64;
             stats.central_bytes += (central.free * class.size()) as u64;
             stats.live_small_bytes += ((central.live - transfer) * class.size()) as u64;

@@ -1,7 +1,7 @@
 //! # perseq
 //!
-//! A Linux memory allocator whose front end can be indexed by CPU, by concurrency id or by thread, over one
-//! and the same set of size classes, batches and back end: made to compare the three, and to be used.
+//! A Linux memory allocator whose front end can be indexed by CPU, by concurrency id, by thread or by slot, over one
+//! and the same set of size classes, batches and back end: made to compare them, and to be used.
 //!
 //! ```
 //! #[global_allocator]
@@ -17,8 +17,9 @@
 //!
 //! 1. [`allocator`](Perseq): round the size up to a class and pop from this CPU's slab. No lock and no atomic: the
 //!    kernel restarts us if we are moved (the `rseq` crate says how).
-//! 2. `cache`: the list was empty. Fetch a batch, keep the rest, and let the list grow if it has earned it.
-//! 3. `transfer_cache`: a batch that another cache gave back, as an array of pointers under one lock.
+//! 2. `cache`: the list was empty. Fetch a batch, small at first, keep the rest, and let the list grow if it has earned it.
+//! 3. `transfer_cache`: a batch that another cache gave back, as an array of pointers under one lock, of this CPU's
+//!    last-level cache if there is one there.
 //! 4. `central_free_list`: no such batch. Take objects from the fullest spans with room.
 //! 5. `page_heap`: no such span. Take the shortest run of free pages that fits.
 //! 6. `source`: no such run. Commit more of the reservation, in units large enough to be rare.
@@ -40,38 +41,45 @@
 //! |---|---|
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
 //! | `address.rs` | blocks known by address alone, for C |
-//! | `front_end.rs` | the modes: how a thread finds its cache and how lists are changed |
+//! | `front_end.rs` | the modes: the inlined paths, and the way of this process |
+//! | `front.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
+//! | `gate.rs` | how a thread keeps others out of its cache without an atomic operation |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
 //! | `registry.rs` | all caches, by index and in one list |
-//! | `budget.rs` | what one cache may hold: equal capacity, or equal total |
+//! | `budget.rs` | what caches may hold: equal capacity, or equal total |
+//! | `reclaim.rs` | caches taken from their owners: drained, found idle, made to give budget |
 //! | `back_end.rs` | the tiers below, put together |
 //! | `transfer_cache.rs`, `central_free_list.rs`, `page_heap.rs` | the tiers |
 //! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages the page heap takes, and where free ones are kept |
 //! | `large.rs` | large blocks: grown in place, or moved without a copy |
 //! | `release.rs`, `background.rs` | when memory goes back, and the thread for it |
-//! | `limits.rs`, `reclaim.rs`, `control.rs` | limits, what is tried when memory is exhausted, and what a program may say |
+//! | `limits.rs`, `exhaustion.rs`, `control.rs` | limits, what is tried when memory is exhausted, and what a program may say |
 //! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
 //! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
 //! | `span.rs`, `metadata.rs`, `spare_arrays.rs` | what the tiers are made of |
+//! | `topology.rs` | which CPUs share a last-level cache |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
-//! | `process.rs` | the first allocation, thread exit, fork, draining |
+//! | `process.rs` | the first allocation, thread exit, fork |
 //! | `options.rs` | what the environment may say |
 //! | `mode.rs`, `stats.rs` | what a program can ask |
-//! | `os.rs`, `sync.rs`, `fatal.rs` | the kernel's memory calls, the lock and its order, the last words |
+//! | `os.rs`, `sync.rs`, `lock_order.rs`, `fatal.rs` | the kernel's memory calls, the lock, its order, the last words |
 //!
 //! # Words
 //!
-//! An **object** is what a program holds; a **slot** is a pointer cell of a list; a **list** is a slab's stack
-//! for one class; a **slab** is all lists of one CPU, concurrency id or thread; a **batch** is a group of objects
+//! An **object** is what a program holds; a **slot** is a pointer cell of a list, and in the mode `sharded` also a cache;
+//! a **list** is a slab's stack for one class; a **slab** is all lists of one cache; a **batch** is a group of objects
 //! moved under one lock; a **span** is a run of pages with one use. A **page** is ours, 8 KiB.
 //!
 //! # Choosing at run time
 //!
 //! | environment | meaning | default |
 //! |---|---|---|
-//! | `PERSEQ_MODE` | `percpu`, `percpu-mmcid`, `perthread` or `central` | `percpu` |
+//! | `PERSEQ_MODE` | a [`Mode`] by its name | `percpu` |
 //! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
-//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares | not set |
+//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold | not set |
+//! | `PERSEQ_IDLE_DRAIN` | milliseconds after which an idle cache is emptied, or `off` | `10000` |
+//! | `PERSEQ_SHARDS` | caches in the mode `sharded` | 4 for each CPU |
+//! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches | 1 for each last-level cache |
 //! | `PERSEQ_RELEASE` | when free pages go back: `now`, `never`, or after so many milliseconds without use | `2000` |
 //! | `PERSEQ_BACKGROUND` | `1`: a thread gives memory back, also while the process is idle | `0` |
 //! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken | not set |
@@ -79,8 +87,13 @@
 //! | `PERSEQ_THP` | advice on transparent huge pages: `default`, `always` or `never` | `default` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
-//! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
-//! mode that cannot run here is replaced by `perthread`, and [`active_mode`] says so and why.
+//! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A total is a bound: together caches never hold
+//! more. Each has a right to an equal share of it; what nobody uses, others may borrow. A mode that cannot run here is
+//! replaced by `perthread`, and [`active_mode`] says so and why.
+//!
+//! An idle cache is emptied by a thread that misses, at the price of a fence, between one period and one and a half after
+//! its last use: that of a thread that sleeps, of a CPU that went offline, or of one that the process may not use
+//! any more. Not in `perthread`, where only its thread can touch a cache; and not while nobody misses.
 //!
 //! # Memory that goes back
 //!
@@ -114,14 +127,18 @@ mod cache;
 mod central_free_list;
 mod config;
 mod control;
+mod exhaustion;
 mod fatal;
 mod free_pages;
 mod free_runs;
+mod front;
 mod front_end;
+mod gate;
 mod heap;
 mod huge_pages;
 mod large;
 mod limits;
+mod lock_order;
 mod metadata;
 mod mode;
 mod options;
@@ -140,6 +157,8 @@ mod span;
 mod spare_arrays;
 mod stats;
 mod sync;
+mod thread;
+mod topology;
 mod transfer_cache;
 
 pub use allocator::Perseq;

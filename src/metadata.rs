@@ -3,6 +3,7 @@
 use core::ptr::NonNull;
 
 use crate::config::{METADATA_PAGES, PAGE_SIZE};
+use crate::lock_order::Rank;
 use crate::page_heap::PageHeap;
 use crate::source::PageSource;
 use crate::span::SpanState;
@@ -19,7 +20,7 @@ struct Bump {
 
 impl Metadata {
     pub const fn new() -> Self {
-        Metadata(Mutex::new(Bump { next: 0, end: 0, used: 0 }))
+        Metadata(Mutex::new(Rank::Metadata, Bump { next: 0, end: 0, used: 0 }))
     }
 
     /// Zeroed memory that lives as long as the heap. `None` if there is none.

@@ -14,13 +14,28 @@ pub enum Mode {
     PerCpuMmCid,
     /// One cache per thread, changed by plain loads and stores, flushed when the thread exits.
     PerThread,
+    /// As [`Mode::PerThread`], but a thread says that it is inside its cache, so that others can empty the cache of a
+    /// thread that is idle. Needs membarrier (Linux 4.14).
+    PerThreadDrain,
+    /// A fixed number of caches, each with a lock; a thread's is chosen by a hash of its id.
+    Sharded,
+    /// One cache per CPU, each with a lock: the index of [`Mode::PerCpu`] without its sequences.
+    PerCpuLock,
     /// No cache: each operation takes the lock of its size class.
     Central,
 }
 
 impl Mode {
     /// Every mode, in the order reports list them.
-    pub const ALL: [Mode; 4] = [Mode::PerCpu, Mode::PerCpuMmCid, Mode::PerThread, Mode::Central];
+    pub const ALL: [Mode; 7] = [
+        Mode::PerCpu,
+        Mode::PerCpuMmCid,
+        Mode::PerThread,
+        Mode::PerThreadDrain,
+        Mode::Sharded,
+        Mode::PerCpuLock,
+        Mode::Central,
+    ];
 
     /// The name used by `PERSEQ_MODE`, by reports and by [`Mode::from_name`].
     #[must_use]
@@ -29,6 +44,9 @@ impl Mode {
             Mode::PerCpu => "percpu",
             Mode::PerCpuMmCid => "percpu-mmcid",
             Mode::PerThread => "perthread",
+            Mode::PerThreadDrain => "perthread-drain",
+            Mode::Sharded => "sharded",
+            Mode::PerCpuLock => "percpu-lock",
             Mode::Central => "central",
         }
     }
@@ -70,7 +88,8 @@ pub enum Reason {
     AsRequested,
     /// A per-CPU mode was asked for, but restartable sequences are not available.
     NoRseq(Unavailable),
-    /// A per-CPU mode was asked for, but the kernel refused fences (membarrier) with this errno.
+    /// A mode was asked for whose caches are emptied by others, but the kernel refused the fences that this needs
+    /// (membarrier) with this errno.
     NoFence(i32),
     /// Concurrency ids were asked for, but this kernel does not give them.
     NoMmCid,
@@ -81,7 +100,7 @@ impl fmt::Display for Reason {
         match self {
             Reason::AsRequested => f.write_str("as requested"),
             Reason::NoRseq(why) => why.fmt(f),
-            Reason::NoFence(errno) => write!(f, "membarrier for rseq was refused (errno {errno})"),
+            Reason::NoFence(errno) => write!(f, "membarrier was refused (errno {errno})"),
             Reason::NoMmCid => f.write_str("the kernel gives no mm_cid (Linux 6.3)"),
         }
     }

@@ -6,11 +6,14 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::back_end::BACK_END;
 use crate::background;
 use crate::budget;
+use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
 use crate::mode::Mode;
 use crate::process;
+use crate::reclaim;
 use crate::release::Policy;
 use crate::source::Thp;
+use crate::topology::MAX_GROUPS;
 
 /// A variable of the environment that perseq reads.
 #[derive(Debug)]
@@ -30,11 +33,11 @@ pub struct RuntimeOption {
 
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
-static OPTIONS: [RuntimeOption; 8] = [
+static OPTIONS: [RuntimeOption; 11] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
-        expected: "percpu, percpu-mmcid, perthread or central",
+        expected: "percpu, percpu-mmcid, perthread, perthread-drain, sharded, percpu-lock or central",
         default: "percpu",
         apply: |text| Mode::from_name(text).map(process::set_mode_by_environment).is_some(),
     },
@@ -86,6 +89,27 @@ static OPTIONS: [RuntimeOption; 8] = [
         expected: "default, always or never",
         default: "default",
         apply: |text| Thp::from_name(text).map(|thp| BACK_END.pages.source().set_thp(thp)).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_IDLE_DRAIN",
+        meaning: "milliseconds after which the cache of an idle CPU or thread is emptied",
+        expected: "milliseconds, 1 to 86400000, or off",
+        default: "10000",
+        apply: |text| idle_drain(text).map(reclaim::set_idle_drain).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_SHARDS",
+        meaning: "caches in the mode sharded",
+        expected: "a number from 1 to 4096",
+        default: "4 for each CPU",
+        apply: |text| number(text, 1..=MAX_SHARDS).map(process::set_shards).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_TRANSFER_SHARDS",
+        meaning: "shards of the transfer caches, among which CPUs are dealt out in turn",
+        expected: "a number from 1 to 64",
+        default: "1 for each last-level cache, as /sys says",
+        apply: |text| number(text, 1..=MAX_GROUPS).map(process::set_transfer_shards).is_some(),
     },
 ];
 
@@ -156,6 +180,15 @@ fn for_each_variable(mut f: impl FnMut(&'static str, &'static str)) {
     }
 }
 
+/// A period in milliseconds; `Some(None)` for never.
+fn idle_drain(text: &str) -> Option<Option<u64>> {
+    if text == "off" { Some(None) } else { number(text, 1..=86_400_000).map(|period| Some(period as u64)) }
+}
+
+fn number(text: &str, range: core::ops::RangeInclusive<usize>) -> Option<usize> {
+    text.parse().ok().filter(|number| range.contains(number))
+}
+
 fn positive_bytes(text: &str) -> Option<usize> {
     parse_bytes(text).filter(|bytes| *bytes > 0)
 }
@@ -173,7 +206,17 @@ fn parse_bytes(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::positive_bytes;
+    use super::{idle_drain, number, positive_bytes};
+
+    #[test]
+    fn periods_and_numbers() {
+        assert_eq!(idle_drain("off"), Some(None));
+        assert_eq!(idle_drain("250"), Some(Some(250)));
+        for bad in ["", "0", "-1", "never", "1s", "86400001"] {
+            assert_eq!(idle_drain(bad), None, "{bad}");
+        }
+        assert_eq!((number("1", 1..=4), number("4", 1..=4), number("5", 1..=4)), (Some(1), Some(4), None));
+    }
 
     #[test]
     fn bytes_with_and_without_suffix() {

@@ -21,6 +21,7 @@ use crate::config::{EXCHANGE_PAGES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
 use crate::free_runs::FreeRuns;
 use crate::huge_pages::{HugePageStats, PageUse};
 use crate::limits::Limits;
+use crate::lock_order::Rank;
 use crate::os;
 use crate::region::Region;
 use crate::release::Releases;
@@ -90,28 +91,31 @@ impl<S: PageSource> PageHeap<S> {
     pub const fn new(source: S) -> Self {
         PageHeap {
             region: Region::new(source),
-            state: Mutex::new(State {
-                free: [FreeRuns::EMPTY; 2],
-                unused: SpanId::NONE,
-                spans_used: 0,
-                pages_used: 0,
-                pages_committed: 0,
-                totals: Totals {
-                    small: 0,
-                    large: 0,
-                    own: 0,
-                    free: 0,
-                    zero: 0,
-                    leaving: 0,
-                    committed: 0,
-                    spans: 0,
-                    released: 0,
-                    moved: 0,
-                    held_bytes: 0,
-                    huge: HugePageStats { free: 0, partly_used: 0, fully_used: 0, released_in_part: 0 },
+            state: Mutex::new(
+                Rank::PageHeap,
+                State {
+                    free: [FreeRuns::EMPTY; 2],
+                    unused: SpanId::NONE,
+                    spans_used: 0,
+                    pages_used: 0,
+                    pages_committed: 0,
+                    totals: Totals {
+                        small: 0,
+                        large: 0,
+                        own: 0,
+                        free: 0,
+                        zero: 0,
+                        leaving: 0,
+                        committed: 0,
+                        spans: 0,
+                        released: 0,
+                        moved: 0,
+                        held_bytes: 0,
+                        huge: HugePageStats { free: 0, partly_used: 0, fully_used: 0, released_in_part: 0 },
+                    },
+                    least_dirty: 0,
                 },
-                least_dirty: 0,
-            }),
+            ),
             dirty: AtomicUsize::new(0),
             limits: Limits::new(),
             releases: Releases::new(),

@@ -5,23 +5,29 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{
-    AtomicU8, AtomicU32,
+    AtomicU8, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use rseq::{CpuId, MmCid, Registration, Stopping, Unavailable, fence, local};
+use rseq::{CpuId, MmCid, Registration, Unavailable, fence};
 
 use crate::back_end::BACK_END;
 use crate::background;
-use crate::cache::Cache;
+use crate::config::{MAX_SHARDS, SHARDS_PER_CPU};
 use crate::fatal::fatal;
-use crate::front_end::{self, ByThread, FRONT};
+use crate::front::Exclusive;
+use crate::front_end::{FRONT, Way, front_word};
+use crate::gate;
+use crate::lock_order;
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::options;
 use crate::page_heap::usual_reservation;
+use crate::reclaim;
 use crate::registry;
 use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
+use crate::thread;
+use crate::topology;
 
 const NEW: u32 = 0;
 const DECIDING: u32 = 1;
@@ -33,9 +39,9 @@ struct Decided(UnsafeCell<MaybeUninit<Decision>>);
 
 struct Decision {
     mode: ActiveMode,
-    /// The rseq registration, in a per-CPU mode.
+    /// The rseq registration, in a mode that reads numbers from it.
     registration: Option<Registration>,
-    /// The key whose destructor tells of thread exit, in per-thread mode.
+    /// The key whose destructor tells of thread exit, where threads have caches.
     exit_key: Option<libc::pthread_key_t>,
 }
 
@@ -101,22 +107,51 @@ pub fn initialize(default: Option<Mode>) -> bool {
 
 fn set_up(default: Option<Mode>) -> bool {
     options::read_environment();
-    if !BACK_END.pages.initialize(usual_reservation()) || !registry::initialize(rseq::kernel::possible_cpus()) {
+    if !BACK_END.pages.initialize(usual_reservation()) {
         return false;
     }
     let requested = requested_mode(default);
     let (active, reason, registration) = decide(requested);
-    let exit_key = if active == Mode::PerThread { thread_exit_key() } else { None };
+    let cpus = rseq::kernel::possible_cpus();
+    if SHARDS.load(Relaxed) == 0 {
+        SHARDS.store((cpus * SHARDS_PER_CPU).min(MAX_SHARDS), Relaxed);
+    }
+    if !registry::initialize(if active == Mode::Sharded { SHARDS.load(Relaxed) } else { cpus }) {
+        return false;
+    }
+    split_transfer_caches(cpus);
+    let exit_key = if matches!(active, Mode::PerThread | Mode::PerThreadDrain) { thread_exit_key() } else { None };
     let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
     // SAFETY: STATE is DECIDING, so this thread alone writes and nobody reads.
     unsafe { (*DECIDED.0.get()).write(decision) };
     let front = match (active, registration) {
         (Mode::PerCpu, Some(found)) => found.handle::<CpuId>().to_bits(),
         (Mode::PerCpuMmCid, Some(found)) => found.handle::<MmCid>().to_bits(),
-        _ => 0,
+        _ => front_word(active),
     };
     FRONT.store(front, Release);
     true
+}
+
+/// Transfer caches per last-level cache, or as many as `PERSEQ_TRANSFER_SHARDS` says. Without memory for that, one.
+fn split_transfer_caches(cpus: usize) {
+    let (tables, forced) = (BACK_END.tables(), TRANSFER_SHARDS.load(Relaxed));
+    if forced == 0 {
+        let count = topology::last_level_count();
+        BACK_END.transfer.split(count, cpus, tables, |table| _ = topology::last_level_groups(table));
+    } else {
+        let by_turns =
+            |table: &mut [u8]| table.iter_mut().enumerate().for_each(|(cpu, shard)| *shard = (cpu % forced) as u8);
+        BACK_END.transfer.split(forced, cpus, tables, by_turns);
+    }
+}
+
+/// Shards of the transfer caches; 0 for one to a last-level cache.
+static TRANSFER_SHARDS: AtomicUsize = AtomicUsize::new(0);
+
+/// `PERSEQ_TRANSFER_SHARDS` says so.
+pub fn set_transfer_shards(shards: usize) {
+    TRANSFER_SHARDS.store(shards, Relaxed);
 }
 
 fn decision() -> &'static Decision {
@@ -127,8 +162,16 @@ fn decision() -> &'static Decision {
 
 /// The mode that can run when `requested` is wanted.
 fn decide(requested: Mode) -> (Mode, Reason, Option<Registration>) {
-    if !matches!(requested, Mode::PerCpu | Mode::PerCpuMmCid) {
-        return (requested, Reason::AsRequested, None);
+    match requested {
+        Mode::PerCpu | Mode::PerCpuMmCid => {}
+        Mode::PerThreadDrain => {
+            return match gate::register() {
+                Ok(()) => (requested, Reason::AsRequested, None),
+                Err(errno) => (Mode::PerThread, Reason::NoFence(errno), None),
+            };
+        }
+        Mode::PerCpuLock => return (requested, Reason::AsRequested, rseq::probe().ok()),
+        Mode::PerThread | Mode::Sharded | Mode::Central => return (requested, Reason::AsRequested, None),
     }
     let found = match rseq::probe() {
         Ok(found) => found,
@@ -154,9 +197,27 @@ pub fn set_mode_by_environment(mode: Mode) {
     TOLD.store(mode as u8 + 1, Relaxed);
 }
 
-/// Whether threads have caches of their own. After `initialize`.
-pub fn caches_threads() -> bool {
-    STATE.load(Acquire) == READY && decision().mode.active == Mode::PerThread
+/// Slots of the mode `sharded`; 0 before that is decided.
+static SHARDS: AtomicUsize = AtomicUsize::new(0);
+
+/// `PERSEQ_SHARDS` says so.
+pub fn set_shards(shards: usize) {
+    SHARDS.store(shards, Relaxed);
+}
+
+/// The slot of the thread with this id. After `initialize`.
+pub fn shard_of(thread: u32) -> u32 {
+    // Fibonacci hashing: threads made one after the other are spread, as their ids follow each other.
+    let hash = thread.wrapping_mul(0x9e37_79b1);
+    ((u64::from(hash) * SHARDS.load(Relaxed) as u64) >> 32) as u32
+}
+
+/// The CPU the calling thread is on, from its rseq area where the kernel keeps one. After `initialize`.
+#[inline]
+pub fn current_cpu() -> u32 {
+    let known = decision().registration.as_ref().and_then(Registration::cpu_id);
+    // SAFETY: sched_getcpu has no preconditions. Its -1, where the kernel refuses, is no CPU's number.
+    known.unwrap_or_else(|| keep_errno(|| unsafe { libc::sched_getcpu() }) as u32)
 }
 
 /// Registers the calling thread with rseq, where that is ours to do. After `initialize`, in a per-CPU mode.
@@ -167,7 +228,7 @@ pub fn ensure_thread() -> Result<(), Unavailable> {
     }
 }
 
-// Thread exit, in per-thread mode.
+// Thread exit, where threads have caches.
 
 fn thread_exit_key() -> Option<libc::pthread_key_t> {
     let mut key = 0;
@@ -186,56 +247,19 @@ pub fn notice_exit() {
 /// Runs among the destructors of thread-specific data, after those of C++ and Rust thread locals. What later
 /// ones allocate or free goes past the caches.
 extern "C" fn on_thread_exit(_: *mut c_void) {
-    if let Some(cache) = front_end::own_thread_cache() {
-        cache.strip_all(ByThread);
-        front_end::retire_thread();
+    if let Some(cache) = thread::present_cache() {
+        reclaim::strip_own(cache);
+        thread::retire();
         registry::retire(cache);
     }
 }
 
 // Draining.
 
-/// Moves all free objects from caches to the tiers behind them; returns how many bytes. In per-thread mode it
-/// can empty the calling thread's cache only. Costs one fence for every 32 caches.
+/// Moves all free objects from caches to the tiers behind them; returns how many bytes. In `perthread` it can empty the
+/// calling thread's cache only. Costs one fence for every 32 caches, but none in the modes with locks.
 pub fn drain() -> usize {
-    let front = FRONT.load(Acquire);
-    if front != 0 {
-        drain_stopped()
-    } else {
-        front_end::own_thread_cache().map_or(0, |cache| {
-            let shape = cache.shape_lock();
-            // SAFETY: nobody else changes this thread's slab.
-            cache.drain(&shape, |list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) })
-        })
-    }
-}
-
-/// Caches that one fence stops together: their CPUs do without until their turn comes.
-const STOPPED_TOGETHER: usize = 32;
-
-fn drain_stopped() -> usize {
-    let (mut bytes, mut caches) = (0, registry::all().filter(|cache| cache.holdings().objects > 0).peekable());
-    while caches.peek().is_some() {
-        let mut shapes = [const { None }; STOPPED_TOGETHER];
-        let mut stopping = Stopping::new();
-        for (place, cache) in shapes.iter_mut().zip(caches.by_ref()) {
-            let shape = cache.shape_lock(); // in the registry's order, as at a fork, across which none is held
-            if stopping.add(&cache.slab).is_ok() {
-                *place = Some((cache, shape));
-            }
-        }
-        // The kernel granted fences at the start. If it refuses one now, the caches go on, full as they are.
-        let Ok(stopped) = stopping.fence() else { break };
-        for stopped in stopped {
-            let same = |place: &&mut Option<(&Cache, _)>| {
-                place.as_ref().is_some_and(|(cache, _)| ptr::eq(&cache.slab, stopped.slab()))
-            };
-            let Some((cache, shape)) = shapes.iter_mut().find(same).and_then(Option::take) else { continue };
-            bytes += cache.drain(&shape, |list, objects| stopped.pop_batch(list, objects));
-            drop(stopped); // before the lock: a fork finds no stopped slab
-        }
-    }
-    bytes
+    reclaim::drain()
 }
 
 /// Gives all memory that nobody uses back to the kernel: drains the caches and the transfer caches, then
@@ -249,16 +273,20 @@ pub fn release() -> usize {
     BACK_END.pages.release_free()
 }
 
-// Fork: all locks are taken in the order of `sync`, so the child finds every structure whole. A slab needs no
-// lock: its changes are single stores, and a sequence that was under way elsewhere has not committed. A CPU is
-// stopped only under its cache's shape lock, so none is at the time of a fork.
+// Fork: all locks are taken in the order of their ranks, so the child finds every structure whole. A slab without a
+// lock needs none: its changes are single stores, and a sequence that was under way elsewhere has not committed. A
+// cache is taken from its owner only under the right to reclaim, so none is at the time of a fork.
 
 fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
+    f(reclaim::mutex());
     f(registry::mutex());
     for cache in registry::all() {
-        f(cache.mutex());
+        f(cache.shape());
     }
-    for transfer in &BACK_END.transfer {
+    for cache in registry::all() {
+        f(&cache.lists);
+    }
+    for transfer in BACK_END.transfer.all() {
         f(transfer.mutex());
     }
     for central in &BACK_END.central {
@@ -278,7 +306,7 @@ trait RawLock {
 
 impl<T> RawLock for Mutex<T> {
     fn acquire(&self) {
-        Mutex::acquire(self);
+        self.acquire_for_fork();
     }
     unsafe fn release(&self, in_child: bool) {
         // SAFETY: by our own contract the caller holds the lock without a guard.
@@ -288,11 +316,13 @@ impl<T> RawLock for Mutex<T> {
 
 extern "C" fn before_fork() {
     for_each_lock(|lock| lock.acquire());
+    lock_order::assert_all_held(registry::all().next().is_some());
 }
 
 extern "C" fn after_fork_parent() {
     // SAFETY: `before_fork` took every lock. No cache is added while this walks the caches, although the registry's
-    // lock is free again: that takes metadata's as well, which is freed last.
+    // lock is free again: that takes metadata's as well, which is freed after the
+    // caches'.
     for_each_lock(|lock| unsafe { lock.release(false) });
 }
 
@@ -300,18 +330,22 @@ extern "C" fn after_fork_child() {
     // SAFETY: as for the parent: the forking thread is the child's only one.
     for_each_lock(|lock| unsafe { lock.release(true) });
     background::forget_in_child();
-    if !caches_threads() {
+    lock_order::forget_other_threads();
+    if !Way::now().caches_threads() {
         return;
     }
-    let own = front_end::own_thread_cache();
+    let own = thread::present_cache();
     for cache in registry::all().filter(|cache| cache.in_use.load(Relaxed)) {
         if own.is_some_and(|own| ptr::eq(own, cache)) {
             cache.owner.store(registry::thread_id(), Relaxed);
             continue;
         }
-        let shape = cache.shape_lock();
+        cache.gate.reset();
+        let mut shape = cache.shape().lock();
         // SAFETY: the thread it belonged to does not exist here.
-        cache.drain(&shape, |list, objects| unsafe { local::pop_batch(&cache.slab, list, objects) });
+        let front = unsafe { Exclusive::new(cache) };
+        cache.drain(front, &shape);
+        cache.strip_all(front, &mut shape);
         drop(shape); // the registry's lock comes first
         registry::retire(cache);
     }

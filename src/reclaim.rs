@@ -1,59 +1,246 @@
-//! Out of memory: what else can be tried, and when it is not worth trying.
+//! Caches in the hands of others than their owners: emptied on request, emptied because they are idle, and made to
+//! give budget to one that misses.
+//!
+//! # Idle caches
+//!
+//! A cache whose lists are found alike, and without a miss between, for a whole period is emptied and loses its
+//! arrays: the cache of a thread that sleeps, of a CPU that went offline or that no thread may use any more, or of one that
+//! the program has no work for. A cache that is in use may be found alike, too, if it gives and takes back the same
+//! few objects and never misses; then it loses them once a period, and fetches them again.
+//!
+//! No thread waits for time to pass. Every [`MISSES_PER_LOOK`] misses a cache's user reads the coarse clock; when half a
+//! period has passed since the last look, it looks at all caches. So an idle cache is emptied between one period and
+//! one and a half after its last use, by whoever is still active; where nobody misses, nobody is in need.
+//!
+//! # Budget
+//!
+//! Under an equal total, a cache that misses and finds nothing left to reserve asks the other caches in turn, as a list
+//! in need of an array asks the other lists: one that has not missed since it was last asked gives, and so does
+//! one that has more than its share, if the one that asks has less.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::back_end::BACK_END;
-use crate::os;
-use crate::process;
+use rseq::Stopping;
+
+use crate::budget;
+use crate::cache::{Cache, Shape};
+use crate::config::{IDLE_DRAIN_MS, MISSES_PER_PLEA};
+use crate::front::{Exclusive, Front};
+use crate::front_end::Way;
+use crate::gate::{self, Closing};
+use crate::lock_order::Rank;
 use crate::registry;
+use crate::sync::{Guard, Mutex};
+use crate::thread;
 
-/// What was free everywhere when giving everything back did not help, and when that was.
-static LAST_FREE: AtomicUsize = AtomicUsize::new(0);
-static LAST_TIME: AtomicU64 = AtomicU64::new(0);
+#[cfg(doc)]
+use crate::config::MISSES_PER_LOOK;
 
-/// Milliseconds after which it is tried again although nothing more is free: other threads may have freed what the
-/// sum does not tell, in a better place.
-const AGAIN_AFTER: u64 = 100;
+/// Milliseconds; 0 for never.
+static PERIOD: AtomicU64 = AtomicU64::new(IDLE_DRAIN_MS);
+/// When to look for idle caches next, by the coarse clock, in milliseconds.
+static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
 
-/// What `allocate` returns, for an object of `bytes`, if need be after more and more was given back: free pages, which
-/// then are joined however they were used, and after that all that caches and free lists keep. Only then is memory
-/// exhausted. In per-thread mode the caches of other threads stay as they are.
-///
-/// A program that goes on asking for what it cannot have does not pay for this each time, nor do its other threads:
-/// only if so much is free in all, and more than when it last did not help. What is free in all does not change by
-/// allocating and freeing, wherever it is kept.
-pub fn or_reclaim<T>(bytes: usize, allocate: impl Fn() -> Option<T>) -> Option<T> {
-    allocate()
-        .or_else(|| {
-            let pages = &BACK_END.pages;
-            if pages.dirty_pages() == 0 || pages.free_bytes() < bytes {
-                return None;
-            }
-            pages.release_free();
-            allocate()
-        })
-        .or_else(|| {
-            if !is_worth_it(bytes) {
-                return None;
-            }
-            process::release();
-            let result = allocate();
-            if result.is_none() {
-                // Relaxed, as where they are read: a hint.
-                LAST_FREE.store(free_bytes(), Relaxed);
-                LAST_TIME.store(os::milliseconds(), Relaxed);
-            }
-            result
-        })
+/// Where the next search for budget begins.
+struct Hand(*const Cache);
+
+// SAFETY: null or a cache, which lives for ever and is shared by all threads.
+unsafe impl Send for Hand {}
+
+/// The right to take caches from their owners: one thread has it at a time. A cache is another's for as long as that
+/// thread holds this lock, so none is at the time of a fork.
+static RIGHT: Mutex<Hand> = Mutex::new(Rank::Reclaim, Hand(ptr::null()));
+
+pub(crate) fn mutex() -> &'static Mutex<impl Sized> {
+    &RIGHT
 }
 
-fn is_worth_it(bytes: usize) -> bool {
-    let free = free_bytes();
-    let more = free > LAST_FREE.load(Relaxed);
-    free >= bytes && (more || os::milliseconds() >= LAST_TIME.load(Relaxed) + AGAIN_AFTER)
+/// Idle caches are emptied after `period` milliseconds; `None`: never.
+pub fn set_idle_drain(period: Option<u64>) {
+    PERIOD.store(period.unwrap_or(0), Relaxed);
 }
 
-/// Bytes free anywhere.
-fn free_bytes() -> usize {
-    BACK_END.free_bytes() + registry::all().map(|cache| cache.holdings().bytes).sum::<usize>()
+/// Caches taken together at the price of one fence; their owners do without until their turn is over.
+const TOGETHER: usize = 32;
+
+/// A cache whose shape the thread that has the right has locked.
+type Held = Option<(&'static Cache, Guard<'static, Shape>)>;
+
+/// Takes caches from their owners, all with one fence, and runs `f` for each; then that one goes on. Those that cannot be
+/// had now are left as they are: the owner is at it, the kernel refuses the fence, or the mode does not allow it.
+fn take(held: &mut [Held], mut f: impl FnMut(Exclusive, &mut Shape)) {
+    let mut f = |(cache, mut shape): (&'static Cache, Guard<'static, Shape>)| {
+        // SAFETY: each way below keeps everybody else off the lists while this runs.
+        f(unsafe { Exclusive::new(cache) }, &mut shape);
+    };
+    match Way::now() {
+        Way::Cpu(_) | Way::Cid(_) => {
+            let mut stopping = Stopping::new();
+            for (cache, _) in held.iter().flatten() {
+                // Nobody else stops slabs, so none is held; one that was not started has nothing to take.
+                _ = stopping.add(&cache.slab);
+            }
+            // The kernel granted fences at the start. If it refuses one now, the caches go on, full as they are.
+            let Ok(stopped) = stopping.fence() else { return };
+            for stopped in stopped {
+                let is_it = |(cache, _): &mut (&Cache, _)| ptr::eq(&cache.slab, stopped.slab());
+                if let Some(one) = held.iter_mut().find_map(|place| place.take_if(is_it)) {
+                    f(one);
+                }
+            }
+        }
+        Way::GatedThread => {
+            let mut closing = [const { None }; TOGETHER];
+            for (place, (cache, _)) in closing.iter_mut().zip(held.iter().flatten()) {
+                *place = cache.gate.close();
+            }
+            if gate::fence() {
+                // In the same order, from which nothing was taken meanwhile.
+                for (closing, place) in closing.into_iter().zip(held.iter_mut().filter(|place| place.is_some())) {
+                    if closing.as_ref().is_some_and(Closing::closed)
+                        && let Some(one) = place.take()
+                    {
+                        f(one);
+                    }
+                }
+            }
+        }
+        Way::Shard | Way::LockedCpu => {
+            for one in held.iter_mut().filter_map(Option::take) {
+                let _locked = one.0.lists.lock();
+                f(one);
+            }
+        }
+        Way::Thread => {
+            let own = thread::present_cache();
+            for one in held.iter_mut().filter_map(Option::take) {
+                if own.is_some_and(|own| ptr::eq(own, one.0)) {
+                    f(one);
+                }
+            }
+        }
+        Way::Uncached | Way::Undecided => {}
+    }
+}
+
+/// Empties all caches that can be taken, and keeps their arrays; returns how many bytes.
+pub fn drain() -> usize {
+    let _right = RIGHT.lock();
+    let mut bytes = 0;
+    let mut caches = registry::all().filter(|cache| cache.capacity_bytes() > 0).peekable();
+    while caches.peek().is_some() {
+        let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
+        for (place, cache) in held.iter_mut().zip(caches.by_ref()) {
+            // Whoever has a shape waits for no other and not for the right, which we have: no circle.
+            *place = Some((cache, cache.shape().lock_another()));
+        }
+        take(&mut held, |front, shape| bytes += front.cache().drain(front, shape));
+    }
+    bytes
+}
+
+/// Empties the calling thread's cache and takes its arrays, before the thread ends.
+pub fn strip_own(cache: &'static Cache) {
+    let mut shape = cache.shape().lock();
+    // SAFETY: nobody takes a cache whose shape they have not locked, and its owner is here.
+    cache.strip_all(unsafe { Exclusive::new(cache) }, &mut shape);
+}
+
+/// Empties caches that are idle, if it is time to. The caller holds no lock.
+#[cold]
+pub fn look_around() {
+    let period = PERIOD.load(Relaxed);
+    if period == 0 || !Way::now().reclaims() {
+        return;
+    }
+    let now = coarse_milliseconds();
+    if now < NEXT_LOOK.load(Relaxed) {
+        return;
+    }
+    let Some(_right) = RIGHT.try_lock() else { return };
+    budget::starve(false); // who still goes without says so again
+    let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
+    let mut places = held.iter_mut();
+    let mut more = false;
+    for cache in registry::all().filter(|cache| cache.capacity_bytes() > 0) {
+        let signature = cache.signature();
+        let changed = cache.look.signature.swap(signature, Relaxed) != signature;
+        if changed || now.saturating_sub(cache.look.since.load(Relaxed)) < period {
+            if changed {
+                cache.look.since.store(now, Relaxed);
+            }
+            continue;
+        }
+        let Some(shape) = cache.shape().try_lock() else { continue };
+        let Some(place) = places.next() else {
+            more = true;
+            break;
+        };
+        cache.look.since.store(now, Relaxed); // if it cannot be had, another period
+        *place = Some((cache, shape));
+    }
+    if held[0].is_some() {
+        take(&mut held, |front, shape| {
+            front.cache().strip_all(front, shape);
+            front.cache().counts.idle_drains.fetch_add(1, Relaxed);
+        });
+    }
+    if !more {
+        NEXT_LOOK.store(now + period.div_ceil(2), Relaxed); // else the next miss that looks goes on
+    }
+}
+
+/// Takes budget from other caches for `cache`, which wants `bytes` more. The caller holds no lock.
+#[cold]
+pub fn ask_for_budget(cache: &'static Cache, bytes: usize) {
+    let has_right = cache.capacity_bytes() + bytes <= budget::share();
+    if !Way::now().reclaims() || cache.misses() < cache.look.next_plea.load(Relaxed) {
+        return;
+    }
+    let Some(mut right) = RIGHT.try_lock() else { return };
+    let got = ask_others(&mut right, cache, bytes, has_right);
+    cache.look.next_plea.store(cache.misses() + MISSES_PER_PLEA[usize::from(!got)], Relaxed);
+    if !got && has_right {
+        budget::starve(true);
+    }
+}
+
+fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: bool) -> bool {
+    let share = budget::share();
+    let begin = hand.0;
+    let after = registry::all().skip_while(|other| !ptr::eq(*other, begin)).skip(1);
+    let mut passed = 0;
+    for other in after.chain(registry::all()).take(registry::all().count()) {
+        let capacity = other.capacity_bytes();
+        if ptr::eq(other, cache) || capacity == 0 {
+            continue;
+        }
+        let over = capacity.saturating_sub(share);
+        // An eighth at least, so that few fences move much.
+        let wanted = bytes.max(capacity / 8);
+        let wanted = match other.missed_lately.swap(false, Relaxed) {
+            false => wanted,
+            true if has_right && over > 0 => wanted.min(over),
+            true => continue,
+        };
+        hand.0 = other;
+        let Some(shape) = other.shape().try_lock() else { continue };
+        let mut given = 0;
+        take(&mut [Some((other, shape))], |front, shape| given = other.give_up(front, shape, wanted));
+        other.counts.lendings.fetch_add(u64::from(given > 0), Relaxed);
+        passed += given;
+        if passed >= bytes {
+            return true;
+        }
+    }
+    passed > 0
+}
+
+/// A clock that goes on by a few milliseconds at a time and costs no system call.
+fn coarse_milliseconds() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is ours to be written. If the call fails, time stands still.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
+    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }

@@ -9,6 +9,7 @@ use core::sync::atomic::{
 use crate::back_end::BACK_END;
 use crate::budget;
 use crate::cache::Cache;
+use crate::lock_order::Rank;
 use crate::os::OS_PAGE;
 use crate::sync::Mutex;
 
@@ -17,7 +18,7 @@ static ROWS: AtomicPtr<AtomicPtr<Cache>> = AtomicPtr::new(ptr::null_mut());
 static ROW_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The newest cache, linked by `next`. Grows only.
 static ALL: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
-static STATE: Mutex<State> = Mutex::new(State { spare: ptr::null_mut(), in_use: 0 });
+static STATE: Mutex<State> = Mutex::new(Rank::Registry, State { spare: ptr::null_mut(), in_use: 0 });
 
 struct State {
     /// Caches of threads that ended, linked by `next_spare`.
@@ -41,9 +42,10 @@ pub fn initialize(rows: usize) -> bool {
     true
 }
 
-/// The cache of a CPU or concurrency id. `None` if the table has no such row (a thread that is not
-/// registered has index -1), or if there is no memory.
-pub fn indexed_cache<I: rseq::Index>(index: u32) -> Option<&'static Cache> {
+/// The cache of a CPU, concurrency id or slot; a new one goes through `start` before others see it. `None` if the table
+/// has no such row (a thread that is not registered has index -1), or if there is no memory.
+#[inline]
+pub fn indexed_cache(index: u32, start: impl FnOnce(&Cache)) -> Option<&'static Cache> {
     if index as usize >= ROW_COUNT.load(Acquire) {
         return None;
     }
@@ -52,12 +54,12 @@ pub fn indexed_cache<I: rseq::Index>(index: u32) -> Option<&'static Cache> {
     // SAFETY: a row is null or names a cache, which lives for ever.
     match unsafe { row.load(Acquire).as_ref() } {
         Some(cache) => Some(cache),
-        None => add_indexed::<I>(row, index),
+        None => add_indexed(row, index, start),
     }
 }
 
 #[cold]
-fn add_indexed<I: rseq::Index>(row: &AtomicPtr<Cache>, index: u32) -> Option<&'static Cache> {
+fn add_indexed(row: &AtomicPtr<Cache>, index: u32, start: impl FnOnce(&Cache)) -> Option<&'static Cache> {
     let mut state = STATE.lock();
     // SAFETY: as in `indexed_cache`; somebody may have been faster.
     if let Some(cache) = unsafe { row.load(Acquire).as_ref() } {
@@ -65,9 +67,7 @@ fn add_indexed<I: rseq::Index>(row: &AtomicPtr<Cache>, index: u32) -> Option<&'s
     }
     let cache = make()?;
     state.give(cache, index);
-    // SAFETY: the cache is new and never moves, its lists have no arrays, and `index`, which is below the number of
-    // rows, has no other cache.
-    unsafe { cache.slab.start::<I>(index) };
+    start(cache);
     row.store(ptr::from_ref(cache).cast_mut(), Release);
     Some(cache)
 }

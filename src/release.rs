@@ -19,6 +19,7 @@ use core::time::Duration;
 
 use crate::config::{PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_STEP_PAGES};
 use crate::huge_pages::PAGES_PER_HUGE;
+use crate::lock_order::Rank;
 use crate::os;
 use crate::page_heap::PageHeap;
 use crate::source::PageSource;
@@ -65,7 +66,11 @@ pub struct Releases {
 
 impl Releases {
     pub const fn new() -> Self {
-        Releases { pass: Mutex::new(()), period: AtomicU32::new(RELEASE_PERIOD_MS), end: AtomicU64::new(0) }
+        Releases {
+            pass: Mutex::new(Rank::Release, ()),
+            period: AtomicU32::new(RELEASE_PERIOD_MS),
+            end: AtomicU64::new(0),
+        }
     }
 
     /// Relaxed: the next look at the clock sees it.

@@ -6,6 +6,7 @@ use rseq::slab::Slot;
 
 use crate::back_end::BACK_END;
 use crate::config::{LINE, MAX_LIST_WORDS};
+use crate::lock_order::Rank;
 use crate::sync::Mutex;
 
 const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;
@@ -14,7 +15,7 @@ const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;
 pub struct SpareArrays(Mutex<[usize; SIZES]>);
 
 /// The process's own.
-pub static SPARE_ARRAYS: SpareArrays = SpareArrays(Mutex::new([0; SIZES]));
+pub static SPARE_ARRAYS: SpareArrays = SpareArrays(Mutex::new(Rank::SpareArrays, [0; SIZES]));
 
 impl SpareArrays {
     /// Memory of `words` words, a power of two up to [`MAX_LIST_WORDS`]. Not zeroed.

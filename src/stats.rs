@@ -20,6 +20,8 @@ pub enum Owner {
     Cid(u32),
     /// A thread, by its kernel thread id.
     Thread(u32),
+    /// A slot of the mode `sharded`.
+    Shard(u32),
 }
 
 /// One front-end cache.
@@ -90,8 +92,14 @@ pub struct Stats {
     pub uncached_allocs: u64,
     /// Frees of small objects that had to go past the caches.
     pub uncached_frees: u64,
+    /// Times the central free lists were asked for objects or given some: at most once per batch.
+    pub central_visits: u64,
     /// Times a thread found itself on another CPU (or cid) than at its last operation.
     pub index_changes: u64,
+    /// Times a cache was emptied because it was idle.
+    pub idle_drains: u64,
+    /// Times a cache gave budget to another that missed.
+    pub lendings: u64,
     /// Sequences aborted by the kernel and restarted.
     pub restarts: u64,
 }
@@ -126,19 +134,23 @@ pub fn stats() -> Stats {
         flushed_objects: 0,
         uncached_allocs: 0,
         uncached_frees: 0,
+        central_visits: 0,
         index_changes: 0,
+        idle_drains: 0,
+        lendings: 0,
         restarts: rseq::restarts(),
     };
     let mut outside_spans = 0;
     for class in SizeClass::all() {
         let size = class.size() as u64;
-        let transfer = BACK_END.transfer[class.index()].counts();
+        let transfer = BACK_END.transfer.counts(class);
         let central = BACK_END.central[class.index()].totals(class);
         stats.transfer_bytes += transfer.length as u64 * size;
         stats.central_bytes += central.free as u64 * size;
         outside_spans += central.live as u64 * size;
         stats.uncached_allocs += transfer.uncached_allocs;
         stats.uncached_frees += transfer.uncached_frees;
+        stats.central_visits += transfer.central_visits;
     }
     for cache in registry::all() {
         // A retired cache is empty, but what it did counts.
@@ -148,6 +160,8 @@ pub fn stats() -> Stats {
         stats.refilled_objects += counts.refilled.load(Relaxed);
         stats.flushed_objects += counts.flushed.load(Relaxed);
         stats.index_changes += counts.arrivals.load(Relaxed);
+        stats.idle_drains += counts.idle_drains.load(Relaxed);
+        stats.lendings += counts.lendings.load(Relaxed);
     }
     for_each_cache(&mut |cache| {
         stats.caches += 1;
@@ -167,9 +181,10 @@ pub fn for_each_cache(f: &mut dyn FnMut(&CacheStats)) {
         let number = cache.owner.load(Relaxed);
         f(&CacheStats {
             owner: match mode {
-                Mode::PerCpu => Owner::Cpu(number),
+                Mode::PerCpu | Mode::PerCpuLock => Owner::Cpu(number),
                 Mode::PerCpuMmCid => Owner::Cid(number),
-                _ => Owner::Thread(number),
+                Mode::Sharded => Owner::Shard(number),
+                Mode::PerThread | Mode::PerThreadDrain | Mode::Central => Owner::Thread(number),
             },
             cached_objects: held.objects as u64,
             cached_bytes: held.bytes as u64,

@@ -1,19 +1,50 @@
 //! Objects of one class on their way from one cache to another: an array of pointers under one lock.
 //!
 //! A batch that one CPU gives back is a batch another fetches, without a look at spans and without touching
-//! an object. What does not fit, or is not there, is the central free list's.
+//! an object. What does not fit, or is not there, is the central free list's, which is asked at most once per batch.
+//!
+//! Where CPUs share last-level caches in groups, each group has arrays of its own, its shard, so that an object that
+//! comes back comes back to those whose cache may still hold it. A thread takes from its CPU's shard, then from the
+//! others, and gives to its own.
 
 use core::ptr;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 use crate::back_end::Tables;
 use crate::central_free_list::CentralFreeList;
 use crate::config::{LINE, MAX_BATCH, TRANSFER_BATCHES, TRANSFER_BYTES};
-use crate::size_class::SizeClass;
+use crate::lock_order::Rank;
+use crate::process;
+use crate::size_class::{CLASSES, SizeClass};
 use crate::source::PageSource;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Padded};
+use crate::topology::MAX_GROUPS;
 
-/// The pointers of one class.
-pub struct TransferCache(Mutex<State>);
+/// The pointers of one class in one shard.
+pub struct TransferCache {
+    state: Mutex<State>,
+    /// Of `state`, so that an empty one is passed by without its lock.
+    length: AtomicUsize,
+    /// Times that threads of this shard went on to the central free list.
+    central_visits: AtomicU64,
+}
+
+/// All shards.
+pub struct TransferCaches {
+    first: Shard,
+    /// `count - 1` more.
+    others: AtomicPtr<Shard>,
+    count: AtomicUsize,
+    /// The shard of each CPU, a byte each. Null while there is one shard.
+    of_cpu: AtomicPtr<u8>,
+    cpus: AtomicUsize,
+}
+
+/// Each class's lock on lines of its own.
+type Shard = [Padded<TransferCache>; CLASSES];
 
 struct State {
     /// `capacity(class)` pointers, allocated at the first insert; null before.
@@ -33,12 +64,14 @@ pub struct Counts {
     pub uncached_frees: u64,
     /// Objects now in the array.
     pub length: usize,
+    /// Times the central free list was asked or given to.
+    pub central_visits: u64,
 }
 
 /// The tiers behind the caches, for one class.
 pub struct Middle<'a, S: PageSource> {
     pub class: SizeClass,
-    pub transfer: &'a TransferCache,
+    pub transfer: &'a TransferCaches,
     pub central: &'a CentralFreeList,
     pub tables: Tables<'a, S>,
 }
@@ -46,78 +79,205 @@ pub struct Middle<'a, S: PageSource> {
 impl<S: PageSource> Middle<'_, S> {
     /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.
     pub fn remove_range(&self, out: &mut [*mut u8]) -> usize {
-        let taken = self.transfer.0.lock().take(out);
-        self.fetch(taken, out)
+        self.take(out, |_| ())
     }
 
     /// Takes objects back.
     pub fn insert_range(&self, objects: &[*mut u8]) {
-        let put = self.transfer.0.lock().put(self.class, self.tables, objects);
-        self.pass_on(put, objects);
+        self.put(objects, |_| ());
     }
 
     /// One object for a thread without a cache.
     pub fn remove_uncached(&self) -> Option<*mut u8> {
         let mut out = [ptr::null_mut()];
-        let taken = {
-            let mut state = self.transfer.0.lock();
-            state.counts.uncached_allocs += 1;
-            state.take(&mut out)
-        };
-        (self.fetch(taken, &mut out) == 1).then_some(out[0])
+        (self.take(&mut out, |counts| counts.uncached_allocs += 1) == 1).then_some(out[0])
     }
 
     /// Takes one object back from a thread without a cache.
     pub fn insert_uncached(&self, object: *mut u8) {
-        let put = {
-            let mut state = self.transfer.0.lock();
-            state.counts.uncached_frees += 1;
-            state.put(self.class, self.tables, &[object])
-        };
-        self.pass_on(put, &[object]);
+        self.put(&[object], |counts| counts.uncached_frees += 1);
     }
 
-    /// Empties the transfer cache into the spans, and gives a span that became empty back.
+    /// Empties the transfer caches into the spans, and gives a span that became empty back.
     pub fn trim(&self) {
         let mut objects = [ptr::null_mut(); MAX_BATCH];
-        loop {
-            let taken = self.transfer.0.lock().take(&mut objects);
-            if taken == 0 {
-                break;
+        for shard in 0..self.transfer.count() {
+            let transfer = self.transfer.get(shard, self.class);
+            loop {
+                let taken = transfer.take(&mut objects, |_| ());
+                if taken == 0 {
+                    break;
+                }
+                self.central.insert_range(self.class, self.tables.pages, &objects[..taken]);
             }
-            self.central.insert_range(self.class, self.tables.pages, &objects[..taken]);
         }
         self.central.trim(self.class, self.tables.pages);
     }
 
-    fn fetch(&self, taken: usize, out: &mut [*mut u8]) -> usize {
-        if taken == out.len() {
-            return taken;
+    fn take(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Counts)) -> usize {
+        let (own, shards) = (self.transfer.own(), self.transfer.count());
+        let transfer = self.transfer.get(own, self.class);
+        let mut taken = transfer.take(out, count);
+        for shard in (own + 1..shards).chain(0..own) {
+            if taken == out.len() {
+                break;
+            }
+            let other = self.transfer.get(shard, self.class);
+            // Relaxed: a hint. What comes in a moment later is not missed.
+            if other.length.load(Relaxed) > 0 {
+                taken += other.take(&mut out[taken..], |_| ());
+            }
         }
-        taken + self.central.remove_range(self.class, self.tables, &mut out[taken..])
+        if taken < out.len() {
+            transfer.central_visits.fetch_add(1, Relaxed);
+            taken += self.central.remove_range(self.class, self.tables, &mut out[taken..]);
+        }
+        taken
     }
 
-    fn pass_on(&self, put: usize, objects: &[*mut u8]) {
+    fn put(&self, objects: &[*mut u8], count: impl FnOnce(&mut Counts)) {
+        let transfer = self.transfer.get(self.transfer.own(), self.class);
+        let put = transfer.put(self.class, self.tables, objects, count);
         if put < objects.len() {
+            transfer.central_visits.fetch_add(1, Relaxed);
             self.central.insert_range(self.class, self.tables.pages, &objects[put..]);
         }
     }
 }
 
-impl TransferCache {
+impl TransferCaches {
     pub const fn new() -> Self {
-        let counts = Counts { uncached_allocs: 0, uncached_frees: 0, length: 0 };
-        TransferCache(Mutex::new(State { objects: ptr::null_mut(), length: 0, counts }))
+        TransferCaches {
+            first: [const { Padded(TransferCache::new()) }; CLASSES],
+            others: AtomicPtr::new(ptr::null_mut()),
+            count: AtomicUsize::new(1),
+            of_cpu: AtomicPtr::new(ptr::null_mut()),
+            cpus: AtomicUsize::new(0),
+        }
     }
 
-    /// What it holds and did.
-    pub fn counts(&self) -> Counts {
-        let state = self.0.lock();
-        Counts { length: state.length, ..state.counts }
+    /// Makes `count` shards, of which `assign` gives each CPU below `cpus` one. Before anybody uses the first. False, and
+    /// one shard, if memory is exhausted.
+    pub fn split(
+        &self,
+        count: usize,
+        cpus: usize,
+        tables: Tables<'_, impl PageSource>,
+        assign: impl FnOnce(&mut [u8]),
+    ) -> bool {
+        if count <= 1 || self.count() > 1 {
+            return true;
+        }
+        debug_assert!(count <= MAX_GROUPS);
+        let bytes = (count - 1) * size_of::<Shard>();
+        let Some(others) = tables.allocate(bytes, align_of::<Shard>()) else { return false };
+        let others = others.cast::<Shard>();
+        let Some(table) = tables.allocate(cpus.next_multiple_of(LINE), LINE) else { return false };
+        // SAFETY: `count - 1` shards, and `cpus` bytes of zeroes, both new and ours alone.
+        unsafe {
+            for shard in 0..count - 1 {
+                others.add(shard).write([const { Padded(TransferCache::new()) }; CLASSES]);
+            }
+            assign(core::slice::from_raw_parts_mut(table.as_ptr(), cpus));
+        }
+        self.others.store(others.as_ptr(), Relaxed);
+        self.of_cpu.store(table.as_ptr(), Relaxed);
+        self.cpus.store(cpus, Relaxed);
+        self.count.store(count, Release); // pairs with `count`
+        true
+    }
+
+    /// How many shards there are.
+    #[inline]
+    pub fn count(&self) -> usize {
+        self.count.load(Acquire)
+    }
+
+    /// The shard of the CPU the calling thread is on, as far as one can know.
+    #[inline]
+    fn own(&self) -> usize {
+        if self.count() == 1 { 0 } else { self.of(process::current_cpu() as usize) }
+    }
+
+    fn of(&self, cpu: usize) -> usize {
+        if cpu >= self.cpus.load(Relaxed) {
+            return 0;
+        }
+        // SAFETY: the table has a byte for each CPU below `cpus`, and is not changed any more.
+        let shard = unsafe { *self.of_cpu.load(Relaxed).add(cpu) } as usize;
+        shard.min(self.count() - 1)
+    }
+
+    /// The transfer cache of `class` in `shard`, which is below `count`.
+    #[inline]
+    fn get(&self, shard: usize, class: SizeClass) -> &TransferCache {
+        debug_assert!(shard < self.count());
+        match shard.checked_sub(1) {
+            None => &self.first[class.index()],
+            // SAFETY: there are `count - 1` others, which live for ever.
+            Some(other) => unsafe { &(*self.others.load(Relaxed).add(other))[class.index()] },
+        }
+    }
+
+    /// Every transfer cache of every class.
+    pub fn all(&self) -> impl Iterator<Item = &TransferCache> {
+        (0..self.count()).flat_map(move |shard| SizeClass::all().map(move |class| self.get(shard, class)))
+    }
+
+    /// What the class's arrays hold and did, in all shards.
+    pub fn counts(&self, class: SizeClass) -> Counts {
+        let mut sum = Counts::default();
+        for shard in 0..self.count() {
+            let counts = self.get(shard, class).counts();
+            sum.uncached_allocs += counts.uncached_allocs;
+            sum.uncached_frees += counts.uncached_frees;
+            sum.length += counts.length;
+            sum.central_visits += counts.central_visits;
+        }
+        sum
+    }
+}
+
+impl TransferCache {
+    const fn new() -> Self {
+        let counts = Counts { uncached_allocs: 0, uncached_frees: 0, length: 0, central_visits: 0 };
+        let state = State { objects: ptr::null_mut(), length: 0, counts };
+        TransferCache {
+            state: Mutex::new(Rank::TransferCache, state),
+            length: AtomicUsize::new(0),
+            central_visits: AtomicU64::new(0),
+        }
+    }
+
+    fn take(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Counts)) -> usize {
+        let mut state = self.state.lock();
+        count(&mut state.counts);
+        let taken = state.take(out);
+        self.length.store(state.length, Relaxed); // a hint
+        taken
+    }
+
+    fn put(
+        &self,
+        class: SizeClass,
+        tables: Tables<'_, impl PageSource>,
+        objects: &[*mut u8],
+        count: impl FnOnce(&mut Counts),
+    ) -> usize {
+        let mut state = self.state.lock();
+        count(&mut state.counts);
+        let put = state.put(class, tables, objects);
+        self.length.store(state.length, Relaxed); // a hint
+        put
+    }
+
+    fn counts(&self) -> Counts {
+        let state = self.state.lock();
+        Counts { length: state.length, central_visits: self.central_visits.load(Relaxed), ..state.counts }
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
-        &self.0
+        &self.state
     }
 }
 
@@ -147,5 +307,96 @@ impl State {
         unsafe { ptr::copy_nonoverlapping(objects.as_ptr(), self.objects.add(self.length), count) };
         self.length += count;
         count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use crate::back_end::BackEnd;
+    use crate::config::MIN_RESERVE;
+    use crate::source::Mmap;
+    use core::alloc::Layout;
+    use std::boxed::Box;
+    use std::vec;
+    use std::vec::Vec;
+
+    /// Tiers of their own.
+    struct Tiers(Box<BackEnd<Mmap>>);
+
+    impl Tiers {
+        fn new() -> Tiers {
+            let tiers = Box::new(BackEnd::new(Mmap::new()));
+            assert!(tiers.pages.initialize(MIN_RESERVE));
+            Tiers(tiers)
+        }
+
+        fn middle(&self) -> Middle<'_, Mmap> {
+            self.0.middle(SizeClass::of(Layout::new::<[u64; 8]>()).expect("a small size"))
+        }
+
+        fn visits(&self) -> u64 {
+            self.0.transfer.counts(self.middle().class).central_visits
+        }
+    }
+
+    /// Asked for so many, the tiers give so many, and the central free list is locked at most once for it.
+    #[test]
+    fn central_is_reached_at_most_once_per_batch() {
+        let tiers = Tiers::new();
+        let middle = tiers.middle();
+        let mut held: Vec<*mut u8> = Vec::new();
+        let (mut seed, mut reached, mut spared) = (7_u64, 0, 0);
+        for _ in 0..20_000 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let wanted = 1 + (seed >> 33) as usize % MAX_BATCH;
+            let before = tiers.visits();
+            if seed >> 63 == 0 || held.len() < wanted {
+                let mut batch = vec![ptr::null_mut(); wanted];
+                assert_eq!(middle.remove_range(&mut batch), wanted);
+                held.extend(batch);
+            } else {
+                let batch = held.split_off(held.len() - wanted);
+                middle.insert_range(&batch);
+            }
+            match tiers.visits() - before {
+                0 => spared += 1,
+                1 => reached += 1,
+                visits => panic!("{visits} visits for one batch of {wanted}"),
+            }
+        }
+        assert!(reached > 0 && spared > 0, "both ways were taken: {reached}, {spared}");
+        let addresses: std::collections::HashSet<_> = held.iter().collect();
+        assert_eq!(addresses.len(), held.len(), "an object was given out twice");
+    }
+
+    /// Asked for less than a batch, a transfer cache keeps the rest.
+    #[test]
+    fn partial_batches() {
+        let tiers = Tiers::new();
+        let middle = tiers.middle();
+        let mut batch = [ptr::null_mut(); 32];
+        assert_eq!(middle.remove_range(&mut batch), 32);
+        middle.insert_range(&batch);
+        let visits = tiers.visits();
+        let mut one = [ptr::null_mut()];
+        assert_eq!(middle.remove_range(&mut one), 1);
+        assert_eq!(tiers.0.transfer.counts(middle.class).length, 31);
+        assert_eq!(tiers.visits(), visits);
+        // 31 are there, and one more is to be had.
+        assert_eq!(middle.remove_range(&mut batch), 32);
+        assert_eq!((tiers.0.transfer.counts(middle.class).length, tiers.visits()), (0, visits + 1));
+    }
+
+    #[test]
+    fn cpus_have_the_shards_they_were_given() {
+        let tiers = Tiers::new();
+        let assign = |table: &mut [u8]| table.copy_from_slice(&[0, 1, 2, 1, 0, 200]);
+        assert!(tiers.0.transfer.split(3, 6, tiers.0.tables(), assign));
+        let of: Vec<_> = (0..8).map(|cpu| tiers.0.transfer.of(cpu)).collect();
+        assert_eq!(of, [0, 1, 2, 1, 0, 2, 0, 0]);
+        assert_eq!(tiers.0.transfer.all().count(), 3 * CLASSES);
     }
 }

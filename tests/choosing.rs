@@ -99,6 +99,34 @@ fn first_allocations_at_once() {
     });
 }
 
+/// What a program that allocates a few objects pays in memory for the allocator: tables are not touched before they
+/// are needed.
+#[test]
+fn the_first_objects_take_little() {
+    let anonymous = || {
+        let status = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux 4.5 or later");
+        line.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") << 10
+    };
+    for_each_role("the_first_objects_take_little", |mode| {
+        assert_eq!(set_mode(mode), Ok(()));
+        let before = anonymous();
+        let heap = Perseq::new();
+        for size in [24, 100, 1000, 4000] {
+            let layout = Layout::from_size_align(size, 8).expect("a layout");
+            // SAFETY: the layout has a size; the object is freed with the same.
+            unsafe {
+                let object = heap.alloc(layout);
+                object.write(1);
+                heap.dealloc(object, layout);
+            }
+        }
+        let taken = anonymous() - before;
+        println!("{mode}: {taken} bytes");
+        assert!(taken <= 256 << 10, "{mode}: four objects made {taken} bytes resident");
+    });
+}
+
 /// Setting up allocates nothing from the global allocator: this one would count it.
 #[test]
 fn setting_up_allocates_nothing() {

@@ -75,6 +75,39 @@ fn fork_while_others_allocate() {
     });
 }
 
+/// Forks while other threads hold caches stopped, closed or locked, and find none so in the child.
+#[test]
+fn fork_while_caches_are_taken() {
+    in_every_mode("fork_while_caches_are_taken", || {
+        let stop = Arc::new(AtomicBool::new(false));
+        let takers = [(); 2].map(|()| {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(Relaxed) {
+                    perseq::drain();
+                }
+            })
+        });
+        beside(2, || {
+            for _ in 0..15 {
+                let mut objects = a_few_objects();
+                kit::reap(kit::fork(60, || {
+                    let before = perseq::stats();
+                    use_heap_after_fork(&mut objects);
+                    perseq::drain();
+                    let after = perseq::stats();
+                    // A cache that stayed closed would be passed by each time.
+                    let past = after.uncached_allocs - before.uncached_allocs;
+                    assert!(past < 100 || after.mode.active == Mode::Central, "{past} went past the caches: {after:?}");
+                }));
+                objects.into_iter().for_each(Object::free);
+            }
+        });
+        stop.store(true, SeqCst);
+        takers.into_iter().for_each(|taker| taker.join().expect("it only drains"));
+    });
+}
+
 /// A process of one thread knows every object, in the child as in the parent.
 #[test]
 fn fork_loses_nothing() {
@@ -173,7 +206,8 @@ fn thousands_of_short_threads_leave_nothing() {
         assert_eq!(end.committed_bytes, warm.committed_bytes, "4000 threads took new memory");
         assert!(end.caches <= warm.caches, "caches of threads that ended: {end:?}");
         let metadata = end.metadata_bytes - warm.metadata_bytes;
-        assert!(metadata < 64 << 10, "4000 threads took {metadata} bytes of tables");
+        // Lists' arrays go on growing with demand, more so on a busy machine; but no thread leaves a line of its own.
+        assert!(metadata < 4000 * 64, "4000 threads took {metadata} bytes of tables");
         let grown = resident.saturating_sub(warm_resident);
         assert!(grown < 2 << 20, "4000 threads took {grown} bytes");
     });
@@ -228,11 +262,13 @@ fn idle_threads() {
             std::thread::yield_now();
         }
         let idle = perseq::stats();
-        if idle.mode.active == Mode::PerThread {
-            assert!(idle.caches as usize >= THREADS, "{idle:?}");
-        } else {
-            assert!(idle.caches as usize <= kit::allowed_cpus().len() * 2, "{idle:?}");
-        }
+        let most = match idle.mode.active {
+            Mode::PerThread | Mode::PerThreadDrain => THREADS + 4,
+            Mode::Sharded => kit::allowed_cpus().len() * 4,
+            _ => kit::allowed_cpus().len() * 2,
+        };
+        assert!(idle.caches as usize <= most, "{idle:?}");
+        assert!(most < THREADS || idle.caches as usize >= THREADS, "{idle:?}");
         perseq::for_each_cache(&mut |cache| {
             assert!(cache.cached_bytes <= cache.capacity_bytes && cache.capacity_bytes <= 1 << 20, "{cache:?}");
         });
@@ -244,7 +280,8 @@ fn idle_threads() {
         drop((ready, stop));
         let after = perseq::stats();
         assert_eq!(after.live_small_bytes, before.live_small_bytes);
-        assert!(after.caches <= before.caches.max(kit::allowed_cpus().len() as u64), "{after:?}");
+        let slots = if after.mode.active == Mode::Sharded { 4 } else { 1 };
+        assert!(after.caches <= before.caches.max((slots * kit::allowed_cpus().len()) as u64), "{after:?}");
     });
 }
 
@@ -295,7 +332,7 @@ fn destructors_after_the_cache() {
         assert_eq!(RUNS.load(Relaxed), 45 * 9);
         assert_eq!(after.live_small_bytes, before.live_small_bytes);
         assert_eq!(after.live_large_bytes, before.live_large_bytes);
-        if after.mode.active == Mode::PerThread {
+        if matches!(after.mode.active, Mode::PerThread | Mode::PerThreadDrain) {
             assert!(after.uncached_frees > before.uncached_frees, "some came after the cache: {after:?}");
             assert!(after.caches <= before.caches, "none of the late ones made a cache again: {after:?}");
         }
@@ -371,28 +408,26 @@ fn budgets() {
     let limit = match kit::role().as_deref() {
         Some("each") => each,
         Some("nothing") => 1,
+        // A thread that nobody can take from keeps to its share.
         _ if stats.mode.active == Mode::PerThread => total / THREADS,
-        _ => total / kit::allowed_cpus().len() as u64,
+        _ => total,
     };
     let ids = ids.lock().expect("nobody panics");
-    let (mut caches, mut earlier) = (0, 0);
+    let mut caches = 0;
     perseq::for_each_cache(&mut |cache| {
         caches += 1;
         assert!(cache.cached_bytes <= cache.capacity_bytes, "{cache:?}");
         let limit = match cache.owner {
             // The cache of a thread that was there before the others grew when shares were larger, and
             // shrinks when it next overflows: the harness's threads, which do not.
-            Owner::Thread(id) if !ids.contains(&id) && kit::role().as_deref() == Some("total") => {
-                earlier += cache.capacity_bytes;
-                total
-            }
+            Owner::Thread(id) if !ids.contains(&id) && kit::role().as_deref() == Some("total") => total,
             _ => limit,
         };
         assert!(cache.capacity_bytes <= limit, "more than {limit} bytes: {cache:?}");
     });
     assert_eq!(caches, stats.caches);
     match kit::role().as_deref() {
-        Some("total") => assert!(stats.capacity_bytes - earlier <= total, "more than {total} in all: {stats:?}"),
+        Some("total") => assert!(stats.capacity_bytes <= total, "more than {total} in all: {stats:?}"),
         Some("nothing") => assert_eq!(stats.cached_bytes, 0, "{stats:?}"),
         _ => {}
     }

@@ -121,7 +121,7 @@ fn use_of_a_bad_environment() {
     }
     let again = || Child::of("use_of_a_bad_environment", "environment");
     for bad in ["PerCpu", "percpu ", "threads"] {
-        let said = format!("PERSEQ_MODE={bad}: expected percpu, percpu-mmcid, perthread or central");
+        let said = format!("PERSEQ_MODE={bad}: expected percpu, percpu-mmcid, perthread, ");
         again().env("PERSEQ_MODE", bad).run().aborted_saying(&said);
     }
     for name in ["PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES"] {
@@ -129,6 +129,16 @@ fn use_of_a_bad_environment() {
             again().env(name, bad).run().aborted_saying(&format!("{name}={bad}: expected bytes"));
         }
         again().env(name, "64K").run().passed();
+    }
+    for (name, bad, good) in [
+        ("PERSEQ_IDLE_DRAIN", ["0", "never", "-1", "1s"], "off"),
+        ("PERSEQ_SHARDS", ["0", "none", "-1", "4097"], "7"),
+        ("PERSEQ_TRANSFER_SHARDS", ["0", "none", "-1", "65"], "64"),
+    ] {
+        for bad in bad {
+            again().env(name, bad).run().aborted_saying(&format!("{name}={bad}: expected "));
+        }
+        again().env(name, good).run().passed();
     }
     let unknown = again().env("PERSEQ_MOED", "central").env("PERSEQ_MODE", "").run();
     assert!(unknown.stderr.contains("PERSEQ_MOED: there is no such option"), "{unknown}");

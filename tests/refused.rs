@@ -74,7 +74,7 @@ fn membarrier_forbidden() {
         }
         return torture_in(Mode::PerThread, Reason::NoFence(libc::EPERM));
     }
-    for mode in [Mode::PerCpu, Mode::PerCpuMmCid] {
+    for mode in [Mode::PerCpu, Mode::PerCpuMmCid, Mode::PerThreadDrain] {
         let outcome = Child::of("membarrier_forbidden", "refused").mode(mode).refusing(&MEMBARRIER_FORBIDDEN).run();
         outcome.passed();
     }
@@ -86,7 +86,7 @@ fn modes_that_need_nothing() {
     if kit::role().is_some() {
         return torture_in(perseq::active_mode().requested, Reason::AsRequested);
     }
-    for mode in [Mode::PerThread, Mode::Central] {
+    for mode in [Mode::PerThread, Mode::PerThreadDrain, Mode::Sharded, Mode::PerCpuLock, Mode::Central] {
         Child::of("modes_that_need_nothing", "refused").mode(mode).refusing(&NO_RSEQ).run().passed();
     }
 }

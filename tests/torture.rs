@@ -47,9 +47,12 @@ fn torture() {
 fn torture_of_small_caches() {
     const TEST: &str = "torture_of_small_caches";
     if kit::role().is_none() {
-        for mode in [Mode::PerCpu, Mode::PerCpuMmCid, Mode::PerThread] {
+        for mode in Mode::ALL.into_iter().filter(|mode| *mode != Mode::Central) {
             Child::of(TEST, "small").mode(mode).env("PERSEQ_CACHE_BYTES", "48K").run().passed();
-            Child::of(TEST, "shared").mode(mode).env("PERSEQ_TOTAL_BYTES", "200K").run().passed();
+            // With everything that takes caches from their owners, as often as can be.
+            let shared = Child::of(TEST, "shared").mode(mode).env("PERSEQ_TOTAL_BYTES", "200K");
+            let often = shared.env("PERSEQ_IDLE_DRAIN", "1").env("PERSEQ_SHARDS", "3");
+            often.env("PERSEQ_TRANSFER_SHARDS", "3").run().passed();
         }
         return;
     }
@@ -62,6 +65,10 @@ fn torture_of_small_caches() {
     let after = settled();
     assert_eq!(after.live_small_bytes, before.live_small_bytes, "small objects were lost or doubled");
     assert_eq!(after.live_large_bytes, before.live_large_bytes, "large objects were lost or doubled");
+    if kit::role().as_deref() == Some("shared") && after.mode.active != Mode::PerThread {
+        assert!(after.idle_drains > before.idle_drains, "no cache was ever found idle: {after:?}");
+        assert!(after.lendings > before.lendings, "no cache ever lent to another: {after:?}");
+    }
 }
 
 /// Statistics with the caches emptied, while no other thread runs.

@@ -21,6 +21,9 @@ pub struct ModeProof {
     pub cid_caches: u64,
     /// Caches owned by threads.
     pub thread_caches: u64,
+    /// Caches that are slots of the sharded mode.
+    #[serde(default)]
+    pub shard_caches: u64,
 }
 
 /// Operations that may go past the caches in a mode that has some: one in a hundred.
@@ -45,6 +48,7 @@ impl ModeProof {
             cpu_caches: touched("cpu"),
             cid_caches: touched("cid"),
             thread_caches: touched("thread"),
+            shard_caches: touched("shard"),
         }
     }
 }
@@ -64,11 +68,13 @@ pub fn fault(
         return Some(format!("conservation: everything was freed, {} bytes are still live", totals.live_small_bytes));
     }
     let ops = measurement.ops_alloc + measurement.ops_free;
+    let all = proof.cpu_caches + proof.cid_caches + proof.thread_caches + proof.shard_caches;
     let foreign = match mode {
-        Mode::PerCpu => proof.cid_caches + proof.thread_caches,
-        Mode::PerCpuMmCid => proof.cpu_caches + proof.thread_caches,
-        Mode::PerThread => proof.cpu_caches + proof.cid_caches,
-        Mode::Central => proof.cpu_caches + proof.cid_caches + proof.thread_caches,
+        Mode::PerCpu | Mode::PerCpuLock => all - proof.cpu_caches,
+        Mode::PerCpuMmCid => all - proof.cid_caches,
+        Mode::PerThread | Mode::PerThreadDrain => all - proof.thread_caches,
+        Mode::Sharded => all - proof.shard_caches,
+        Mode::Central => all,
     };
     if foreign != 0 {
         return Some(format!("mode: {foreign} caches do not belong to {mode}"));
@@ -80,11 +86,11 @@ pub fn fault(
         Mode::Central if proof.fallback_ops != ops => {
             Some(format!("mode: central made {ops} operations, {} of them uncached", proof.fallback_ops))
         }
-        Mode::PerCpu | Mode::PerCpuMmCid | Mode::PerThread if proof.fallback_ops > ops / FALLBACK_SHARE => {
-            Some(format!("mode: {} of {ops} operations went past the caches of {mode}", proof.fallback_ops))
-        }
-        Mode::PerThread if proof.thread_caches > measurement.threads + 1 => {
+        Mode::PerThread | Mode::PerThreadDrain if proof.thread_caches > measurement.threads + 1 => {
             Some(format!("mode: {} thread caches for {} threads", proof.thread_caches, measurement.threads))
+        }
+        _ if mode != Mode::Central && proof.fallback_ops > ops / FALLBACK_SHARE => {
+            Some(format!("mode: {} of {ops} operations went past the caches of {mode}", proof.fallback_ops))
         }
         _ => None,
     }

@@ -143,7 +143,7 @@ fn mode_is_itself(mode: Mode) -> Check {
     let row = sample("oversubscription", Subject::Perseq(mode), &parameters)?;
     let report = row.report.ok_or("no report")?;
     let proof = report.mode_proof.ok_or("no proof")?;
-    let caches = proof.cpu_caches + proof.cid_caches + proof.thread_caches;
+    let caches = proof.cpu_caches + proof.cid_caches + proof.thread_caches + proof.shard_caches;
     let threads = report.measurement.threads;
     let cpus = std::fs::read_to_string("/sys/devices/system/cpu/possible")
         .ok()
@@ -153,10 +153,14 @@ fn mode_is_itself(mode: Mode) -> Check {
         proof.fast_ops, proof.fallback_ops
     );
     match mode {
-        Mode::PerCpu | Mode::PerCpuMmCid if caches == 0 || cpus.is_some_and(|last| caches > last + 1) => {
+        Mode::PerCpu | Mode::PerCpuMmCid | Mode::PerCpuLock
+            if caches == 0 || cpus.is_some_and(|last| caches > last + 1) =>
+        {
             Err(format!("{line}; expected 1 cache or more, and at most one for each possible CPU"))
         }
-        Mode::PerThread if caches != threads => Err(format!("{line}; expected one cache per thread")),
+        Mode::PerThread | Mode::PerThreadDrain if caches != threads => {
+            Err(format!("{line}; expected one cache per thread"))
+        }
         _ => Ok(line),
     }
 }
@@ -193,12 +197,10 @@ fn preemption(mode: Mode) -> Check {
     let report = row.report.ok_or("no report")?;
     let ops = report.measurement.ops_alloc + report.measurement.ops_free;
     let seen = match mode {
-        Mode::PerThread | Mode::Central if restarts > 0.0 => {
-            return Err(format!("{restarts} restarts in a mode without sequences"));
-        }
-        Mode::PerThread | Mode::Central => "no sequences to restart".to_owned(),
-        _ if restarts > 0.0 => format!("{restarts} sequences restarted"),
-        _ => "no restart seen, so the abort path was not exercised".to_owned(),
+        Mode::PerCpu | Mode::PerCpuMmCid if restarts > 0.0 => format!("{restarts} sequences restarted"),
+        Mode::PerCpu | Mode::PerCpuMmCid => "no restart seen, so the abort path was not exercised".to_owned(),
+        _ if restarts > 0.0 => return Err(format!("{restarts} restarts in a mode without sequences")),
+        _ => "no sequences to restart".to_owned(),
     };
     Ok(format!("{ops} operations, {switches:.0} switches/s on one CPU, none lost or doubled; {seen}"))
 }

@@ -49,7 +49,7 @@ pub fn duration(usual: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-/// Runs `body` in four processes, one in each mode. `test` is the full name of the calling test.
+/// Runs `body` in a process of each mode. `test` is the full name of the calling test.
 pub fn in_every_mode(test: &str, body: impl FnOnce()) {
     if role().is_none() {
         for mode in Mode::ALL {
@@ -143,9 +143,10 @@ impl Child {
 
     fn with(mut command: Command, test: &str, role: &str) -> Child {
         command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-        for name in ["GLIBC_TUNABLES"].into_iter().chain(perseq::options().iter().map(|option| option.name)) {
-            command.env_remove(name);
+        for option in perseq::options() {
+            command.env_remove(option.name);
         }
+        command.env_remove("GLIBC_TUNABLES");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         Child { command, what: format!("{test} as {role}") }
     }

@@ -27,6 +27,9 @@ fn colour(subject: Subject) -> RGBColor {
         Subject::Perseq(Mode::PerCpu) => RGBColor(0x00, 0x72, 0xb2),
         Subject::Perseq(Mode::PerCpuMmCid) => RGBColor(0x56, 0xb4, 0xe9),
         Subject::Perseq(Mode::PerThread) => RGBColor(0xd5, 0x5e, 0x00),
+        Subject::Perseq(Mode::PerThreadDrain) => RGBColor(0xe6, 0x9f, 0x00),
+        Subject::Perseq(Mode::Sharded) => RGBColor(0xf0, 0xe4, 0x42),
+        Subject::Perseq(Mode::PerCpuLock) => RGBColor(0x80, 0x80, 0x80),
         Subject::Perseq(Mode::Central) => RGBColor(0x00, 0x9e, 0x73),
         Subject::System => RGBColor(0xcc, 0x79, 0xa7),
     }
@@ -360,6 +363,11 @@ fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colour: 
         Subject::Perseq(Mode::PerCpu) => area.draw(&Circle::new((x, y), size, colour.filled()))?,
         Subject::Perseq(Mode::PerCpuMmCid) => area.draw(&Circle::new((x, y), size, colour.stroke_width(2)))?,
         Subject::Perseq(Mode::PerThread) => area.draw(&TriangleMarker::new((x, y), size + 1, colour.filled()))?,
+        Subject::Perseq(Mode::PerThreadDrain) => {
+            area.draw(&TriangleMarker::new((x, y), size + 1, colour.stroke_width(2)))?
+        }
+        Subject::Perseq(Mode::Sharded) => area.draw(&Cross::new((x, y), size, colour.stroke_width(1)))?,
+        Subject::Perseq(Mode::PerCpuLock) => area.draw(&Circle::new((x, y), size, colour.stroke_width(1)))?,
         Subject::Perseq(Mode::Central) => area.draw(&Cross::new((x, y), size, colour.stroke_width(2)))?,
         Subject::System => area.draw(&Rectangle::new([(x - size, y - size), (x + size, y + size)], colour.filled()))?,
     }

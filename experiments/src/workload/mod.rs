@@ -118,6 +118,7 @@ impl Cache {
                 perseq::Owner::Cpu(id) => ("cpu", id),
                 perseq::Owner::Cid(id) => ("cid", id),
                 perseq::Owner::Thread(id) => ("thread", id),
+                perseq::Owner::Shard(id) => ("shard", id),
             };
             caches.push(Cache {
                 owner: owner.into(),

@@ -94,13 +94,16 @@ fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], act
     measurement.set("caches_touched", caches.iter().filter(|cache| cache.touched()).count() as f64);
     match subject {
         // Active thread number i is pinned to the i-th allowed CPU, so these are the CPUs it can reach.
-        Subject::Perseq(Mode::PerCpu) => {
+        Subject::Perseq(Mode::PerCpu | Mode::PerCpuLock) => {
             measurement.set("stranded_bytes", sum(&|cache| !cpus.contains(&(cache.id as usize))));
         }
-        Subject::Perseq(Mode::PerThread) => {
+        Subject::Perseq(Mode::PerThread | Mode::PerThreadDrain) => {
             measurement.set("stranded_bytes", sum(&|cache| !active.contains(&cache.id)));
         }
         Subject::Perseq(Mode::Central) => measurement.set("stranded_bytes", sum(&|_| true)),
+        Subject::Perseq(Mode::Sharded) => {
+            measurement.lack("stranded_bytes", "which threads share a slot is not reported");
+        }
         Subject::Perseq(Mode::PerCpuMmCid) => {
             measurement.lack("stranded_bytes", "a concurrency id has no lasting owner");
         }

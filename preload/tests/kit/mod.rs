@@ -5,7 +5,8 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// The modes a program must run in.
-pub const MODES: [&str; 4] = ["percpu", "percpu-mmcid", "perthread", "central"];
+pub const MODES: [&str; 7] =
+    ["percpu", "percpu-mmcid", "perthread", "perthread-drain", "sharded", "percpu-lock", "central"];
 
 /// The library as users build it. Cargo builds no shared library for a test, so this does.
 pub fn library() -> &'static Path {

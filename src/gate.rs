@@ -1,0 +1,232 @@
+//! A door that its owner passes with plain loads and stores, and that another thread can close at the price of a fence.
+//!
+//! ```text
+//! owner                                another
+//! inside = 1                           closed = 1
+//! (nothing: the fence is elsewhere)    membarrier: every thread of the process executes a full fence
+//! closed?  yes: inside = 0, turn back  inside?  yes: closed = 0, give up
+//! ...                                  ...
+//! inside = 0                           closed = 0
+//! ```
+//!
+//! This is Dekker's handshake with the cost on one side. The processor may let the owner's load of `closed` pass its store
+//! of `inside`, so both sides could miss each other. The membarrier makes every running thread execute a full fence after
+//! `closed` was written: an owner whose load came before it has its store visible when `inside` is read, and one whose
+//! load comes after it sees `closed`. A lock instead would cost the owner two atomic read-modify-writes per
+//! operation; a restartable sequence would do as well, but would tie the mode to rseq, and it is to differ
+//! from `percpu` and `perthread` in one thing only.
+//!
+//! An owner that is preempted inside keeps others out for that long. They do not wait: a thread that is inside is
+//! not idle.
+
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    compiler_fence,
+};
+
+use crate::sync::keep_errno;
+
+/// See the module.
+pub struct Gate {
+    /// Written by the owner alone.
+    inside: AtomicU32,
+    /// Written by others, one at a time.
+    closed: AtomicU32,
+}
+
+impl Gate {
+    pub const fn new() -> Self {
+        Gate { inside: AtomicU32::new(0), closed: AtomicU32::new(0) }
+    }
+
+    /// The owner enters. `None`: somebody else is inside.
+    ///
+    /// Only the owner may call this, and not while it is inside.
+    #[inline(always)]
+    pub fn enter(&self) -> Option<Inside<'_>> {
+        self.inside.store(1, Relaxed);
+        // The compiler keeps the order; the processor is made to by the other side's membarrier.
+        compiler_fence(SeqCst);
+        // Acquire pairs with the release that opens: we see what was done behind the closed gate.
+        if self.closed.load(Acquire) != 0 {
+            self.inside.store(0, Relaxed); // we did nothing that anyone should see
+            return None;
+        }
+        Some(Inside(self))
+    }
+
+    /// Lets the owner in no more. It may be inside: a [`fence`] comes next, one for as many gates as one likes, and then
+    /// [`Closing::closed`]. `None` if somebody else closed the gate.
+    pub fn close(&self) -> Option<Closing<'_>> {
+        (self.closed.swap(1, Acquire) == 0).then_some(Closing(self))
+    }
+
+    /// Forgets an owner that does not exist any more, after a fork.
+    pub fn reset(&self) {
+        self.inside.store(0, Relaxed);
+    }
+}
+
+/// The owner is inside while this lives.
+pub struct Inside<'a>(&'a Gate);
+
+impl Drop for Inside<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        self.0.inside.store(0, Release); // pairs with `close`
+    }
+}
+
+/// The owner cannot enter while this lives.
+pub struct Closing<'a>(&'a Gate);
+
+impl Closing<'_> {
+    /// Whether the owner is outside. After a [`fence`] that came after `close`.
+    pub fn closed(&self) -> bool {
+        self.0.inside.load(Acquire) == 0 // pairs with the owner's release: we see what it did inside
+    }
+}
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.closed.store(0, Release); // pairs with `enter`
+    }
+}
+
+/// Makes every running thread of the process execute a full fence. False if the kernel refuses.
+pub fn fence() -> bool {
+    membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED).is_ok()
+}
+
+/// Asks the kernel to let this process close gates (Linux 4.14). Idempotent; inherited across fork. The error is the
+/// errno with which it refused.
+pub fn register() -> Result<(), i32> {
+    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
+}
+
+fn membarrier(command: libc::c_int) -> Result<(), i32> {
+    keep_errno(|| {
+        // SAFETY: membarrier takes integers and touches no memory of ours.
+        if unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } == 0 {
+            return Ok(());
+        }
+        // SAFETY: errno is this thread's.
+        Err(unsafe { *libc::__errno_location() })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::sync::atomic::{AtomicBool, AtomicU64};
+    use std::time::{Duration, Instant};
+
+    /// How the other side closes.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Variant {
+        Right,
+        /// Without the fence.
+        Unfenced,
+        /// Without a look at whether the owner is inside.
+        Unlooked,
+    }
+
+    /// Both sides add to a counter by a load and a store, which loses additions if they ever meet. Runs until one is
+    /// lost, for `limit` at most. Additions lost, and closings.
+    fn additions_lost(variant: Variant, limit: Duration) -> (u64, u64) {
+        register().expect("Linux 4.14 or later");
+        let (gate, count, stop) = (Gate::new(), AtomicU64::new(0), AtomicBool::new(false));
+        let turn = |pause: usize| {
+            let before = count.load(Relaxed);
+            (0..pause).for_each(|_| core::hint::spin_loop());
+            count.store(before + 1, Relaxed);
+        };
+        let start = Instant::now();
+        let (mut entered, mut closed) = (0, 0);
+        std::thread::scope(|scope| {
+            let owner = scope.spawn(|| {
+                let mut entered = 0_u64;
+                while !stop.load(Relaxed) {
+                    if let Some(_inside) = gate.enter() {
+                        turn(0);
+                        entered += 1;
+                    }
+                }
+                entered
+            });
+            // In rounds, so that what was lost is seen soon.
+            while start.elapsed() < limit {
+                for _ in 0..100 {
+                    let closing = gate.close().expect("nobody else closes it");
+                    let fenced = variant == Variant::Unfenced || fence();
+                    if fenced && (variant == Variant::Unlooked || closing.closed()) {
+                        turn(20);
+                        closed += 1;
+                    }
+                }
+            }
+            stop.store(true, Relaxed);
+            entered = owner.join().expect("it only counts");
+        });
+        (entered + closed - count.load(Relaxed), closed)
+    }
+
+    /// In short runs, until something is lost.
+    fn lost_within(variant: Variant, limit: Duration) -> u64 {
+        let start = Instant::now();
+        while start.elapsed() < limit {
+            let (lost, _) = additions_lost(variant, Duration::from_millis(100));
+            if lost > 0 {
+                return lost;
+            }
+        }
+        0
+    }
+
+    fn one_cpu_only() -> bool {
+        let one = std::thread::available_parallelism().map_or(1, usize::from) < 2;
+        if one {
+            std::eprintln!("not tested: two sides of a gate at once: one CPU only");
+        }
+        one
+    }
+
+    #[test]
+    fn nothing_is_lost() {
+        let (lost, closed) = additions_lost(Variant::Right, Duration::from_secs(2));
+        assert_eq!(lost, 0);
+        assert_ne!(closed, 0, "the gate was never closed");
+    }
+
+    /// The control: without the fence, processors do reorder, and the test above would see it.
+    #[test]
+    fn without_the_fence_additions_are_lost() {
+        if !one_cpu_only() {
+            assert_ne!(lost_within(Variant::Unfenced, Duration::from_secs(60)), 0);
+        }
+    }
+
+    #[test]
+    fn without_a_look_additions_are_lost() {
+        if !one_cpu_only() {
+            assert_ne!(lost_within(Variant::Unlooked, Duration::from_secs(60)), 0);
+        }
+    }
+
+    #[test]
+    fn an_owner_inside_keeps_others_out() {
+        register().expect("Linux 4.14 or later");
+        let gate = Gate::new();
+        let inside = gate.enter().expect("open");
+        let closing = gate.close().expect("open");
+        assert!(fence() && !closing.closed());
+        drop(inside);
+        assert!(fence() && closing.closed());
+        assert!(gate.enter().is_none() && gate.close().is_none());
+        drop(closing);
+        assert!(gate.enter().is_some());
+    }
+}

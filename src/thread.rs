@@ -1,0 +1,95 @@
+//! What a thread keeps: two words of static TLS that name slabs.
+//!
+//! The **cell** is for the modes whose fast path is inlined: the slab the thread used last. In a per-CPU mode a sequence
+//! checks that it still is the right one. **Home** is for the other modes, so that their threads' cells can stay where
+//! they began and the inlined code finds nothing there. A word that names no cache yet, or none any more, names lists that
+//! are empty, full and nobody's.
+
+use core::ptr;
+
+use rseq::Slab;
+use rseq::sequence::ThreadCell;
+
+use crate::cache::Cache;
+use crate::front_end::Way;
+use crate::gate::Gate;
+use crate::process;
+use crate::registry;
+use crate::size_class::CLASSES;
+
+/// Lists that are nobody's. What a cache begins with, so that the fast paths need not tell them from one.
+#[repr(C)]
+struct NoCache {
+    slab: Slab<CLASSES>,
+    gate: Gate,
+}
+
+/// Where threads begin.
+static NO_SLAB: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
+/// Where threads end: their cache is gone, and they get no other.
+static EXITED: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
+
+rseq::thread_cell! {
+    /// Names the slab the calling thread used last, in the modes whose fast path is inlined.
+    pub fn cell() -> "perseq_cell": CLASSES, NO_SLAB
+}
+
+rseq::thread_cell! {
+    /// Names the calling thread's slab in the other modes, where it has one.
+    pub fn home() -> "perseq_home": CLASSES, NO_SLAB
+}
+
+/// The cache that `word` names, if it names one.
+#[inline]
+pub fn cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
+    let slab = word.get();
+    (!ptr::eq(slab, &NO_SLAB.slab) && !ptr::eq(slab, &EXITED.slab)).then(|| cache_of(slab))
+}
+
+/// The thread's own cache that `word` names, made if there is none. `None` if the thread is ending or memory is
+/// exhausted.
+#[inline]
+pub fn own_cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
+    let found = cache(word);
+    if found.is_none() && ptr::eq(word.get(), &NO_SLAB.slab) { first_cache(word) } else { found }
+}
+
+#[cold]
+fn first_cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
+    let cache = registry::thread_cache()?;
+    word.set(&cache.slab);
+    // May allocate, and so come back here: the word is set. If it fails, the cache is never given back.
+    process::notice_exit();
+    Some(cache)
+}
+
+/// The word that names the calling thread's own cache.
+fn own_word() -> ThreadCell<CLASSES> {
+    if matches!(Way::now(), Way::GatedThread) { home() } else { cell() }
+}
+
+/// The calling thread's own cache, if it has one, in a mode that gives it one.
+pub fn present_cache() -> Option<&'static Cache> {
+    cache(own_word())
+}
+
+/// The calling thread gets no cache any more.
+pub fn retire() {
+    own_word().set(&EXITED.slab);
+}
+
+/// The gate behind `slab`, which a word of a thread names.
+#[inline(always)]
+pub fn gate_of(slab: &'static Slab<CLASSES>) -> &'static Gate {
+    const { assert!(core::mem::offset_of!(Cache, gate) == core::mem::offset_of!(NoCache, gate)) };
+    // SAFETY: every slab that a thread's word names is the first field of a cache or of a `NoCache`.
+    unsafe { &(*ptr::from_ref(slab).cast::<NoCache>()).gate }
+}
+
+/// The cache that begins with `slab`.
+#[inline]
+fn cache_of(slab: &'static Slab<CLASSES>) -> &'static Cache {
+    const { assert!(core::mem::offset_of!(Cache, slab) == 0) };
+    // SAFETY: every slab but the two statics, which callers excluded, is the first field of a cache.
+    unsafe { &*ptr::from_ref(slab).cast::<Cache>() }
+}

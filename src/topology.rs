@@ -1,0 +1,123 @@
+//! Which CPUs share a last-level cache, from `/sys`, read with plain system calls: an allocator asks before it can
+//! allocate.
+
+/// Most groups that are told apart. CPUs of further ones count as the last's.
+pub const MAX_GROUPS: usize = 64;
+
+/// Writes each CPU's group to `groups`, numbered in the order of their first CPUs; returns how many there are. A machine
+/// that does not say has one.
+pub fn last_level_groups(groups: &mut [u8]) -> usize {
+    group(groups, read_shared_cpus)
+}
+
+/// How many there are, without a table.
+pub fn last_level_count() -> usize {
+    let mut groups = [0; 8192]; // the most CPUs that Linux can be configured for
+    let cpus = rseq::kernel::possible_cpus().min(groups.len());
+    last_level_groups(&mut groups[..cpus])
+}
+
+/// The text of a CPU's list of those that share its last cache. 3 is the last level where there is one; machines
+/// without share level 2 among few, and one group is then right.
+fn read_shared_cpus(cpu: usize, text: &mut [u8]) -> Option<usize> {
+    let mut path = *b"/sys/devices/system/cpu/cpu00000/cache/index3/shared_cpu_list\0";
+    const NUMBER: usize = b"/sys/devices/system/cpu/cpu".len();
+    let mut digits = [0; 5];
+    let mut rest = cpu;
+    let mut count = 0;
+    while count == 0 || rest > 0 {
+        *digits.get_mut(count)? = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        count += 1;
+    }
+    digits[..count].reverse();
+    path[NUMBER..NUMBER + count].copy_from_slice(&digits[..count]);
+    path.copy_within(NUMBER + digits.len().., NUMBER + count);
+    // SAFETY: a C string of ours.
+    let file = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    if file < 0 {
+        return None;
+    }
+    // SAFETY: `text` is ours and that long; the file is open, and ours to close.
+    let length = unsafe {
+        let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+        length
+    };
+    usize::try_from(length).ok()
+}
+
+fn group(groups: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> Option<usize>) -> usize {
+    const UNKNOWN: u8 = u8::MAX;
+    groups.fill(UNKNOWN);
+    let mut count = 0;
+    for cpu in 0..groups.len() {
+        if groups[cpu] != UNKNOWN {
+            continue;
+        }
+        let mut text = [0; 1024];
+        // A CPU that is offline has no list: it counts as the first group's, where it does no harm.
+        let Some(length) = read(cpu, &mut text) else { continue };
+        let number = count.min(MAX_GROUPS - 1) as u8;
+        groups[cpu] = number;
+        for_each_cpu(&text[..length], |other| {
+            if let Some(group) = groups.get_mut(other) {
+                *group = number;
+            }
+        });
+        count += 1;
+    }
+    groups.iter_mut().filter(|group| **group == UNKNOWN).for_each(|group| *group = 0);
+    count.clamp(1, MAX_GROUPS)
+}
+
+/// Calls `f` with each number of a list such as `0-3,8-11`.
+fn for_each_cpu(list: &[u8], mut f: impl FnMut(usize)) {
+    for part in list.split(|byte| *byte == b',') {
+        let mut bounds = part.splitn(2, |byte| *byte == b'-').map(number);
+        let (Some(Some(first)), last) = (bounds.next(), bounds.next()) else { continue };
+        let last = last.unwrap_or(Some(first)).unwrap_or(first).min(first + 8192);
+        (first..=last).for_each(&mut f);
+    }
+}
+
+fn number(text: &[u8]) -> Option<usize> {
+    core::str::from_utf8(text).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Groups of a machine whose CPUs' lists are these; an empty one is an offline CPU's.
+    fn grouped<const CPUS: usize>(lists: [&str; CPUS]) -> ([u8; CPUS], usize) {
+        let mut groups = [0; CPUS];
+        let count = group(&mut groups, |cpu, text| {
+            let list = lists[cpu].as_bytes();
+            text[..list.len()].copy_from_slice(list);
+            (!list.is_empty()).then_some(list.len())
+        });
+        (groups, count)
+    }
+
+    #[test]
+    fn lists_of_the_usual_shapes() {
+        assert_eq!(grouped(["0-1\n", "0-1\n"]), ([0, 0], 1));
+        assert_eq!(grouped(["0,2\n", "1,3\n", "0,2\n", "1,3\n"]), ([0, 1, 0, 1], 2));
+        assert_eq!(grouped(["0-1,4\n", "0-1,4\n", "2-3\n", "2-3\n", "0-1,4\n"]), ([0, 0, 1, 1, 0], 2));
+        assert_eq!(grouped(["0\n", "", "2\n"]), ([0, 0, 1], 2));
+        assert_eq!(grouped(["", ""]), ([0, 0], 1), "no machine says nothing");
+        assert_eq!(grouped(["nonsense", "1-x,-,99999999999999999999"]), ([0, 1], 2));
+    }
+
+    #[test]
+    fn this_machine_says_what_its_files_say() {
+        extern crate std;
+        let path = |cpu| std::format!("/sys/devices/system/cpu/cpu{cpu}/cache/index3/shared_cpu_list");
+        let cpus = rseq::kernel::possible_cpus();
+        let mut lists: std::vec::Vec<_> = (0..cpus).filter_map(|cpu| std::fs::read_to_string(path(cpu)).ok()).collect();
+        lists.sort();
+        lists.dedup();
+        assert_eq!(last_level_count(), lists.len().clamp(1, MAX_GROUPS));
+    }
+}
