@@ -8,6 +8,7 @@ use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::hits;
 use crate::size_class::SizeClass;
 use crate::span::SpanState;
 
@@ -41,7 +42,9 @@ impl Perseq {
             // SAFETY: the page map says that the object is of this class, so it is not null; the caller gave it up.
             Some(class) => unsafe {
                 let object = NonNull::new_unchecked(pointer);
-                if !front_end::push(class, object) {
+                if front_end::push(class, object) {
+                    hits::freed(class);
+                } else {
                     dealloc_slow(class, object);
                 }
             },

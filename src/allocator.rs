@@ -7,6 +7,7 @@ use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::hits;
 use crate::mode::Mode;
 use crate::process;
 use crate::size_class::SizeClass;
@@ -60,7 +61,9 @@ unsafe impl GlobalAlloc for Perseq {
             // of this class: `realloc` does not keep a pointer when the class changes.
             unsafe {
                 let object = NonNull::new_unchecked(pointer);
-                if !front_end::push(class, object) {
+                if front_end::push(class, object) {
+                    hits::freed(class);
+                } else {
                     dealloc_slow(class, object);
                 }
             }
@@ -112,7 +115,10 @@ impl Perseq {
     #[inline(always)]
     pub(crate) fn alloc_class(&self, class: SizeClass) -> *mut u8 {
         match front_end::pop(class) {
-            Some(object) => object.as_ptr(),
+            Some(object) => {
+                hits::allocated(class);
+                object.as_ptr()
+            }
             None => self.alloc_slow(class),
         }
     }

@@ -25,6 +25,7 @@ use crate::budget;
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS};
 use crate::fatal::fatal;
 use crate::front_end::Front;
+use crate::hits::Hits;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::{Guard, Mutex};
@@ -38,7 +39,10 @@ pub struct Cache {
     pub owner: AtomicU32,
     /// Whether a thread that still runs owns it; always true of a CPU's.
     pub in_use: AtomicBool,
-    pub counts: Counts,
+    pub counts: [Counts; CLASSES],
+    /// Times a thread came to this cache from another.
+    pub arrivals: AtomicU64,
+    pub hits: Hits,
     /// Slots of each list's array, for readers without the lock.
     capacity: [AtomicU32; CLASSES],
     /// The list was full since it last grew.
@@ -51,14 +55,16 @@ pub struct Cache {
     pub next_spare: AtomicPtr<Cache>,
 }
 
-/// Written on slow paths by whoever uses the cache, read by anyone: relaxed, nothing is published.
+/// Of one list. Written on slow paths by whoever uses the cache, read by anyone: relaxed, nothing is published.
 #[derive(Default)]
 pub struct Counts {
+    /// Allocations that found the list empty and were served.
     pub underflows: AtomicU64,
+    /// Frees that found it full, or without an array.
     pub overflows: AtomicU64,
+    /// Objects that came from the tiers behind, and objects that went there.
     pub refilled: AtomicU64,
     pub flushed: AtomicU64,
-    pub arrivals: AtomicU64,
 }
 
 pub struct Shape {
@@ -106,7 +112,6 @@ impl Cache {
     /// exhausted.
     pub fn refill<F: Front>(&self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
         let list = class.index();
-        self.counts.underflows.fetch_add(1, Relaxed);
         self.missed[list].store(true, Relaxed);
         self.grow(front, class);
         let middle = BACK_END.middle(class);
@@ -116,11 +121,12 @@ impl Cache {
         let objects = &mut batch[..count];
         objects.reverse(); // so that objects leave the list in the order they came
         let (&mut object, rest) = objects.split_last_mut()?;
-        self.counts.refilled.fetch_add(count as u64, Relaxed);
+        self.counts[list].underflows.fetch_add(1, Relaxed);
+        self.counts[list].refilled.fetch_add(count as u64, Relaxed);
         // SAFETY: objects of the class from the middle tier belong to nobody.
         let kept = unsafe { front.push_batch(list, rest) }.unwrap_or(0);
         if kept < rest.len() {
-            self.counts.flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
+            self.counts[list].flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
             middle.insert_range(&rest[kept..]);
         }
         NonNull::new(object)
@@ -130,13 +136,13 @@ impl Cache {
     pub fn flush<F: Front>(&self, front: F, class: SizeClass, object: NonNull<u8>) {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
+        self.counts[list].overflows.fetch_add(1, Relaxed);
         if self.capacity(class) == 0 && self.grow(front, class) {
             // SAFETY: by our caller, `object` is of the class and free.
             if unsafe { front.push(list, object) }.is_ok() {
                 return;
             }
         }
-        self.counts.overflows.fetch_add(1, Relaxed);
         self.overflowed[list].store(true, Relaxed);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         let half = self.capacity(class).div_ceil(2).min(class.info().batch as usize);
@@ -291,17 +297,18 @@ impl Cache {
     }
 
     fn give(&self, class: SizeClass, objects: &[*mut u8]) {
-        self.counts.flushed.fetch_add(objects.len() as u64, Relaxed);
+        self.counts[class.index()].flushed.fetch_add(objects.len() as u64, Relaxed);
         BACK_END.middle(class).insert_range(objects);
     }
 
-    /// What the cache holds. Exact if nobody uses it meanwhile.
-    pub fn holdings(&self) -> Holdings {
+    /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile.
+    pub fn holdings(&self, mut each: impl FnMut(SizeClass, usize)) -> Holdings {
         let shape = self.shape.lock();
         let mut held = Holdings { capacity_bytes: shape.capacity_bytes, ..Holdings::default() };
         for class in SizeClass::all() {
             let (top, base) = (self.slab.top(class.index()) as usize, shape.base[class.index()] as usize);
             let objects = (top - base) / size_of::<Slot>();
+            each(class, objects);
             held.objects += objects;
             held.bytes += objects * class.size();
         }

@@ -37,6 +37,7 @@ pub struct Totals {
     pub live: usize,
     /// Free objects in spans.
     pub free: usize,
+    pub spans: usize,
 }
 
 impl CentralFreeList {
@@ -103,7 +104,7 @@ impl CentralFreeList {
 
     pub fn totals(&self, class: SizeClass) -> Totals {
         let state = self.0.lock();
-        Totals { live: state.live, free: state.spans * class.info().objects as usize - state.live }
+        Totals { live: state.live, free: state.spans * class.info().objects as usize - state.live, spans: state.spans }
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {

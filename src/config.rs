@@ -1,6 +1,6 @@
 //! Every constant, with its unit and its reason.
 
-/// Bytes of a page of ours. Twice the kernel's on x86-64: half the page map, and spans of small
+/// Bytes of a page of perseq's: large objects are whole pages. Twice the kernel's on x86-64: half the page map, and spans of small
 /// classes hold enough objects to be worth a lock.
 pub const PAGE_SIZE: usize = 8192;
 

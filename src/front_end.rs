@@ -24,6 +24,7 @@ use rseq::{CpuId, Handle, Index, MmCid, Slab, local};
 
 use crate::back_end::BACK_END;
 use crate::cache::Cache;
+use crate::hits;
 use crate::process;
 use crate::registry;
 use crate::size_class::{CLASSES, SizeClass};
@@ -125,7 +126,10 @@ fn pop_with<F: Front>(front: F, class: SizeClass) -> Option<NonNull<u8>> {
         let Some(cache) = front.locate() else { break };
         // SAFETY: `locate` named a slab with our lists in the cell.
         match unsafe { front.pop(class.index()) } {
-            Ok(object) => return Some(object),
+            Ok(object) => {
+                hits::allocated(class);
+                return Some(object);
+            }
             Err(Miss::Unfit) => return cache.refill(front, class),
             Err(Miss::Moved) => {}
         }
@@ -138,7 +142,7 @@ unsafe fn push_with<F: Front>(front: F, class: SizeClass, object: NonNull<u8>) {
         let Some(cache) = front.locate() else { break };
         // SAFETY: as in `pop_with`; the object is free, by our own contract.
         match unsafe { front.push(class.index(), object) } {
-            Ok(()) => return,
+            Ok(()) => return hits::freed(class),
             Err(Miss::Unfit) => return cache.flush(front, class, object),
             Err(Miss::Moved) => {}
         }
@@ -190,7 +194,7 @@ impl<I: Index> Front for ByIndex<I> {
         let cache = registry::indexed_cache::<I>(index)?;
         if !ptr::eq(cell().get(), &cache.slab) {
             cell().set(&cache.slab);
-            cache.counts.arrivals.fetch_add(1, Relaxed);
+            cache.arrivals.fetch_add(1, Relaxed);
         }
         Some(cache)
     }

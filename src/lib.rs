@@ -49,7 +49,8 @@
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `process.rs` | the first allocation, thread exit, fork, draining |
 //! | `options.rs` | what the environment may say |
-//! | `mode.rs`, `stats.rs` | what a program can ask |
+//! | `mode.rs`, `stats.rs`, `report.rs` | what a program can ask, and how it is written |
+//! | `hits.rs` | counters of the fast path, in builds that want them |
 //! | `os.rs`, `sync.rs`, `fatal.rs` | the kernel's memory calls, the lock and its order, the last words |
 //!
 //! # Words
@@ -65,6 +66,7 @@
 //! | `PERSEQ_MODE` | `percpu`, `percpu-mmcid`, `perthread` or `central` | `percpu` |
 //! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
 //! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares | not set |
+//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to standard error or to a file, as in `json:/tmp/stats` | not set |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
 //! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
@@ -90,6 +92,7 @@ mod central_free_list;
 mod config;
 mod fatal;
 mod front_end;
+mod hits;
 mod metadata;
 mod mode;
 mod options;
@@ -97,6 +100,7 @@ mod os;
 mod page_heap;
 mod process;
 mod registry;
+mod report;
 mod size_class;
 mod span;
 mod spare_arrays;
@@ -105,8 +109,10 @@ mod sync;
 mod transfer_cache;
 
 pub use allocator::Perseq;
+pub use config::PAGE_SIZE;
 pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
 pub use options::{RuntimeOption, options};
 pub use process::{active_mode, drain, release, set_mode};
+pub use report::{FileWriter, write_json, write_text};
 pub use rseq;
-pub use stats::{CacheStats, Owner, Stats, for_each_cache, stats};
+pub use stats::{COUNTS_HITS, CacheStats, ClassStats, Owner, Stats, for_each_cache, for_each_class, stats};

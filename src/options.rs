@@ -7,6 +7,7 @@ use crate::budget;
 use crate::fatal::{fatal, message};
 use crate::mode::Mode;
 use crate::process;
+use crate::report;
 
 /// A variable of the environment that perseq reads.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct RuntimeOption {
 
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
-static OPTIONS: [RuntimeOption; 3] = [
+static OPTIONS: [RuntimeOption; 4] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -47,6 +48,13 @@ static OPTIONS: [RuntimeOption; 3] = [
         expected: BYTES,
         default: "not set",
         apply: |text| positive_bytes(text).map(budget::set_total).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_STATS",
+        meaning: "statistics at exit, to standard error or appended to a file",
+        expected: "text, json, text:PATH or json:PATH",
+        default: "not set",
+        apply: report::set_at_exit,
     },
 ];
 

@@ -73,8 +73,17 @@ pub struct Totals {
     /// Free and reading as zero, after a release or never touched.
     pub zero: usize,
     pub committed: usize,
+    /// Most pages ever in use or resident at once.
+    pub peak: usize,
     /// Entries of the span table.
     pub spans: usize,
+}
+
+impl Totals {
+    /// Pages in use, or free and resident.
+    pub fn held(&self) -> usize {
+        self.small + self.large + self.free
+    }
 }
 
 struct FreeLists {
@@ -107,7 +116,7 @@ impl PageHeap {
                 spans_used: 0,
                 pages_used: 0,
                 pages_committed: 0,
-                totals: Totals { small: 0, large: 0, free: 0, zero: 0, committed: 0, spans: 0 },
+                totals: Totals { small: 0, large: 0, free: 0, zero: 0, committed: 0, peak: 0, spans: 0 },
             }),
         }
     }
@@ -244,6 +253,7 @@ impl PageHeap {
             SpanState::Small => heap.totals.small += pages,
             _ => heap.totals.large += pages,
         }
+        heap.totals.peak = heap.totals.peak.max(heap.totals.held());
         // Objects are anywhere in a small span; a large one is known by its first page and its last.
         let step = if state == SpanState::Small { 1 } else { (pages - 1).max(1) };
         for page in (first..first + pages).step_by(step) {

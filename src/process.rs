@@ -18,6 +18,7 @@ use crate::front_end::{self, ByThread, FRONT};
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::options;
 use crate::registry;
+use crate::report;
 use crate::size_class::SizeClass;
 use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
@@ -94,6 +95,7 @@ pub fn initialize(default: Option<Mode>) -> bool {
         keep_errno(|| unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
         });
+        report::arrange_exit();
     }
     done
 }

@@ -66,7 +66,11 @@ impl Middle<'_> {
             state.counts.uncached_allocs += 1;
             state.take(&mut out)
         };
-        (self.fetch(taken, &mut out) == 1).then_some(out[0])
+        if self.fetch(taken, &mut out) == 0 {
+            self.transfer.0.lock().counts.uncached_allocs -= 1; // memory is exhausted
+            return None;
+        }
+        Some(out[0])
     }
 
     /// Takes one object back from a thread without a cache.

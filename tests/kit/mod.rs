@@ -143,7 +143,7 @@ impl Child {
 
     fn with(mut command: Command, test: &str, role: &str) -> Child {
         command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-        for name in ["PERSEQ_MODE", "PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES", "GLIBC_TUNABLES"] {
+        for name in ["PERSEQ_MODE", "PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES", "PERSEQ_STATS", "GLIBC_TUNABLES"] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
