@@ -275,7 +275,7 @@ fn text_and_json() {
 fn at_exit() {
     let test = "at_exit";
     if kit::role().is_some() {
-        drop(perseq::active_mode());
+        let _ = perseq::active_mode();
         return;
     }
     for mode in Mode::ALL {

@@ -1,4 +1,5 @@
 //! Running a program on libperseq, in a mode.
+#![allow(dead_code)] // each test binary uses a part of the kit
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
