@@ -12,7 +12,8 @@
 use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
 
-use crate::family::{HEAP, free, free_aligned_sized, free_sized};
+use crate::family::HEAP;
+use crate::standard::{free, free_aligned_sized, free_sized};
 
 /// What a nothrow form is told by: an empty object.
 type NoThrow = *const c_void;

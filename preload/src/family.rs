@@ -6,6 +6,8 @@ use core::ptr;
 
 use allocator::Perseq;
 
+use crate::standard;
+
 pub static HEAP: Perseq = Perseq::new();
 
 const OS_PAGE: usize = 4096;
@@ -16,6 +18,7 @@ fn fail(errno: c_int) -> *mut c_void {
     ptr::null_mut()
 }
 
+#[inline(always)] // into the symbol of its name
 pub fn malloc(size: usize) -> *mut c_void {
     HEAP.alloc_block(size).cast()
 }
@@ -27,6 +30,7 @@ pub fn calloc(count: usize, size: usize) -> *mut c_void {
     }
 }
 
+#[inline(always)] // into the symbol of its name
 pub unsafe fn free(pointer: *mut c_void) {
     // SAFETY: by the C contract.
     unsafe { HEAP.free(pointer.cast()) };
@@ -36,9 +40,9 @@ pub unsafe fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
     // SAFETY: by the C contract.
     unsafe {
         match (pointer.is_null(), size) {
-            (true, _) => malloc(size),
+            (true, _) => standard::malloc(size),
             (false, 0) => {
-                free(pointer);
+                standard::free(pointer);
                 ptr::null_mut()
             }
             (false, _) => HEAP.resize(pointer.cast(), size).cast(),
@@ -56,12 +60,12 @@ pub unsafe fn reallocarray(pointer: *mut c_void, count: usize, size: usize) -> *
 
 pub unsafe fn free_sized(pointer: *mut c_void, _size: usize) {
     // SAFETY: by the C contract.
-    unsafe { free(pointer) };
+    unsafe { standard::free(pointer) };
 }
 
 pub unsafe fn free_aligned_sized(pointer: *mut c_void, _align: usize, _size: usize) {
     // SAFETY: by the C contract.
-    unsafe { free(pointer) };
+    unsafe { standard::free(pointer) };
 }
 
 pub fn aligned_alloc(align: usize, size: usize) -> *mut c_void {

@@ -56,6 +56,7 @@ macro_rules! c_family {
             use super::*;
             $(
                 $(#[$doc])*
+                #[inline(never)] // the other names jump here
                 #[unsafe(no_mangle)]
                 pub unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
                     #[allow(unused_unsafe)] // some are safe
@@ -70,9 +71,8 @@ macro_rules! c_family {
                 $(#[$doc])*
                 #[unsafe(export_name = concat!("perseq_", stringify!($name)))]
                 pub unsafe extern "C" fn $name($($argument: $type),*) $(-> $result)? {
-                    #[allow(unused_unsafe)] // some are safe
                     // SAFETY: by the function's own contract.
-                    unsafe { functions::$name($($argument),*) }
+                    unsafe { standard::$name($($argument),*) }
                 }
             )*
         }
@@ -94,9 +94,8 @@ macro_rules! c_family {
                 #[doc = concat!("As `", stringify!($of), "`.")]
                 #[unsafe(no_mangle)]
                 pub unsafe extern "C" fn $alias($($alias_argument: $alias_type),*) $(-> $alias_result)? {
-                    #[allow(unused_unsafe)] // some are safe
                     // SAFETY: by the function's own contract.
-                    unsafe { functions::$of($($alias_argument),*) }
+                    unsafe { standard::$of($($alias_argument),*) }
                 }
             )*
         }

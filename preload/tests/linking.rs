@@ -32,7 +32,8 @@ fn links_and_runs(name: &str, compiler: &str, arguments: &[&str]) {
     all.extend_from_slice(arguments);
     kit::run(None, compiler, &all);
     for mode in kit::MODES {
-        let output = Command::new(&program).env_remove("LD_LIBRARY_PATH").env("PERSEQ_MODE", mode).output().expect("it starts");
+        let output =
+            Command::new(&program).env_remove("LD_LIBRARY_PATH").env("PERSEQ_MODE", mode).output().expect("it starts");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{mode}: {said}{}", String::from_utf8_lossy(&output.stderr));
         let (json, last) = said.trim_end().rsplit_once('\n').expect("two lines");
