@@ -109,7 +109,7 @@ mod sync;
 mod transfer_cache;
 
 pub use allocator::Perseq;
-pub use config::PAGE_SIZE;
+pub use config::{BUILD_CONFIG, PAGE_SIZE};
 pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
 pub use options::{RuntimeOption, options};
 pub use process::{active_mode, drain, release, set_mode};

@@ -61,8 +61,8 @@ static OPTIONS: [RuntimeOption; 4] = [
 /// Pairs that say two things about one.
 const EXCLUSIVE: [(&str, &str); 1] = [("PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES")];
 
-/// Names that begin so are other programs', such as this project's tests.
-const FOREIGN: &str = "PERSEQ_TEST_";
+/// Names that begin so are others': this project's tests', and the build script's.
+const FOREIGN: [&str; 2] = ["PERSEQ_TEST_", "PERSEQ_BUILD_"];
 
 /// Every variable of the environment that perseq reads, for programs that list them.
 #[must_use]
@@ -81,7 +81,7 @@ pub fn read_environment() {
     }
     let mut seen = [false; OPTIONS.len()];
     for_each_variable(|name, value| {
-        if name.starts_with(FOREIGN) || value.is_empty() {
+        if FOREIGN.iter().any(|prefix| name.starts_with(prefix)) || value.is_empty() {
             return;
         }
         let Some(index) = OPTIONS.iter().position(|option| option.name == name) else {

@@ -10,6 +10,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use crate::config::BUILD_CONFIG;
 use crate::stats::{COUNTS_HITS, CacheStats, ClassStats, Stats, for_each_cache, for_each_class, stats};
 use crate::sync::keep_errno;
 
@@ -24,6 +25,7 @@ fn counted<const N: usize>(
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:20} {}", "mode", self.mode)?;
+        writeln!(f, "{:20} {BUILD_CONFIG}", "config")?;
         for (name, value) in counted(Self::NAMES, self.values()) {
             writeln!(f, "{name:20} {value:>16}")?;
         }
@@ -42,7 +44,8 @@ impl Stats {
     /// Those of `out`.
     pub fn write_json(&self, out: &mut impl Write) -> fmt::Result {
         let mode = &self.mode;
-        write!(out, "{{\"requested_mode\":\"{}\",\"mode\":\"{}\"", mode.requested, mode.active)?;
+        write!(out, "{{\"config\":\"{BUILD_CONFIG}\",\"requested_mode\":\"{}\"", mode.requested)?;
+        write!(out, ",\"mode\":\"{}\"", mode.active)?;
         write!(out, ",\"mode_reason\":\"{}\"", mode.reason)?; // constant texts and numbers: nothing to escape
         write_fields(out, ",", counted(Self::NAMES, self.values()))?;
         out.write_char('}')

@@ -21,7 +21,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use crate::metadata::Metadata;
-use crate::size_class::{ClassInfo, SizeClass};
+use crate::size_class::{ClassInfo, MAX_OBJECTS, SizeClass};
 
 /// A span's number in the span table. 0 is no span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,8 +48,8 @@ pub enum SpanState {
 
 /// Words of bitmap inside the span. Classes with more objects have theirs in [`Metadata`].
 const INLINE_WORDS: usize = 4;
-/// Most objects a span can have.
-const MAX_OBJECTS: usize = 1024;
+/// Bytes of such a bitmap.
+const BITMAP_BYTES: usize = MAX_OBJECTS.div_ceil(64) * 8;
 
 /// One line of a cache, so that returning an object touches one.
 #[repr(C, align(64))]
@@ -167,7 +167,6 @@ impl Locked {
     /// Marks all objects free.
     fn fill(&mut self, info: &ClassInfo, metadata: &Metadata, bitmaps: &mut SpareBitmaps) -> bool {
         let objects = info.objects as usize;
-        assert!(objects <= MAX_OBJECTS);
         if objects > INLINE_WORDS * 64 {
             let Some(address) = bitmaps.take(metadata) else { return false };
             self.free[0] = address as u64;
@@ -244,7 +243,7 @@ impl SpareBitmaps {
 
     fn take(&mut self, metadata: &Metadata) -> Option<usize> {
         if self.0 == 0 {
-            return metadata.allocate(MAX_OBJECTS / 8, 64).map(|memory| memory.as_ptr() as usize);
+            return metadata.allocate(BITMAP_BYTES, 64).map(|memory| memory.as_ptr() as usize);
         }
         let bitmap = self.0;
         // SAFETY: the head of the list is a bitmap nobody uses, whose first word is the link.
