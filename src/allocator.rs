@@ -7,6 +7,7 @@ use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::hardened;
 use crate::hits;
 use crate::mode::Mode;
 use crate::process;
@@ -128,7 +129,8 @@ impl Perseq {
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
         if process::initialize(self.mode)
-            && let Some(object) = or_after_release(|| front_end::pop_slow(class))
+            && let Some(object) =
+                or_after_release(|| if hardened::on() { hardened::allocate(class) } else { front_end::pop_slow(class) })
         {
             return object.as_ptr();
         }
@@ -142,7 +144,10 @@ impl Perseq {
         let pages = layout.size().div_ceil(PAGE_SIZE).max(1);
         if process::initialize(self.mode)
             && layout.size() <= BACK_END.pages.reserved_bytes()
-            && let Some(run) = or_after_release(|| BACK_END.pages.allocate(pages, layout.align(), SpanState::Large))
+            && let Some(run) = or_after_release(|| match hardened::on() {
+                true => hardened::allocate_large(pages, layout.align()),
+                false => BACK_END.pages.allocate(pages, layout.align(), SpanState::Large),
+            })
         {
             return (BACK_END.pages.start(run.id) as *mut u8, run.zero);
         }
@@ -158,6 +163,9 @@ impl Perseq {
 #[cold]
 #[inline(never)]
 pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
+    if hardened::on() {
+        return hardened::free(class, object);
+    }
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
     unsafe { front_end::push_slow(class, object) };
 }
@@ -167,6 +175,7 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
 #[inline(never)]
 pub fn dealloc_large(pointer: *mut u8) {
     match large_span(pointer) {
+        Some(id) if hardened::on() => hardened::free_large(id),
         // SAFETY: the caller gave up the block that the span is.
         Some(id) => unsafe { BACK_END.pages.release(id) },
         None => fatal(&["free of a large block that was not allocated here, or was freed before"]),

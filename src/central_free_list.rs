@@ -93,6 +93,13 @@ impl CentralFreeList {
         state.live -= objects.len();
     }
 
+    /// Whether an object of a span of `class` is free in it.
+    pub fn is_free(&self, class: SizeClass, pages: &PageHeap, id: SpanId, index: usize) -> bool {
+        let _state = self.0.lock();
+        // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
+        unsafe { pages.span(id).locked() }.is_free(class.info(), index)
+    }
+
     /// Gives the empty span back to the page heap.
     pub fn trim(&self, class: SizeClass, pages: &PageHeap) {
         let mut state = self.0.lock();

@@ -50,6 +50,7 @@
 //! | `process.rs` | the first allocation, thread exit, fork, draining |
 //! | `options.rs` | what the environment may say |
 //! | `mode.rs`, `stats.rs`, `report.rs` | what a program can ask, and how it is written |
+//! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | `hits.rs` | counters of the fast path, in builds that want them |
 //! | `os.rs`, `sync.rs`, `fatal.rs` | the kernel's memory calls, the lock and its order, the last words |
 //!
@@ -67,6 +68,7 @@
 //! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
 //! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares | not set |
 //! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to standard error or to a file, as in `json:/tmp/stats` | not set |
+//! | `PERSEQ_HARDENED` | `1`: no caches, and every operation is checked | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
 //! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A share shrinks as caches are added, and a cache goes below it at its next miss. A per-CPU
@@ -92,6 +94,7 @@ mod central_free_list;
 mod config;
 mod fatal;
 mod front_end;
+mod hardened;
 mod hits;
 mod metadata;
 mod mode;

@@ -5,6 +5,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::budget;
 use crate::fatal::{fatal, message};
+use crate::hardened;
 use crate::mode::Mode;
 use crate::process;
 use crate::report;
@@ -27,7 +28,7 @@ pub struct RuntimeOption {
 
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
-static OPTIONS: [RuntimeOption; 4] = [
+static OPTIONS: [RuntimeOption; 5] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -55,6 +56,13 @@ static OPTIONS: [RuntimeOption; 4] = [
         expected: "text, json, text:PATH or json:PATH",
         default: "not set",
         apply: report::set_at_exit,
+    },
+    RuntimeOption {
+        name: "PERSEQ_HARDENED",
+        meaning: "1: no caches, and every operation is checked; for programs that may misuse memory",
+        expected: "0 or 1",
+        default: "0",
+        apply: hardened::set,
     },
 ];
 

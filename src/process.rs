@@ -15,6 +15,7 @@ use crate::back_end::BACK_END;
 use crate::cache::Cache;
 use crate::fatal::fatal;
 use crate::front_end::{self, ByThread, FRONT};
+use crate::hardened;
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::options;
 use crate::registry;
@@ -106,7 +107,8 @@ fn set_up(default: Option<Mode>) -> bool {
     }
     options::read_environment();
     let requested = requested_mode(default);
-    let (active, reason, registration) = decide(requested);
+    let (active, reason, registration) =
+        if hardened::on() { (Mode::Central, Reason::Hardened, None) } else { decide(requested) };
     let exit_key = if active == Mode::PerThread { thread_exit_key() } else { None };
     let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
     // SAFETY: STATE is DECIDING, so this thread alone writes and nobody reads.
@@ -199,6 +201,9 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
 /// Moves all free objects from caches to the tiers behind them; returns how many bytes. In per-thread mode it
 /// can empty the calling thread's cache only. Costs one fence for every 32 caches.
 pub fn drain() -> usize {
+    if hardened::on() {
+        return hardened::drain();
+    }
     let front = FRONT.load(Acquire);
     if front != 0 {
         drain_stopped()
@@ -261,6 +266,7 @@ fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
     for cache in registry::all() {
         f(cache.mutex());
     }
+    f(hardened::mutex());
     for transfer in &BACK_END.transfer {
         f(transfer.mutex());
     }

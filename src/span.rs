@@ -216,6 +216,11 @@ impl Locked {
         taken
     }
 
+    /// Whether object `index`, one of the span's, is free.
+    pub fn is_free(&mut self, info: &ClassInfo, index: usize) -> bool {
+        self.bits(info)[index / 64] & (1 << (index % 64)) != 0
+    }
+
     /// Marks object `index` free. False if it already is, or is no object of the span.
     #[inline]
     pub fn put(&mut self, info: &ClassInfo, index: usize) -> bool {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! committed = held + released + untouched         held = small spans + large + free pages
-//! small spans = live + cached + transfer + central + rest
+//! small spans = live + cached + transfer + central + quarantined + rest
 //! allocations = hits + underflows + uncached      frees = hits + overflows + uncached
 //! ```
 //!
@@ -18,6 +18,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
+use crate::hardened;
 use crate::hits;
 use crate::mode::{ActiveMode, Mode};
 use crate::process::active_mode;
@@ -130,6 +131,8 @@ numbers! {
         pub transfer_objects,
         /// Free objects in spans.
         pub central_objects,
+        /// Freed objects that are kept from use (`PERSEQ_HARDENED`).
+        pub quarantined_objects,
         /// See [`CacheStats::alloc_hits`].
         pub alloc_hits,
         /// See [`CacheStats::free_hits`].
@@ -174,13 +177,15 @@ numbers! {
         pub transfer_bytes,
         /// Bytes of free objects in spans of the central free lists.
         pub central_bytes,
+        /// Bytes of freed objects, small and large, that are kept from use (`PERSEQ_HARDENED`).
+        pub quarantined_bytes,
         /// Bytes at the ends of those spans that are no object.
         pub span_rest_bytes,
         /// Bytes of the spans of small objects: live, free and the rest.
         pub small_span_bytes,
         /// Bytes of small objects in the hands of the program.
         pub live_small_bytes,
-        /// Bytes of large objects in the hands of the program.
+        /// Bytes of large objects in the hands of the program, with the pages that guard them (`PERSEQ_HARDENED`).
         pub live_large_bytes,
         /// Bytes of free pages that are still resident.
         pub free_page_bytes,
@@ -234,7 +239,9 @@ pub fn stats() -> Stats {
     stats.restarts = rseq::restarts();
     let pages = BACK_END.pages.totals();
     let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
-    stats.live_large_bytes = bytes(pages.large);
+    let quarantined = hardened::quarantined_pages();
+    stats.live_large_bytes = bytes(pages.large.saturating_sub(quarantined));
+    stats.quarantined_bytes += bytes(quarantined);
     stats.free_page_bytes = bytes(pages.free);
     stats.released_bytes = bytes(pages.zero);
     stats.untouched_bytes = bytes(pages.committed - pages.held() - pages.zero);
@@ -248,11 +255,13 @@ pub fn stats() -> Stats {
 
 impl Stats {
     fn add_class(&mut self, class: &ClassStats) {
-        let objects = class.live_objects + class.cached_objects + class.transfer_objects + class.central_objects;
+        let free = class.cached_objects + class.transfer_objects + class.central_objects + class.quarantined_objects;
+        let objects = class.live_objects + free;
         self.cached_objects += class.cached_objects;
         self.cached_bytes += class.cached_objects * class.size;
         self.transfer_bytes += class.transfer_objects * class.size;
         self.central_bytes += class.central_objects * class.size;
+        self.quarantined_bytes += class.quarantined_objects * class.size;
         self.live_small_bytes += class.live_objects * class.size;
         self.small_span_bytes += class.spans * class.span_size;
         // Between two looks at the tiers an object may be counted twice.
@@ -314,7 +323,9 @@ pub fn for_each_class(f: &mut dyn FnMut(&ClassStats)) {
         stats.cached_objects = cached[class.index()];
         stats.transfer_objects = transfer.length as u64;
         stats.central_objects = central.free as u64;
-        stats.live_objects = (central.live as u64).saturating_sub(stats.cached_objects + stats.transfer_objects);
+        stats.quarantined_objects = hardened::quarantined(class) as u64;
+        let elsewhere = stats.cached_objects + stats.transfer_objects + stats.quarantined_objects;
+        stats.live_objects = (central.live as u64).saturating_sub(elsewhere);
         stats.uncached_allocs = transfer.uncached_allocs;
         stats.uncached_frees = transfer.uncached_frees;
         for cache in registry::all() {

@@ -4,8 +4,8 @@
 //!
 //! A thread that holds a lock takes only locks that stand below it here:
 //!
-//! 1. the cache registry, 2. caches' shapes, newest cache first, 3. a transfer cache, 4. a central free list,
-//! 5. the page heap, 6. spare arrays, 7. metadata.
+//! 1. the cache registry, 2. caches' shapes, newest cache first, 3. the quarantine, 4. a transfer cache,
+//! 5. a central free list, 6. the page heap, 7. spare arrays, 8. metadata.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};

@@ -83,6 +83,11 @@ impl Middle<'_> {
         self.pass_on(put, &[object]);
     }
 
+    /// Counts the free of an object that went elsewhere.
+    pub fn count_uncached_free(&self) {
+        self.transfer.0.lock().counts.uncached_frees += 1;
+    }
+
     /// Empties the transfer cache into the spans, and gives a span that became empty back.
     pub fn trim(&self) {
         let mut objects = [ptr::null_mut(); 64];

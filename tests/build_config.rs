@@ -50,11 +50,20 @@ fn errors_name_the_line_the_entry_and_what_was_expected() {
         ("class = [1]", "line 1: class: expected tables"),
         ("[[class]]\npages = 1", "class: expected a size"),
         ("[[class]]\nsize = 1024\nbach = 1", "line 3: bach: expected size, pages and batch"),
-        ("[[class]]\nsize = 16384\npages = 1", "line 2: class of 16384 bytes: 1 pages of 8192 bytes: expected at least"),
+        (
+            "[[class]]\nsize = 16384\npages = 1",
+            "line 2: class of 16384 bytes: 1 pages of 8192 bytes: expected at least",
+        ),
         ("[[class]]\nsize = 1024\npages = 4096", "1024 bytes: 4096 pages of 8192 bytes: expected at least"),
         ("[[class]]\nsize = 262144\npages = 1024", "class of 262144 bytes: expected a smaller span"),
-        ("[[class]]\nsize = 8\npages = 100\n[[class]]\nsize = 1024", "102400 objects in a span: expected at most 65535"),
-        ("max_batch = 4\n[[class]]\nsize = 1024\nbatch = 5", "line 3: class of 1024 bytes: batch 5: expected at most max_batch, 4"),
+        (
+            "[[class]]\nsize = 8\npages = 100\n[[class]]\nsize = 1024",
+            "102400 objects in a span: expected at most 65535",
+        ),
+        (
+            "max_batch = 4\n[[class]]\nsize = 1024\nbatch = 5",
+            "line 3: class of 1024 bytes: batch 5: expected at most max_batch, 4",
+        ),
         ("name = \"\"", "line 1: name: expected a string of letters"),
         ("name = \"a\\\"b\"", "line 1: name: expected a string of letters"),
     ];

@@ -58,14 +58,14 @@ pub unsafe fn reallocarray(pointer: *mut c_void, count: usize, size: usize) -> *
     }
 }
 
-pub unsafe fn free_sized(pointer: *mut c_void, _size: usize) {
+pub unsafe fn free_sized(pointer: *mut c_void, size: usize) {
     // SAFETY: by the C contract.
-    unsafe { standard::free(pointer) };
+    unsafe { HEAP.free_sized(pointer.cast(), size, 16) };
 }
 
-pub unsafe fn free_aligned_sized(pointer: *mut c_void, _align: usize, _size: usize) {
+pub unsafe fn free_aligned_sized(pointer: *mut c_void, align: usize, size: usize) {
     // SAFETY: by the C contract.
-    unsafe { standard::free(pointer) };
+    unsafe { HEAP.free_sized(pointer.cast(), size, align.max(16)) };
 }
 
 pub fn aligned_alloc(align: usize, size: usize) -> *mut c_void {

@@ -75,7 +75,7 @@ pub fn as_requested() -> bool {
         Reason::NoRseq(_) => !kernel::has_rseq(),
         Reason::NoFence(_) => !kernel::has_rseq_fence(),
         Reason::NoMmCid => !kernel::has_mm_cid(),
-        Reason::AsRequested => false,
+        Reason::AsRequested | Reason::Hardened => false,
     };
     assert!(excuse, "{requested} was asked for and this kernel can do it, but the mode is {active}: {reason}");
     not_tested(&format!("mode {requested}"), &reason.to_string());
@@ -143,7 +143,14 @@ impl Child {
 
     fn with(mut command: Command, test: &str, role: &str) -> Child {
         command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(ROLE, role);
-        for name in ["PERSEQ_MODE", "PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES", "PERSEQ_STATS", "GLIBC_TUNABLES"] {
+        for name in [
+            "PERSEQ_MODE",
+            "PERSEQ_CACHE_BYTES",
+            "PERSEQ_TOTAL_BYTES",
+            "PERSEQ_STATS",
+            "PERSEQ_HARDENED",
+            "GLIBC_TUNABLES",
+        ] {
             command.env_remove(name);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
