@@ -27,7 +27,7 @@ use crate::span::{SpanId, SpanState};
 /// ```
 ///
 /// Out of memory is a null pointer, with errno set to ENOMEM.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Perseq {
     mode: Option<Mode>,
 }

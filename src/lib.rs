@@ -38,6 +38,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
+//! | `allocator_api.rs` | `Allocator`, for collections that name theirs |
 //! | `address.rs` | blocks known by address alone, for C |
 //! | `front_end.rs` | the modes: how a thread finds its cache and how lists are changed |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
@@ -84,9 +85,12 @@
 //! * A child made by `vfork` or `clone(CLONE_VM)` must not allocate before it executes another program: it reads
 //!   its parent's rseq area, which the kernel does not update for it.
 #![no_std]
+#![cfg_attr(feature = "nightly", feature(allocator_api))]
 
 mod address;
 mod allocator;
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+mod allocator_api;
 mod back_end;
 mod budget;
 mod cache;
