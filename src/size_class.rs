@@ -71,7 +71,8 @@ impl SizeClass {
         if size > MAX_SMALL || layout.align() > PAGE_SIZE {
             return None;
         }
-        let step = if size <= FINE { size.div_ceil(8) } else { size.div_ceil(128) + (FINE_STEPS - FINE / 128) };
+        // Not `div_ceil`, which the compiler does not always see to be no more than this.
+        let step = if size <= FINE { (size + 7) >> 3 } else { ((size + 127) >> 7) + (FINE_STEPS - FINE / 128) };
         // SAFETY: `size <= MAX_SMALL`, whose step is the table's last index (asserted in `lookup`).
         let class = SizeClass(unsafe { *LOOKUP.get_unchecked(step) });
         if ALIGNED_BY_SIZE { Some(class) } else { class.aligned(layout.align()) }

@@ -13,17 +13,13 @@ use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
 
 use crate::family::HEAP;
-use crate::standard::{free, free_aligned_sized, free_sized};
+use crate::standard::{free, free_aligned_sized, free_sized, malloc};
 
 /// What a nothrow form is told by: an empty object.
 type NoThrow = *const c_void;
 
-/// Alignment of the forms that name none: `__STDCPP_DEFAULT_NEW_ALIGNMENT__`.
+/// Alignment of the forms that name none, `__STDCPP_DEFAULT_NEW_ALIGNMENT__`: malloc's.
 const DEFAULT_ALIGN: usize = 16;
-
-extern "C" fn new(size: usize) -> *mut c_void {
-    HEAP.alloc_block(size).cast()
-}
 
 extern "C" fn new_aligned(size: usize, align: usize) -> *mut c_void {
     HEAP.alloc_bytes(size, align.max(DEFAULT_ALIGN)).cast()
@@ -109,7 +105,7 @@ macro_rules! operators_new {
                 ".cfi_startproc",
                 "push rdi",
                 ".cfi_adjust_cfa_offset 8",
-                "call {new}",
+                "call {malloc}",
                 "pop rdi",
                 ".cfi_adjust_cfa_offset -8",
                 "test rax, rax",
@@ -119,7 +115,7 @@ macro_rules! operators_new {
                 "mov esi, {align}",
                 "jmp {new_slow}",
                 ".cfi_endproc",
-                new = sym new,
+                malloc = sym malloc,
                 new_slow = sym new_slow,
                 align = const DEFAULT_ALIGN,
             )

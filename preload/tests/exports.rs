@@ -109,3 +109,16 @@ fn the_symbols_are_the_list() {
     let (more, less): (Vec<_>, Vec<_>) = (found.difference(&expected).collect(), expected.difference(&found).collect());
     assert!(more.is_empty() && less.is_empty(), "exported beyond the list: {more:?}; missing: {less:?}");
 }
+
+/// What is called most is the code itself, not a jump to a copy that the compiler found to be the same.
+#[test]
+fn malloc_and_free_are_no_jumps() {
+    let library = kit::library().to_str().expect("a UTF-8 path");
+    let output = kit::run(None, "nm", &["--dynamic", "--defined-only", "--print-size", library]);
+    let text = String::from_utf8(output.stdout).expect("text");
+    for name in ["malloc", "free"] {
+        let line = text.lines().find(|line| line.split(' ').nth(3) == Some(name)).expect("the symbol");
+        let size = line.split(' ').nth(1).and_then(|size| u64::from_str_radix(size, 16).ok()).expect("a size");
+        assert!(size > 64, "{name} has {size} bytes of code");
+    }
+}
