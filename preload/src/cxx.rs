@@ -13,6 +13,7 @@ use core::arch::naked_asm;
 use core::ffi::{CStr, c_void};
 
 use crate::family::HEAP;
+use crate::record;
 use crate::standard::{free, free_aligned_sized, free_sized, malloc};
 
 /// What a nothrow form is told by: an empty object.
@@ -22,6 +23,7 @@ type NoThrow = *const c_void;
 const DEFAULT_ALIGN: usize = 16;
 
 extern "C" fn new_aligned(size: usize, align: usize) -> *mut c_void {
+    record::request(size, align);
     HEAP.alloc_bytes(size, align.max(DEFAULT_ALIGN)).cast()
 }
 
@@ -163,6 +165,7 @@ macro_rules! operators_new_nothrow {
         #[unsafe(no_mangle)]
         pub extern "C" fn $name(size: usize, $($align: usize,)? _: NoThrow) -> *mut c_void {
             let align = DEFAULT_ALIGN $(.max($align))?;
+            record::request(size, align);
             HEAP.alloc_bytes(size, align).cast()
         }
     )*};

@@ -6,7 +6,7 @@ use core::ptr;
 
 use allocator::Perseq;
 
-use crate::standard;
+use crate::{record, standard};
 
 pub static HEAP: Perseq = Perseq::new();
 
@@ -20,12 +20,16 @@ fn fail(errno: c_int) -> *mut c_void {
 
 #[inline(always)] // into the symbol of its name
 pub fn malloc(size: usize) -> *mut c_void {
+    record::request(size, 16);
     HEAP.alloc_block(size).cast()
 }
 
 pub fn calloc(count: usize, size: usize) -> *mut c_void {
     match count.checked_mul(size) {
-        Some(bytes) => HEAP.alloc_zeroed_bytes(bytes).cast(),
+        Some(bytes) => {
+            record::request(bytes, 16);
+            HEAP.alloc_zeroed_bytes(bytes).cast()
+        }
         None => fail(libc::ENOMEM),
     }
 }
@@ -45,7 +49,10 @@ pub unsafe fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
                 standard::free(pointer);
                 ptr::null_mut()
             }
-            (false, _) => HEAP.resize(pointer.cast(), size).cast(),
+            (false, _) => {
+                record::request(size, 16);
+                HEAP.resize(pointer.cast(), size).cast()
+            }
         }
     }
 }
@@ -72,6 +79,7 @@ pub fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
     if !align.is_power_of_two() {
         return fail(libc::EINVAL);
     }
+    record::request(size, align);
     HEAP.alloc_bytes(size, align.max(16)).cast()
 }
 
@@ -81,6 +89,7 @@ pub unsafe fn posix_memalign(out: *mut *mut c_void, align: usize, size: usize) -
     }
     // SAFETY: errno is this thread's.
     let errno = unsafe { *libc::__errno_location() };
+    record::request(size, align);
     let block = HEAP.alloc_bytes(size, align.max(16));
     if block.is_null() {
         fail(errno);

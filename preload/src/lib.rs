@@ -10,6 +10,7 @@
 //! | `exports.rs` | the list of all functions, with their promises |
 //! | `family.rs` | malloc and its family |
 //! | `inspect.rs` | mallinfo, malloc_info and what else looks at the heap |
+//! | `record.rs` | a histogram of requests, in builds that want it |
 //! | `cxx.rs` | C++ `new` and `delete` |
 //!
 //! # mallopt
@@ -37,6 +38,7 @@ use libc::{FILE, mallinfo, mallinfo2};
 mod cxx;
 mod family;
 mod inspect;
+mod record;
 
 /// Nothing here panics; what the compiler cannot see that of ends the process.
 #[panic_handler]
