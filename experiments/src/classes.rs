@@ -103,9 +103,10 @@ impl Histogram {
         })
     }
 
-    /// Bytes that objects of `sizes` take for the requests that are not too large.
-    fn taken(&self, sizes: &[u64]) -> u128 {
-        let class = |request: u64| sizes.iter().copied().find(|size| *size >= request).unwrap_or(0);
+    /// Bytes that objects of `sizes` take for the requests that are not too large, all aligned to `align`.
+    fn taken(&self, sizes: &[u64], align: u64) -> u128 {
+        let fits = |size: u64, request: u64| size >= request && size.is_multiple_of(align);
+        let class = |request: u64| sizes.iter().copied().find(|size| fits(*size, request)).unwrap_or(0);
         self.0.iter().map(|(request, times)| u128::from(class(*request)) * u128::from(*times)).sum()
     }
 }
@@ -189,8 +190,8 @@ fn write(arguments: &Arguments, histogram: &Histogram, sizes: &[u64]) -> String 
     let mut toml = String::new();
     let mut line = |text: String| writeln!(toml, "{text}").expect("a string");
     line(format!("# {} classes for {count} requests; {} more were larger.", sizes.len(), all - count));
-    line(format!("# Unused in objects: {:.2} %.", percent(histogram.taken(sizes), bytes)));
-    let unused = percent(histogram.taken(&now), small_bytes);
+    line(format!("# Unused in objects: {:.2} %.", percent(histogram.taken(sizes, arguments.align), bytes)));
+    let unused = percent(histogram.taken(&now, arguments.align), small_bytes);
     line(format!(
         "# With the {} classes of {:?}, for {small} requests: {unused:.2} %.",
         now.len(),
@@ -229,7 +230,7 @@ mod tests {
                 (0..=last).filter(|&at| at == last || set >> at & 1 == 1).map(|at| candidates[at]).collect();
             let starts = std::iter::once(0).chain(sizes.iter().copied());
             let fits = starts.zip(&sizes).all(|(below, size)| allowed(below, *size, bound));
-            fits.then(|| histogram.taken(&sizes) - histogram.up_to(candidates[last]).1)
+            fits.then(|| histogram.taken(&sizes, 16) - histogram.up_to(candidates[last]).1)
         });
         wastes.min()
     }
@@ -249,7 +250,7 @@ mod tests {
             let (most, bound) = (1 + round % 8, [0.15, 0.3, 0.6, 0.9][round / 8 % 4]);
             let expected = by_trying_all(&histogram, &candidates, most, bound);
             let found = choose(&histogram, &candidates, most, bound);
-            let waste = found.as_ref().ok().map(|sizes| histogram.taken(sizes) - histogram.up_to(192).1);
+            let waste = found.as_ref().ok().map(|sizes| histogram.taken(sizes, 16) - histogram.up_to(192).1);
             assert_eq!(waste, expected, "{most} classes, bound {bound}, {pairs:?}: {found:?}");
             if let Err(needed) = found {
                 assert!(needed > most && choose(&histogram, &candidates, needed, bound).is_ok());
