@@ -81,13 +81,8 @@ fn tiers_add_up() {
             |stats: &Stats| [stats.live_small_bytes, stats.cached_bytes, stats.transfer_bytes, stats.central_bytes];
         // So many that spans are full, and no span is returned or taken from here to the end: two are kept of each.
         let size = 256;
-        let mut of_a_span = None;
-        perseq::for_each_class(&mut |class| {
-            if class.size >= size as u64 {
-                of_a_span.get_or_insert(class.span_size / class.size);
-            }
-        });
-        let step = (of_a_span.expect("a class that large") / 2).clamp(1, 16);
+        let class = kit::class_of(size, 8).expect("a small size");
+        let step = (class.span_size / class.size / 2).clamp(1, 16);
         let objects = (0..4000).map(|name| (name, Object::new(layout(size, 8), name)));
         let (kept, freed): (Vec<_>, Vec<_>) = objects.partition(|(name, _)| name % step == 0);
         let full = stats();

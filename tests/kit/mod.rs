@@ -278,6 +278,17 @@ impl std::fmt::Display for Outcome {
     }
 }
 
+/// The size class that objects of `size` bytes aligned to `align` have. `None`: they are large.
+pub fn class_of(size: usize, align: usize) -> Option<perseq::ClassStats> {
+    let (least, mut found) = (size.next_multiple_of(align) as u64, None);
+    perseq::for_each_class(&mut |class| {
+        if class.size >= least && class.size.is_multiple_of(align as u64) {
+            found.get_or_insert(*class);
+        }
+    });
+    found
+}
+
 /// Resident bytes of this process.
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
