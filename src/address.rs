@@ -8,13 +8,15 @@ use crate::back_end::BACK_END;
 use crate::config::{MAX_SMALL, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::hardened;
+use crate::hits;
 use crate::size_class::SizeClass;
 use crate::span::SpanState;
 
 /// What a live block is.
 enum Block {
     Small(SizeClass),
-    Large { bytes: usize },
+    Large { pages: usize },
 }
 
 #[inline]
@@ -22,9 +24,57 @@ fn block(pointer: *mut u8) -> Option<Block> {
     let span = BACK_END.pages.span(BACK_END.pages.span_of(pointer as usize)?);
     match span.state() {
         SpanState::Small => Some(Block::Small(span.class())),
-        SpanState::Large => Some(Block::Large { bytes: span.pages() * PAGE_SIZE }),
+        SpanState::Large => Some(Block::Large { pages: span.pages() }),
         _ => None,
     }
+}
+
+/// Frees a block. `check` is called where the fast path ends, which is always in the hardened mode.
+///
+/// # Safety
+///
+/// * As for [`Perseq::free`].
+#[inline(always)]
+unsafe fn free_with(pointer: *mut u8, check: impl FnOnce()) {
+    match BACK_END.pages.class_at(pointer as usize) {
+        // SAFETY: the page map says that the object is of this class, so it is not null; the caller gave it up.
+        Some(class) => unsafe {
+            let object = NonNull::new_unchecked(pointer);
+            if front_end::push(class, object) {
+                hits::freed(class);
+            } else {
+                check();
+                dealloc_slow(class, object);
+            }
+        },
+        None => {
+            check();
+            free_other(pointer);
+        }
+    }
+}
+
+/// In the hardened mode, ends the process unless the block at `pointer` is what this size and alignment ask for.
+#[cold]
+#[inline(never)]
+fn check_size(pointer: *mut u8, size: usize, align: usize) {
+    if !hardened::on() {
+        return;
+    }
+    let asked = Layout::from_size_align(size.max(1), align).ok();
+    match block(pointer) {
+        Some(Block::Small(class)) => hardened::check_size(Some(class), class.size(), asked),
+        Some(Block::Large { pages }) => hardened::check_size(None, pages * PAGE_SIZE - hardened::guard_bytes(), asked),
+        None => {} // nothing, or not ours: `free_other` says so
+    }
+}
+
+/// Whether `size` bytes aligned to 16 are a block of `usable` bytes, and no other.
+fn same_block(size: usize, usable: usize) -> bool {
+    Layout::from_size_align(size.max(1), 16).is_ok_and(|layout| match SizeClass::of(layout) {
+        Some(class) => class.size() == usable,
+        None => size.div_ceil(PAGE_SIZE) * PAGE_SIZE == usable,
+    })
 }
 
 impl Perseq {
@@ -37,16 +87,20 @@ impl Perseq {
     /// * `pointer` is null, or came from this allocator and is not used again.
     #[inline]
     pub unsafe fn free(&self, pointer: *mut u8) {
-        match BACK_END.pages.class_at(pointer as usize) {
-            // SAFETY: the page map says that the object is of this class, so it is not null; the caller gave it up.
-            Some(class) => unsafe {
-                let object = NonNull::new_unchecked(pointer);
-                if !front_end::push(class, object) {
-                    dealloc_slow(class, object);
-                }
-            },
-            None => free_other(pointer),
-        }
+        // SAFETY: by our own contract.
+        unsafe { free_with(pointer, || ()) };
+    }
+
+    /// As [`Perseq::free`], given the size and alignment the block was allocated with by [`Perseq::alloc_bytes`] or
+    /// [`Perseq::resize`]. The hardened mode ends the process if it is another block's; otherwise they are not used.
+    ///
+    /// # Safety
+    ///
+    /// * As for [`Perseq::free`].
+    #[inline]
+    pub unsafe fn free_sized(&self, pointer: *mut u8, size: usize, align: usize) {
+        // SAFETY: by our own contract.
+        unsafe { free_with(pointer, || check_size(pointer, size, align)) };
     }
 
     /// Bytes that may be used at `pointer`, at least as many as were asked for; 0 for null.
@@ -63,7 +117,7 @@ impl Perseq {
         }
         match block(pointer) {
             Some(Block::Small(class)) => class.size(),
-            Some(Block::Large { bytes }) => bytes,
+            Some(Block::Large { pages }) => pages * PAGE_SIZE - hardened::guard_bytes(),
             None => fatal(&["size of a pointer that was not allocated here"]),
         }
     }
@@ -83,7 +137,7 @@ impl Perseq {
                 Err(_) => out_of_memory(),
             };
         }
-        if size <= usable && (size > usable / 2 || usable <= 16) {
+        if size <= usable && (size > usable / 2 || usable <= 16) && (!hardened::on() || same_block(size, usable)) {
             return pointer;
         }
         // SAFETY: by our own contract; the two blocks are distinct, and each has the bytes copied.

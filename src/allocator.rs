@@ -5,9 +5,12 @@ use core::ptr::{self, NonNull};
 
 use crate::back_end::BACK_END;
 use crate::background;
+use crate::config::PAGE_SIZE;
 use crate::exhaustion::or_reclaim;
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::hardened;
+use crate::hits;
 use crate::large;
 use crate::mode::Mode;
 use crate::process;
@@ -27,7 +30,7 @@ use crate::span::{SpanId, SpanState};
 /// ```
 ///
 /// Out of memory is a null pointer, with errno set to ENOMEM.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Perseq {
     mode: Option<Mode>,
 }
@@ -62,7 +65,9 @@ unsafe impl GlobalAlloc for Perseq {
             // of this class: `realloc` does not keep a pointer when the class changes.
             unsafe {
                 let object = NonNull::new_unchecked(pointer);
-                if !front_end::push(class, object) {
+                if front_end::push(class, object) {
+                    hits::freed(class);
+                } else {
                     dealloc_slow(class, object);
                 }
             }
@@ -111,7 +116,10 @@ impl Perseq {
     #[inline(always)]
     pub(crate) fn alloc_class(&self, class: SizeClass) -> *mut u8 {
         match front_end::pop(class) {
-            Some(object) => object.as_ptr(),
+            Some(object) => {
+                hits::allocated(class);
+                object.as_ptr()
+            }
             None => self.alloc_slow(class),
         }
     }
@@ -130,7 +138,10 @@ impl Perseq {
     #[inline(never)]
     fn alloc_slower(&self, class: SizeClass) -> *mut u8 {
         if process::initialize(self.mode)
-            && let Some(object) = or_reclaim(class.size(), || front_end::pop_slow(class))
+            && let Some(object) = or_reclaim(class.size(), || match hardened::on() {
+                true => hardened::allocate(class),
+                false => front_end::pop_slow(class),
+            })
         {
             background::tend();
             return object.as_ptr();
@@ -143,7 +154,10 @@ impl Perseq {
     #[inline(never)]
     fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
         if process::initialize(self.mode)
-            && let Some(run) = or_reclaim(layout.size(), || large::allocate(&BACK_END.pages, layout))
+            && let Some(run) = or_reclaim(layout.size(), || match hardened::on() {
+                true => hardened::allocate_large(layout),
+                false => large::allocate(&BACK_END.pages, layout),
+            })
         {
             background::tend();
             return (BACK_END.pages.start(run.id) as *mut u8, run.zero);
@@ -158,10 +172,31 @@ impl Perseq {
         let Some(id) = large_span(pointer) else {
             fatal(&["resize of a large block that was not allocated here, or was freed before"])
         };
+        if hardened::on() {
+            return self.move_hardened(id, layout);
+        }
         // SAFETY: the block is the caller's.
         let resized = or_reclaim(layout.size(), || unsafe { large::resize(&BACK_END.pages, id, layout) });
         background::tend();
         resized.map_or_else(out_of_memory, |address| address as *mut u8)
+    }
+}
+
+impl Perseq {
+    /// As [`Perseq::resize_large`]: a block that changes its pages moves, so that the page behind it stays closed.
+    fn move_hardened(&self, id: SpanId, layout: Layout) -> *mut u8 {
+        let start = BACK_END.pages.start(id) as *mut u8;
+        let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE - hardened::guard_bytes();
+        if layout.size().next_multiple_of(PAGE_SIZE) == bytes && (start as usize).is_multiple_of(layout.align()) {
+            return start;
+        }
+        let (moved, _) = self.alloc_large(layout);
+        if !moved.is_null() {
+            // SAFETY: both blocks have the bytes copied, and are distinct.
+            unsafe { ptr::copy_nonoverlapping(start, moved, bytes.min(layout.size())) };
+            hardened::free_large(id);
+        }
+        moved
     }
 }
 
@@ -173,6 +208,9 @@ impl Perseq {
 #[cold]
 #[inline(never)]
 pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
+    if hardened::on() {
+        return hardened::free(class, object);
+    }
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
     unsafe {
         if !front_end::push_gated(class, object) {
@@ -187,6 +225,7 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
 #[inline(never)]
 pub fn dealloc_large(pointer: *mut u8) {
     match large_span(pointer) {
+        Some(id) if hardened::on() => hardened::free_large(id),
         // SAFETY: the caller gave up the block that the span is.
         Some(id) => unsafe { BACK_END.pages.release(id, false) },
         None => fatal(&["free of a large block that was not allocated here, or was freed before"]),

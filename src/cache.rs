@@ -29,6 +29,7 @@ use crate::fatal::fatal;
 use crate::front::{Exclusive, Front};
 use crate::front_end::Way;
 use crate::gate::Gate;
+use crate::hits::Hits;
 use crate::lock_order::Rank;
 use crate::reclaim;
 use crate::size_class::{CLASSES, SizeClass};
@@ -48,11 +49,19 @@ pub struct Cache {
     pub in_use: AtomicBool,
     /// It missed since another cache last looked for budget to take.
     pub missed_lately: AtomicBool,
-    pub counts: Counts,
+    /// Misses of all lists, which say when to look for idle caches.
+    misses: AtomicU64,
+    /// Times it was emptied because it was idle, and times it gave budget to another cache.
+    pub idle_drains: AtomicU64,
+    pub lendings: AtomicU64,
     /// What the last look for idle caches saw.
     pub look: Look,
     /// Protects the lists in the modes that lock them.
     pub lists: Mutex<()>,
+    pub counts: [Counts; CLASSES],
+    /// Times a thread came to this cache from another.
+    pub arrivals: AtomicU64,
+    pub hits: Hits,
     /// Slots of each list's array, for readers without the lock.
     capacity: [AtomicU32; CLASSES],
     /// How often each list's appetite doubled since it had no array.
@@ -69,17 +78,16 @@ pub struct Cache {
     pub next_spare: AtomicPtr<Cache>,
 }
 
-/// Written on slow paths by whoever uses the cache, read by anyone: relaxed, nothing is published.
+/// Of one list. Written on slow paths by whoever uses the cache, read by anyone: relaxed, nothing is published.
 #[derive(Default)]
 pub struct Counts {
+    /// Allocations that found the list empty and were served.
     pub underflows: AtomicU64,
+    /// Frees that found it full, or without an array.
     pub overflows: AtomicU64,
+    /// Objects that came from the tiers behind, and objects that went there.
     pub refilled: AtomicU64,
     pub flushed: AtomicU64,
-    pub arrivals: AtomicU64,
-    /// Times it was emptied because it was idle, and times it gave budget to another cache.
-    pub idle_drains: AtomicU64,
-    pub lendings: AtomicU64,
 }
 
 /// What [`reclaim`] remembers of a cache. Written by whoever has the right to reclaim; the last by the cache's user.
@@ -151,7 +159,7 @@ impl Cache {
     /// exhausted.
     pub fn refill<F: Front>(&'static self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
         let list = class.index();
-        self.visit(&self.counts.underflows);
+        self.visit();
         self.missed[list].store(true, Relaxed);
         let appetite = self.appetite(class);
         if let Grown::Starved(bytes) = self.grow(front, class, appetite, false) {
@@ -165,11 +173,12 @@ impl Cache {
         let objects = &mut batch[..count];
         objects.reverse(); // so that objects leave the list in the order they came
         let (&mut object, rest) = objects.split_last_mut()?;
-        self.counts.refilled.fetch_add(count as u64, Relaxed);
+        self.counts[list].underflows.fetch_add(1, Relaxed);
+        self.counts[list].refilled.fetch_add(count as u64, Relaxed);
         // SAFETY: objects of the class from the middle tier belong to nobody.
         let kept = unsafe { front.push_batch(list, rest) }.unwrap_or(0);
         if kept < rest.len() {
-            self.counts.flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
+            self.counts[list].flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
             middle.insert_range(&rest[kept..]);
         }
         NonNull::new(object)
@@ -179,13 +188,14 @@ impl Cache {
     pub fn flush<F: Front>(&'static self, front: F, class: SizeClass, object: NonNull<u8>) {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
+        self.counts[list].overflows.fetch_add(1, Relaxed);
         if self.capacity(class) == 0 && self.grow(front, class, 2, true) == Grown::Yes {
             // SAFETY: by our caller, `object` is of the class and free.
             if unsafe { front.push(list, object) }.is_ok() {
                 return;
             }
         }
-        self.visit(&self.counts.overflows);
+        self.visit();
         self.overflowed[list].store(true, Relaxed);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         let half = self.capacity(class).div_ceil(2).min(class.info().batch as usize);
@@ -203,16 +213,16 @@ impl Cache {
     }
 
     /// Counts a miss; now and then looks for idle caches. The caller holds no lock.
-    fn visit(&self, count: &AtomicU64) {
+    fn visit(&self) {
         self.missed_lately.store(true, Relaxed);
-        if count.fetch_add(1, Relaxed).is_multiple_of(MISSES_PER_LOOK) {
+        if self.misses.fetch_add(1, Relaxed).is_multiple_of(MISSES_PER_LOOK) {
             reclaim::look_around();
         }
     }
 
     /// How many misses there were.
     pub fn misses(&self) -> u64 {
-        self.counts.underflows.load(Relaxed) + self.counts.overflows.load(Relaxed)
+        self.misses.load(Relaxed)
     }
 
     /// How many objects the list wants now. It wants twice as many the next time, up to the class's batch.
@@ -398,7 +408,7 @@ impl Cache {
     }
 
     fn give(&self, class: SizeClass, objects: &[*mut u8]) {
-        self.counts.flushed.fetch_add(objects.len() as u64, Relaxed);
+        self.counts[class.index()].flushed.fetch_add(objects.len() as u64, Relaxed);
         BACK_END.middle(class).insert_range(objects);
     }
 
@@ -414,13 +424,14 @@ impl Cache {
         })
     }
 
-    /// What the cache holds. Exact if nobody uses it meanwhile.
-    pub fn holdings(&self) -> Holdings {
+    /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile.
+    pub fn holdings(&self, mut each: impl FnMut(SizeClass, usize)) -> Holdings {
         let shape = self.shape.lock();
         let mut held = Holdings { capacity_bytes: shape.capacity_bytes, ..Holdings::default() };
         for class in SizeClass::all() {
             let (top, base) = (self.slab.top(class.index()) as usize, shape.base[class.index()] as usize);
             let objects = (top - base) / size_of::<Slot>();
+            each(class, objects);
             held.objects += objects;
             held.bytes += objects * class.size();
         }

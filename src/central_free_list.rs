@@ -40,6 +40,7 @@ pub struct Totals {
     pub live: usize,
     /// Free objects in spans.
     pub free: usize,
+    pub spans: usize,
 }
 
 impl CentralFreeList {
@@ -109,6 +110,13 @@ impl CentralFreeList {
         state.live -= objects.len();
     }
 
+    /// Whether an object of a span of `class` is free in it.
+    pub fn is_free(&self, class: SizeClass, pages: &PageHeap, id: SpanId, index: usize) -> bool {
+        let _state = self.0.lock();
+        // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
+        unsafe { pages.span(id).locked() }.is_free(class.info(), index)
+    }
+
     /// Gives the empty span back to the page heap.
     pub fn trim(&self, class: SizeClass, pages: &PageHeap<impl PageSource>) {
         let mut state = self.0.lock();
@@ -120,7 +128,7 @@ impl CentralFreeList {
 
     pub fn totals(&self, class: SizeClass) -> Totals {
         let state = self.0.lock();
-        Totals { live: state.live, free: state.spans * class.info().objects as usize - state.live }
+        Totals { live: state.live, free: state.spans * class.info().objects as usize - state.live, spans: state.spans }
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {

@@ -1,23 +1,28 @@
-//! Every constant, with its unit and its reason.
+//! Every constant, with its unit and its reason. Most are chosen when perseq is built: `build/default.toml` says how.
 
-/// Bytes of a page of ours. Twice the kernel's on x86-64: half the page map, and spans of small
+/// What the build script made of the configuration.
+pub mod built {
+    include!(concat!(env!("OUT_DIR"), "/config.rs"));
+}
+
+/// What this build's configuration calls itself: `default`, or the `name` in the file `PERSEQ_BUILD_CONFIG` named.
+pub const BUILD_CONFIG: &str = built::NAME;
+
+/// Bytes of a page of perseq's: large objects are whole pages. By default twice the kernel's on x86-64: half the page map, and spans of small
 /// classes hold enough objects to be worth a lock.
-pub const PAGE_SIZE: usize = 8192;
+pub const PAGE_SIZE: usize = built::PAGE_SIZE;
 
 /// Bytes of a cache line: what two CPUs must not both write in.
 pub const LINE: usize = 64;
 
 /// Largest small object, in bytes. Larger ones are runs of pages.
-pub const MAX_SMALL: usize = 32 << 10;
+pub const MAX_SMALL: usize = built::CLASSES[built::CLASSES.len() - 1].0 as usize;
 
 /// Most objects moved between tiers at a time: the size of the buffers on slow paths' stacks.
-pub const MAX_BATCH: usize = 32;
-
-/// Bytes moved between tiers at a time, as far as 2 to [`MAX_BATCH`] objects allow.
-pub const BATCH_BYTES: usize = 16 << 10;
+pub const MAX_BATCH: usize = built::MAX_BATCH;
 
 /// Bytes a front-end cache may hold unless `PERSEQ_CACHE_BYTES` or `PERSEQ_TOTAL_BYTES` says otherwise.
-pub const CACHE_BYTES: usize = 1 << 20;
+pub const CACHE_BYTES: usize = built::CACHE_BYTES;
 
 /// Misses of a cache, of one kind, from one look for idle caches to the next: so many that the look, a call that reads
 /// the coarse clock, is small beside them.
@@ -39,19 +44,19 @@ pub const SHARDS_PER_CPU: usize = 4;
 pub const MAX_SHARDS: usize = 4096;
 
 /// Most slots of one list's array, sentinels included. A power of two.
-pub const MAX_LIST_WORDS: usize = 2048;
+pub const MAX_LIST_WORDS: usize = built::MAX_LIST_WORDS;
 
 /// Share of a cache's budget that one list may take.
-pub const LIST_SHARE: usize = 4;
+pub const LIST_SHARE: usize = built::LIST_SHARE;
 
 /// Batches a transfer cache holds per class, as far as [`TRANSFER_BYTES`] allows.
-pub const TRANSFER_BATCHES: usize = 16;
+pub const TRANSFER_BATCHES: usize = built::TRANSFER_BATCHES;
 
 /// Bytes a transfer cache holds per class, but always two batches.
-pub const TRANSFER_BYTES: usize = 128 << 10;
+pub const TRANSFER_BYTES: usize = built::TRANSFER_BYTES;
 
 /// Pages committed at a time, so that committing is rare. They are not resident until touched.
-pub const GROW_PAGES: usize = (4 << 20) / PAGE_SIZE;
+pub const GROW_PAGES: usize = built::GROW_BYTES / PAGE_SIZE;
 
 /// Milliseconds that pages stay free before they go back to the kernel, unless `PERSEQ_RELEASE` says otherwise: longer
 /// than most pauses between two bursts of the same work.

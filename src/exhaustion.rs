@@ -55,5 +55,5 @@ fn is_worth_it(bytes: usize) -> bool {
 
 /// Bytes free anywhere.
 fn free_bytes() -> usize {
-    BACK_END.free_bytes() + registry::all().map(|cache| cache.holdings().bytes).sum::<usize>()
+    BACK_END.free_bytes() + registry::all().map(|cache| cache.holdings(|_, _| ()).bytes).sum::<usize>()
 }

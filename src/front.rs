@@ -48,7 +48,7 @@ impl<I: Index> ByIndex<I> {
         let cache = registry::indexed_cache(index, |cache| unsafe { cache.slab.start::<I>(index) })?;
         if !ptr::eq(cell().get(), &cache.slab) {
             cell().set(&cache.slab);
-            cache.counts.arrivals.fetch_add(1, Relaxed);
+            cache.arrivals.fetch_add(1, Relaxed);
         }
         Some(ByIndex { handle, cache, _index: PhantomData })
     }

@@ -35,6 +35,7 @@ use rseq::{CpuId, Handle, MmCid, local};
 
 use crate::back_end::BACK_END;
 use crate::front::{ByIndex, ByThread, Front, Gated, Locked};
+use crate::hits;
 use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
@@ -203,7 +204,10 @@ fn pop_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass) -> Optio
         let Some(front) = locate() else { break };
         // SAFETY: `locate` found a cache with our lists.
         match unsafe { front.pop(class.index()) } {
-            Ok(object) => return Some(object),
+            Ok(object) => {
+                hits::allocated_from(front.cache(), class);
+                return Some(object);
+            }
             Err(Miss::Unfit) => return front.cache().refill(front, class),
             Err(Miss::Moved) => {}
         }
@@ -217,7 +221,7 @@ unsafe fn push_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass, 
         let Some(front) = locate() else { break };
         // SAFETY: as in `pop_with`; the object is free, by our own contract.
         match unsafe { front.push(class.index(), object) } {
-            Ok(()) => return,
+            Ok(()) => return hits::freed_to(front.cache(), class),
             Err(Miss::Unfit) => return front.cache().flush(front, class, object),
             Err(Miss::Moved) => {}
         }

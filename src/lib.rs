@@ -40,6 +40,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
+//! | `allocator_api.rs` | `Allocator`, for collections that name theirs |
 //! | `address.rs` | blocks known by address alone, for C |
 //! | `front_end.rs` | the modes: the inlined paths, and the way of this process |
 //! | `front.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
@@ -61,7 +62,9 @@
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `process.rs` | the first allocation, thread exit, fork |
 //! | `options.rs` | what the environment may say |
-//! | `mode.rs`, `stats.rs` | what a program can ask |
+//! | `mode.rs`, `stats.rs`, `report.rs` | what a program can ask, and how it is written |
+//! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
+//! | `hits.rs` | counters of the fast path, in builds that want them |
 //! | `os.rs`, `sync.rs`, `lock_order.rs`, `fatal.rs` | the kernel's memory calls, the lock, its order, the last words |
 //!
 //! # Words
@@ -85,6 +88,8 @@
 //! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken | not set |
 //! | `PERSEQ_HARD_LIMIT` | bytes held beyond which allocation fails | not set |
 //! | `PERSEQ_THP` | advice on transparent huge pages: `default`, `always` or `never` | `default` |
+//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to standard error or to a file, as in `json:/tmp/stats` | not set |
+//! | `PERSEQ_HARDENED` | `1`: no caches, and every operation is checked | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
 //! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A total is a bound: together caches never hold
@@ -117,9 +122,12 @@
 //! * A child made by `vfork` or `clone(CLONE_VM)` must not allocate before it executes another program: it reads
 //!   its parent's rseq area, which the kernel does not update for it.
 #![no_std]
+#![cfg_attr(feature = "nightly", feature(allocator_api))]
 
 mod address;
 mod allocator;
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+mod allocator_api;
 mod back_end;
 mod background;
 mod budget;
@@ -134,7 +142,9 @@ mod free_runs;
 mod front;
 mod front_end;
 mod gate;
+mod hardened;
 mod heap;
+mod hits;
 mod huge_pages;
 mod large;
 mod limits;
@@ -150,6 +160,7 @@ mod reclaim;
 mod region;
 mod registry;
 mod release;
+mod report;
 mod size_class;
 mod source;
 mod sources;
@@ -162,6 +173,7 @@ mod topology;
 mod transfer_cache;
 
 pub use allocator::Perseq;
+pub use config::{BUILD_CONFIG, PAGE_SIZE};
 pub use control::{Limits, limits, set_background, set_limits, set_release};
 pub use heap::{Heap, HeapStats};
 pub use huge_pages::HugePageStats;
@@ -169,5 +181,6 @@ pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
 pub use options::{RuntimeOption, options};
 pub use process::{active_mode, drain, release, set_mode};
 pub use release::Policy as ReleasePolicy;
+pub use report::{FileWriter, write_json, write_text};
 pub use rseq;
-pub use stats::{CacheStats, Owner, Stats, for_each_cache, stats};
+pub use stats::{COUNTS_HITS, CacheStats, ClassStats, Owner, Stats, for_each_cache, for_each_class, stats};

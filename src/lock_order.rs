@@ -20,6 +20,8 @@ pub enum Rank {
     Shape,
     /// A cache's lists, in the modes that lock them.
     Lists,
+    /// The quarantine of the hardened mode.
+    Quarantine,
     /// A class's transfer cache.
     TransferCache,
     /// A class's central free list.
@@ -124,6 +126,7 @@ mod checked {
             Rank::Registry => "the registry",
             Rank::Shape => "a cache's shape",
             Rank::Lists => "a cache's lists",
+            Rank::Quarantine => "the quarantine",
             Rank::TransferCache => "a transfer cache",
             Rank::CentralFreeList => "a central free list",
             Rank::SpareArrays => "the spare arrays",

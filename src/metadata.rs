@@ -15,12 +15,11 @@ pub struct Metadata(Mutex<Bump>);
 struct Bump {
     next: usize,
     end: usize,
-    used: usize,
 }
 
 impl Metadata {
     pub const fn new() -> Self {
-        Metadata(Mutex::new(Rank::Metadata, Bump { next: 0, end: 0, used: 0 }))
+        Metadata(Mutex::new(Rank::Metadata, Bump { next: 0, end: 0 }))
     }
 
     /// Zeroed memory that lives as long as the heap. `None` if there is none.
@@ -38,13 +37,7 @@ impl Metadata {
             bump.end = start + wanted * PAGE_SIZE;
         }
         bump.next = start + bytes;
-        bump.used += bytes;
         NonNull::new(start as *mut u8)
-    }
-
-    /// Bytes handed out.
-    pub fn used(&self) -> usize {
-        self.0.lock().used
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {

@@ -93,6 +93,8 @@ pub enum Reason {
     NoFence(i32),
     /// Concurrency ids were asked for, but this kernel does not give them.
     NoMmCid,
+    /// `PERSEQ_HARDENED` checks every operation, which leaves no place for caches.
+    Hardened,
 }
 
 impl fmt::Display for Reason {
@@ -101,6 +103,7 @@ impl fmt::Display for Reason {
             Reason::AsRequested => f.write_str("as requested"),
             Reason::NoRseq(why) => why.fmt(f),
             Reason::NoFence(errno) => write!(f, "membarrier was refused (errno {errno})"),
+            Reason::Hardened => f.write_str("hardened: every operation is checked"),
             Reason::NoMmCid => f.write_str("the kernel gives no mm_cid (Linux 6.3)"),
         }
     }

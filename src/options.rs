@@ -8,10 +8,12 @@ use crate::background;
 use crate::budget;
 use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
+use crate::hardened;
 use crate::mode::Mode;
 use crate::process;
 use crate::reclaim;
 use crate::release::Policy;
+use crate::report;
 use crate::source::Thp;
 use crate::topology::MAX_GROUPS;
 
@@ -33,7 +35,7 @@ pub struct RuntimeOption {
 
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
-static OPTIONS: [RuntimeOption; 11] = [
+static OPTIONS: [RuntimeOption; 13] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -111,13 +113,27 @@ static OPTIONS: [RuntimeOption; 11] = [
         default: "1 for each last-level cache, as /sys says",
         apply: |text| number(text, 1..=MAX_GROUPS).map(process::set_transfer_shards).is_some(),
     },
+    RuntimeOption {
+        name: "PERSEQ_STATS",
+        meaning: "statistics at exit, to standard error or appended to a file",
+        expected: "text, json, text:PATH or json:PATH",
+        default: "not set",
+        apply: report::set_at_exit,
+    },
+    RuntimeOption {
+        name: "PERSEQ_HARDENED",
+        meaning: "1: no caches, and every operation is checked; for programs that may misuse memory",
+        expected: "0 or 1",
+        default: "0",
+        apply: hardened::set,
+    },
 ];
 
 /// Pairs that say two things about one.
 const EXCLUSIVE: [(&str, &str); 1] = [("PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES")];
 
-/// Names that begin so are other programs', such as this project's tests.
-const FOREIGN: &str = "PERSEQ_TEST_";
+/// Names that begin so are others': this project's tests', and the build script's.
+const FOREIGN: [&str; 2] = ["PERSEQ_TEST_", "PERSEQ_BUILD_"];
 
 /// Every variable of the environment that perseq reads, for programs that list them.
 #[must_use]
@@ -136,7 +152,7 @@ pub fn read_environment() {
     }
     let mut seen = [false; OPTIONS.len()];
     for_each_variable(|name, value| {
-        if name.starts_with(FOREIGN) || value.is_empty() {
+        if FOREIGN.iter().any(|prefix| name.starts_with(prefix)) || value.is_empty() {
             return;
         }
         let Some(index) = OPTIONS.iter().position(|option| option.name == name) else {

@@ -43,6 +43,16 @@ pub unsafe fn commit(start: *mut u8, bytes: usize) -> bool {
     keep_errno(|| unsafe { libc::mprotect(start.cast(), bytes, READ_WRITE) }) == 0
 }
 
+/// Takes access to a committed range away, until [`commit`]. False if the kernel refuses.
+///
+/// # Safety
+///
+/// * The range is committed and ours.
+pub unsafe fn protect(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: by our own contract.
+    keep_errno(|| unsafe { libc::mprotect(start.cast(), bytes, libc::PROT_NONE) }) == 0
+}
+
 /// Gives the contents of a committed range back. It reads as zero afterwards. False if the kernel refuses
 /// (locked memory).
 ///

@@ -68,8 +68,8 @@ pub struct Totals {
     /// On their way back to the kernel.
     pub leaving: usize,
     pub committed: usize,
-    /// Entries of the span table.
-    pub spans: usize,
+    /// Most bytes ever held at once.
+    pub peak_bytes: usize,
     /// Pages that went back, ever.
     pub released: u64,
     /// Pages that were moved to another place instead of copied, ever.
@@ -107,10 +107,10 @@ impl<S: PageSource> PageHeap<S> {
                         zero: 0,
                         leaving: 0,
                         committed: 0,
-                        spans: 0,
                         released: 0,
                         moved: 0,
                         held_bytes: 0,
+                        peak_bytes: 0,
                         huge: HugePageStats { free: 0, partly_used: 0, fully_used: 0, released_in_part: 0 },
                     },
                     least_dirty: 0,
@@ -249,6 +249,7 @@ impl<S: PageSource> PageHeap<S> {
         self.cut(&mut heap, id, first, pages);
         self.use_span(&mut heap, id, state);
         heap.least_dirty = heap.least_dirty.min(heap.totals.free);
+        heap.note_peak();
         Some(Run { id, zero })
     }
 
@@ -290,6 +291,7 @@ impl<S: PageSource> PageHeap<S> {
         if pages > old {
             self.region.count(first + old, pages - old, PageUse::Used, true);
             heap.least_dirty = heap.least_dirty.min(heap.totals.free);
+            heap.note_peak();
         } else if pages < old {
             self.region.count(first + pages, old - pages, PageUse::Used, false);
             let rest = self.new_span(&mut heap, first + pages, old - pages, false);
@@ -328,7 +330,6 @@ impl<S: PageSource> PageHeap<S> {
         let heap = self.state.lock();
         Totals {
             committed: heap.pages_committed,
-            spans: heap.spans_used as usize,
             held_bytes: heap.held_bytes(),
             huge: self.region.huge_page_stats(heap.pages_used),
             ..heap.totals
@@ -390,6 +391,11 @@ impl State {
             SpanState::Large => &mut self.totals.large,
             _ => &mut self.totals.own,
         }
+    }
+
+    /// To be called where more is held than before.
+    pub(crate) fn note_peak(&mut self) {
+        self.totals.peak_bytes = self.totals.peak_bytes.max(self.held_bytes());
     }
 
     /// Bytes of what is held that may go back.

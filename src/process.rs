@@ -18,12 +18,14 @@ use crate::fatal::fatal;
 use crate::front::Exclusive;
 use crate::front_end::{FRONT, Way, front_word};
 use crate::gate;
+use crate::hardened;
 use crate::lock_order;
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::options;
 use crate::page_heap::usual_reservation;
 use crate::reclaim;
 use crate::registry;
+use crate::report;
 use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
 use crate::thread;
@@ -101,6 +103,7 @@ pub fn initialize(default: Option<Mode>) -> bool {
         keep_errno(|| unsafe {
             libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
         });
+        report::arrange_exit();
     }
     done
 }
@@ -111,7 +114,8 @@ fn set_up(default: Option<Mode>) -> bool {
         return false;
     }
     let requested = requested_mode(default);
-    let (active, reason, registration) = decide(requested);
+    let (active, reason, registration) =
+        if hardened::on() { (Mode::Central, Reason::Hardened, None) } else { decide(requested) };
     let cpus = rseq::kernel::possible_cpus();
     if SHARDS.load(Relaxed) == 0 {
         SHARDS.store((cpus * SHARDS_PER_CPU).min(MAX_SHARDS), Relaxed);
@@ -259,6 +263,9 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
 /// Moves all free objects from caches to the tiers behind them; returns how many bytes. In `perthread` it can empty the
 /// calling thread's cache only. Costs one fence for every 32 caches, but none in the modes with locks.
 pub fn drain() -> usize {
+    if hardened::on() {
+        return hardened::drain();
+    }
     reclaim::drain()
 }
 
@@ -286,6 +293,7 @@ fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
     for cache in registry::all() {
         f(&cache.lists);
     }
+    f(hardened::mutex());
     for transfer in BACK_END.transfer.all() {
         f(transfer.mutex());
     }

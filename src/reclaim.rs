@@ -183,7 +183,7 @@ pub fn look_around() {
     if held[0].is_some() {
         take(&mut held, |front, shape| {
             front.cache().strip_all(front, shape);
-            front.cache().counts.idle_drains.fetch_add(1, Relaxed);
+            front.cache().idle_drains.fetch_add(1, Relaxed);
         });
     }
     if !more {
@@ -228,7 +228,7 @@ fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: b
         let Some(shape) = other.shape().try_lock() else { continue };
         let mut given = 0;
         take(&mut [Some((other, shape))], |front, shape| given = other.give_up(front, shape, wanted));
-        other.counts.lendings.fetch_add(u64::from(given > 0), Relaxed);
+        other.lendings.fetch_add(u64::from(given > 0), Relaxed);
         passed += given;
         if passed >= bytes {
             return true;

@@ -1,16 +1,21 @@
 //! Size classes: every small size and alignment to a class in one table load.
 //!
-//! Classes step by 8 bytes to 64, by 16 to 128, then four to a doubling: a request wastes at most a
-//! fifth of its object above 128 bytes. A class whose size is a multiple of an alignment has all its
-//! objects so aligned, because spans begin on page boundaries. Sizes are chosen so that the smallest
-//! class that holds a size rounded up to its alignment always is such a multiple (tested for all).
+//! The classes are chosen when perseq is built (`build/default.toml`). By default they step by 8 bytes to 64, by 16 to
+//! 128, then four to a doubling: a request wastes at most a fifth of its object above 128 bytes.
+//!
+//! A class whose size is a multiple of an alignment has all its objects so aligned, because spans begin on page
+//! boundaries. With the default sizes the smallest class that holds a size rounded up to its alignment always is such
+//! a multiple; whether that is so is found when the tables are made, and where it is not, larger classes are tried.
 
 use core::alloc::Layout;
 
-use crate::config::{BATCH_BYTES, MAX_BATCH, MAX_SMALL, PAGE_SIZE};
+use crate::config::{MAX_SMALL, PAGE_SIZE, built};
 
 /// How many classes there are.
-pub const CLASSES: usize = sizes().1;
+pub const CLASSES: usize = built::CLASSES.len();
+
+/// Most objects a span can have.
+pub const MAX_OBJECTS: usize = max_objects();
 
 /// A size class: an index below [`CLASSES`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,18 +34,18 @@ pub struct ClassInfo {
     pub objects: u32,
     /// Objects moved between tiers at a time.
     pub batch: u32,
-    /// `ceil(2^32 / size)`: see [`ClassInfo::index_of`].
+    /// `ceil(2^40 / size)`: see [`ClassInfo::index_of`].
     reciprocal: u64,
 }
 
 impl ClassInfo {
     /// Which object of its span the byte at `offset` belongs to: `offset / size` by multiplication.
     ///
-    /// With `m = ceil(2^32 / size)`, `(offset * m) >> 32` is exact while `offset * (size - 1) < 2^32`
+    /// With `m = ceil(2^40 / size)`, `(offset * m) >> 40` is exact while `offset * (size - 1) < 2^40`
     /// (after Granlund and Montgomery, PLDI 1994, theorem 4.2); checked below for every class.
     #[inline]
     pub fn index_of(&self, offset: usize) -> usize {
-        ((offset as u64 * self.reciprocal) >> 32) as usize
+        ((offset as u64 * self.reciprocal) >> RECIPROCAL_BITS) as usize
     }
 }
 
@@ -50,8 +55,12 @@ pub static TABLE: [ClassInfo; CLASSES] = table();
 /// Sizes up to here are looked up in steps of 8, above in steps of 128.
 const FINE: usize = 1024;
 const FINE_STEPS: usize = FINE / 8;
-const LOOKUP_TABLE: [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] = lookup();
-static LOOKUP: [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] = LOOKUP_TABLE;
+const STEPS: usize = FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1;
+const LOOKUP_TABLE: [u8; STEPS] = lookup();
+static LOOKUP: [u8; STEPS] = LOOKUP_TABLE;
+const ALIGNED_BY_SIZE: bool = aligned_by_size();
+/// A span is at most 2^24 bytes and an object at least 8, so that `index_of` stays below 2^64.
+const RECIPROCAL_BITS: u32 = 40;
 
 impl SizeClass {
     /// The class for `layout`, whose size is not 0, or `None` if it is large.
@@ -62,9 +71,17 @@ impl SizeClass {
         if size > MAX_SMALL || layout.align() > PAGE_SIZE {
             return None;
         }
-        let step = if size <= FINE { size.div_ceil(8) } else { size.div_ceil(128) + (FINE_STEPS - FINE / 128) };
+        // Not `div_ceil`, which the compiler does not always see to be no more than this.
+        let step = if size <= FINE { (size + 7) >> 3 } else { ((size + 127) >> 7) + (FINE_STEPS - FINE / 128) };
         // SAFETY: `size <= MAX_SMALL`, whose step is the table's last index (asserted in `lookup`).
-        Some(SizeClass(unsafe { *LOOKUP.get_unchecked(step) }))
+        let class = SizeClass(unsafe { *LOOKUP.get_unchecked(step) });
+        if ALIGNED_BY_SIZE { Some(class) } else { class.aligned(layout.align()) }
+    }
+
+    /// The smallest class from this one on whose size is a multiple of `align`.
+    #[inline]
+    fn aligned(self, align: usize) -> Option<SizeClass> {
+        (self.0..CLASSES as u8).map(SizeClass).find(|class| class.size().is_multiple_of(align))
     }
 
     /// The class for a block of C's: up to [`FINE`] bytes, perhaps none, aligned to 16.
@@ -117,79 +134,63 @@ impl SizeClass {
     }
 }
 
-/// The sizes and how many there are.
-const fn sizes() -> ([usize; 128], usize) {
-    let (mut list, mut count, mut size) = ([0; 128], 0, 8);
-    while size <= MAX_SMALL {
-        list[count] = size;
-        count += 1;
-        size += if size < 64 {
-            8
-        } else if size < 128 {
-            16
-        } else {
-            (1 << size.ilog2()) / 4
-        };
-    }
-    assert!(list[count - 1] == MAX_SMALL, "the largest class is MAX_SMALL");
-    (list, count)
-}
-
-/// Fewest pages that waste at most a sixteenth of the span and hold enough objects for a batch to make sense.
-const fn pages_for(size: usize) -> usize {
-    let enough = if size <= 8192 { 8 } else { 4 };
-    let mut pages = 1;
-    loop {
-        let bytes = pages * PAGE_SIZE;
-        if bytes / size >= enough && (bytes % size) * 16 <= bytes {
-            return pages;
-        }
-        pages += 1;
-    }
-}
-
 const fn table() -> [ClassInfo; CLASSES] {
     let mut table = [ClassInfo { size: 0, pages: 0, objects: 0, batch: 0, reciprocal: 0 }; CLASSES];
-    let (list, _) = sizes();
     let mut index = 0;
     while index < CLASSES {
-        let size = list[index];
-        let pages = pages_for(size);
-        let wanted = BATCH_BYTES / size;
-        let batch = if wanted < 2 {
-            2
-        } else if wanted > MAX_BATCH {
-            MAX_BATCH
-        } else {
-            wanted
-        };
-        assert!((pages * PAGE_SIZE - 1) * (size - 1) < 1 << 32, "index_of is exact");
-        table[index] = ClassInfo {
-            size: size as u32,
-            pages: pages as u32,
-            objects: (pages * PAGE_SIZE / size) as u32,
-            batch: batch as u32,
-            reciprocal: (1u64 << 32).div_ceil(size as u64),
-        };
+        let (size, pages, batch) = built::CLASSES[index];
+        let span = pages as usize * PAGE_SIZE;
+        assert!((span as u64 - 1) * (size as u64 - 1) < 1 << RECIPROCAL_BITS, "index_of is exact");
+        let objects = (span / size as usize) as u32;
+        table[index] =
+            ClassInfo { size, pages, objects, batch, reciprocal: (1u64 << RECIPROCAL_BITS).div_ceil(size as u64) };
         index += 1;
     }
     table
 }
 
-const fn lookup() -> [u8; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1] {
-    let mut table = [0; FINE_STEPS + (MAX_SMALL - FINE) / 128 + 1];
-    let (list, _) = sizes();
+const fn lookup() -> [u8; STEPS] {
+    let mut lookup = [0; STEPS];
     let (mut step, mut class) = (0, 0);
-    while step < table.len() {
+    while step < STEPS {
         let size = if step <= FINE_STEPS { step * 8 } else { FINE + (step - FINE_STEPS) * 128 };
-        while list[class] < size {
+        while (built::CLASSES[class].0 as usize) < size {
             class += 1;
         }
-        table[step] = class as u8;
+        lookup[step] = class as u8;
         step += 1;
     }
     assert!(class == CLASSES - 1);
-    table
+    lookup
+}
+
+/// Whether the smallest class that holds a size rounded up to its alignment always is a multiple of the alignment.
+const fn aligned_by_size() -> bool {
+    let mut align = 16;
+    while align <= PAGE_SIZE {
+        let mut size = align;
+        while size <= MAX_SMALL {
+            let step = if size <= FINE { size / 8 } else { size / 128 + (FINE_STEPS - FINE / 128) };
+            if !(built::CLASSES[LOOKUP_TABLE[step] as usize].0 as usize).is_multiple_of(align) {
+                return false;
+            }
+            // Above FINE a multiple of an alignment below 128 may lie between two steps.
+            size += if size >= FINE && align < 128 { 128 } else { align };
+        }
+        align *= 2;
+    }
+    true
+}
+
+const fn max_objects() -> usize {
+    let (mut most, mut index) = (0, 0);
+    while index < CLASSES {
+        if TABLE[index].objects as usize > most {
+            most = TABLE[index].objects as usize;
+        }
+        index += 1;
+    }
+    most
 }
 
 /// By size in steps of 16, for blocks aligned to 16; 0 is a block as well.
@@ -199,7 +200,11 @@ const fn block_lookup() -> [u8; FINE / 16 + 1] {
     let (mut table, mut step) = ([0; FINE / 16 + 1], 0);
     while step < table.len() {
         let size = if step == 0 { 16 } else { step * 16 };
-        table[step] = LOOKUP_TABLE[size / 8];
+        let mut class = LOOKUP_TABLE[size / 8];
+        while !built::CLASSES[class as usize].0.is_multiple_of(16) {
+            class += 1; // the last class is a multiple of 16
+        }
+        table[step] = class;
         step += 1;
     }
     table
@@ -217,15 +222,12 @@ mod tests {
     fn every_size_and_alignment_gets_the_smallest_class_that_fits() {
         for align in (0..=PAGE_SIZE.ilog2()).map(|bits| 1usize << bits) {
             for size in 1..=MAX_SMALL {
-                let rounded = size.next_multiple_of(align);
-                let Some(found) = class(size, align) else {
-                    assert!(rounded > MAX_SMALL, "{size}/{align} is small");
-                    continue;
+                let fits = |info: &&ClassInfo| {
+                    let aligned = (info.size as usize).is_multiple_of(align);
+                    info.size as usize >= size.next_multiple_of(align) && aligned
                 };
-                assert!(found.size() >= size && found.size().is_multiple_of(align), "{size}/{align}: {found:?}");
-                let fits = |info: &&ClassInfo| info.size as usize >= size && (info.size as usize).is_multiple_of(align);
-                let smallest = TABLE.iter().find(fits).unwrap().size as usize;
-                assert_eq!(found.size(), smallest, "{size}/{align}");
+                let smallest = TABLE.iter().find(fits).map(|info| info.size as usize);
+                assert_eq!(class(size, align).map(SizeClass::size), smallest, "{size}/{align}");
             }
         }
         assert_eq!(class(MAX_SMALL + 1, 1), None);
@@ -233,7 +235,18 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_c_are_aligned_to_16() {
+        for size in 0..=FINE {
+            assert_eq!(SizeClass::of_fine_block(size), class(size.max(1), 16), "{size}");
+        }
+        assert_eq!(SizeClass::of_fine_block(FINE + 1), None);
+    }
+
+    #[test]
     fn waste_is_bounded() {
+        if crate::config::BUILD_CONFIG != "default" {
+            return; // other tables waste what they were made to
+        }
         for size in 1..=MAX_SMALL {
             let object = class(size, 1).unwrap().size();
             assert!(object - size < 16 || (object - size) * 5 <= object, "{size} in {object}");
@@ -241,8 +254,9 @@ mod tests {
         for info in &TABLE {
             let bytes = info.pages as usize * PAGE_SIZE;
             assert!((bytes - (info.objects * info.size) as usize) * 16 <= bytes, "{info:?}");
-            assert!(info.batch >= 2 && info.batch as usize <= MAX_BATCH);
         }
+        let aligned = ALIGNED_BY_SIZE; // not in a const block, which other tables would fail as well
+        assert!(aligned, "the fast path looks at one class");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use crate::back_end::Tables;
-use crate::size_class::{ClassInfo, SizeClass};
+use crate::size_class::{ClassInfo, MAX_OBJECTS, SizeClass};
 use crate::source::PageSource;
 
 /// A span's number in the span table. 0 is no span.
@@ -52,8 +52,8 @@ pub enum SpanState {
 
 /// Words of bitmap inside the span. Classes with more objects have theirs in metadata.
 const INLINE_WORDS: usize = 4;
-/// Most objects a span can have.
-const MAX_OBJECTS: usize = 1024;
+/// Bytes of such a bitmap.
+const BITMAP_BYTES: usize = MAX_OBJECTS.div_ceil(64) * 8;
 
 /// One line of a cache, so that returning an object touches one.
 #[repr(C, align(64))]
@@ -177,7 +177,6 @@ impl Locked {
     /// Marks all objects free.
     fn fill(&mut self, info: &ClassInfo, tables: Tables<'_, impl PageSource>, bitmaps: &mut SpareBitmaps) -> bool {
         let objects = info.objects as usize;
-        assert!(objects <= MAX_OBJECTS);
         if objects > INLINE_WORDS * 64 {
             let Some(address) = bitmaps.take(tables) else { return false };
             self.free[0] = address as u64;
@@ -227,6 +226,11 @@ impl Locked {
         taken
     }
 
+    /// Whether object `index`, one of the span's, is free.
+    pub fn is_free(&mut self, info: &ClassInfo, index: usize) -> bool {
+        self.bits(info)[index / 64] & (1 << (index % 64)) != 0
+    }
+
     /// Marks object `index` free. False if it already is, or is no object of the span.
     #[inline]
     pub fn put(&mut self, info: &ClassInfo, index: usize) -> bool {
@@ -254,7 +258,7 @@ impl SpareBitmaps {
 
     fn take(&mut self, tables: Tables<'_, impl PageSource>) -> Option<usize> {
         if self.0 == 0 {
-            return tables.allocate(MAX_OBJECTS / 8, 64).map(|memory| memory.as_ptr() as usize);
+            return tables.allocate(BITMAP_BYTES, 64).map(|memory| memory.as_ptr() as usize);
         }
         let bitmap = self.0;
         // SAFETY: the head of the list is a bitmap nobody uses, whose first word is the link.

@@ -90,7 +90,12 @@ impl<S: PageSource> Middle<'_, S> {
     /// One object for a thread without a cache.
     pub fn remove_uncached(&self) -> Option<*mut u8> {
         let mut out = [ptr::null_mut()];
-        (self.take(&mut out, |counts| counts.uncached_allocs += 1) == 1).then_some(out[0])
+        if self.take(&mut out, |counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_add(1)) == 0 {
+            // Memory is exhausted. The thread may be in another shard by now: only the sum over shards is right.
+            self.count(|counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_sub(1));
+            return None;
+        }
+        Some(out[0])
     }
 
     /// Takes one object back from a thread without a cache.
@@ -99,6 +104,12 @@ impl<S: PageSource> Middle<'_, S> {
     }
 
     /// Empties the transfer caches into the spans, and gives a span that became empty back.
+    /// Counts the free of an object that went elsewhere.
+    pub fn count_uncached_free(&self) {
+        self.count(|counts| counts.uncached_frees += 1);
+    }
+
+    /// Empties the transfer cache into the spans, and gives a span that became empty back.
     pub fn trim(&self) {
         let mut objects = [ptr::null_mut(); MAX_BATCH];
         for shard in 0..self.transfer.count() {
@@ -112,6 +123,10 @@ impl<S: PageSource> Middle<'_, S> {
             }
         }
         self.central.trim(self.class, self.tables.pages);
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Counts)) {
+        count(&mut self.transfer.get(self.transfer.own(), self.class).state.lock().counts);
     }
 
     fn take(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Counts)) -> usize {
@@ -229,7 +244,7 @@ impl TransferCaches {
         let mut sum = Counts::default();
         for shard in 0..self.count() {
             let counts = self.get(shard, class).counts();
-            sum.uncached_allocs += counts.uncached_allocs;
+            sum.uncached_allocs = sum.uncached_allocs.wrapping_add(counts.uncached_allocs);
             sum.uncached_frees += counts.uncached_frees;
             sum.length += counts.length;
             sum.central_visits += counts.central_visits;

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use kit::object::{LARGE_SIZES, Object, SIZES, layout};
 use kit::random::Random;
 use kit::{Child, in_every_mode};
-use perseq::Mode;
+use perseq::{Mode, PAGE_SIZE};
 
 #[global_allocator]
 static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
@@ -40,16 +40,20 @@ fn alignment() {
 #[test]
 fn objects_pack() {
     in_every_mode("objects_pack", || {
-        for (size, align, stride) in [(24, 16, 32), (24, 8, 24), (8, 8, 8), (1, 1, 8), (100, 4, 112), (64, 64, 64)] {
+        for (size, align, by_default) in [(24, 16, 32), (24, 8, 24), (8, 8, 8), (1, 1, 8), (100, 4, 112), (64, 64, 64)]
+        {
+            let class = kit::class_of(size, align).expect("a class of that size and alignment");
+            let stride = class.size;
+            assert!(stride == by_default || perseq::BUILD_CONFIG != "default", "({size},{align}) in {stride}");
             let before = perseq::stats().live_small_bytes;
             let mut objects = Vec::with_capacity(8000);
             let vector = perseq::stats().live_small_bytes - before;
             objects.extend((0..8000).map(|name| Object::new(layout(size, align), name)));
             let bytes = perseq::stats().live_small_bytes - before - vector;
             assert_eq!(bytes, 8000 * stride, "({size},{align})");
-            let pages: HashSet<_> = objects.iter().map(|object| object.address() / 8192).collect();
-            let least = (8000 * stride as usize).div_ceil(8192);
-            // Spans of other sizes' leftovers, what was cached before, and a sixteenth lost at spans' ends.
+            let pages: HashSet<_> = objects.iter().map(|object| object.address() / PAGE_SIZE).collect();
+            let least = 8000u64.div_ceil(class.span_size / stride) as usize * (class.span_size as usize / PAGE_SIZE);
+            // Spans with objects that were cached before.
             assert!(pages.len() <= least + least / 8 + 8, "({size},{align}) on {} pages, {least} suffice", pages.len());
             objects.into_iter().for_each(Object::free);
         }
@@ -274,7 +278,10 @@ fn exhaustion() {
         for (index, &size) in sizes.iter().enumerate() {
             let layout = layout(size, 8);
             let filled = fill(layout);
-            let bytes = filled.1 * size;
+            // Of a small size as many bytes as its spans have: what no object fits into is the table's choice.
+            let bytes = kit::class_of(size, 8).map_or(filled.1 * size, |class| {
+                filled.1.div_ceil((class.span_size / class.size) as usize) * class.span_size as usize
+            });
             empty(filled, layout);
             if round == 0 {
                 first.push(bytes);

@@ -328,20 +328,20 @@ fn huge_pages() {
     in_every_mode("huge_pages", || {
         perseq::set_release(ReleasePolicy::Never);
         let sum =
-            |stats: &perseq::Stats| stats.huge_pages.free + stats.huge_pages.partly_used + stats.huge_pages.fully_used;
+            |stats: &perseq::Stats| stats.huge_pages_free + stats.huge_pages_partly_used + stats.huge_pages_fully_used;
         let block = Object::new(layout(64 * MIB, 8), 1);
         let full = stats();
-        assert!(full.huge_pages.fully_used >= 31 && full.huge_pages.free <= sum(&full) - 31, "{full:?}");
+        assert!(full.huge_pages_fully_used >= 31 && full.huge_pages_free <= sum(&full) - 31, "{full:?}");
         let mut block = block;
         block.try_resize(MIB, 2).expect("smaller");
         let cut = stats();
-        assert!(cut.huge_pages.free >= full.huge_pages.free + 30, "{full:?} {cut:?}");
+        assert!(cut.huge_pages_free >= full.huge_pages_free + 30, "{full:?} {cut:?}");
         assert_eq!(sum(&cut), sum(&full));
-        let broken = cut.huge_pages.released_in_part;
+        let broken = cut.huge_pages_released_in_part;
         perseq::release();
         let released = stats();
-        assert!(released.huge_pages.released_in_part >= broken.max(1), "{released:?}");
-        assert!(released.huge_pages.free >= cut.huge_pages.free, "{released:?}");
+        assert!(released.huge_pages_released_in_part >= broken.max(1), "{released:?}");
+        assert!(released.huge_pages_free >= cut.huge_pages_free, "{released:?}");
         block.free();
     });
 }

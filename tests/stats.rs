@@ -10,24 +10,23 @@ use kit::object::{LARGE_SIZES, Object, SIZES, layout};
 use kit::random::Random;
 use kit::torture::{Plan, run};
 use kit::{in_every_mode, resident_bytes};
-use perseq::{Mode, Owner, Stats, drain, release, stats};
+use perseq::{COUNTS_HITS, Mode, Owner, PAGE_SIZE, Stats, drain, for_each_class, release, stats};
 
 #[global_allocator]
 static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
 
-/// Bytes of our pages.
-const PAGE: u64 = 8192;
+/// The sizes of the classes, smallest first.
+fn class_sizes() -> Vec<u64> {
+    let mut sizes = Vec::with_capacity(256);
+    for_each_class(&mut |class| sizes.push(class.size));
+    assert!(sizes.is_sorted());
+    sizes
+}
 
-/// What an allocation of `size` bytes takes, after the documented classes: steps of 8 to 64, of 16 to 128,
-/// then four to a doubling, and from 32 KiB on whole pages.
-fn taken(size: usize) -> u64 {
-    let step = match size {
-        0..=64 => 8,
-        65..=128 => 16,
-        129..=32768 => (1 << (size - 1).ilog2()) / 4,
-        _ => PAGE as usize,
-    };
-    size.next_multiple_of(step) as u64
+/// What an allocation of `size` bytes takes: the smallest class that has room, else whole pages.
+fn taken(size: usize, classes: &[u64]) -> u64 {
+    let class = classes.iter().copied().find(|class| *class >= size as u64);
+    class.unwrap_or(size.next_multiple_of(PAGE_SIZE) as u64)
 }
 
 /// Pages that are known, counted twice: by use, and by the page heap.
@@ -44,6 +43,8 @@ fn live_bytes_are_what_is_held() {
     in_every_mode("live_bytes_are_what_is_held", || {
         let mut held: Vec<Object> = Vec::with_capacity(3000);
         let mut random = Random::stream(1);
+        let classes = class_sizes();
+        let largest = classes[classes.len() - 1] as usize;
         let before = stats();
         for step in 0..6000 {
             if random.once_in(3) && !held.is_empty() {
@@ -60,8 +61,8 @@ fn live_bytes_are_what_is_held() {
                 }
                 let now = stats();
                 let (small, large): (Vec<_>, Vec<_>) =
-                    held.iter().map(|held| held.layout().size()).partition(|&size| size <= 32768);
-                let sum = |sizes: Vec<usize>| sizes.into_iter().map(taken).sum::<u64>();
+                    held.iter().map(|held| held.layout().size()).partition(|&size| size <= largest);
+                let sum = |sizes: Vec<usize>| sizes.into_iter().map(|size| taken(size, &classes)).sum::<u64>();
                 let (small, large) = (sum(small), sum(large));
                 assert_eq!(now.live_large_bytes - before.live_large_bytes, large, "step {step}: {now:?}");
                 assert_eq!(now.live_small_bytes - before.live_small_bytes, small, "step {step}: {now:?}");
@@ -78,10 +79,12 @@ fn tiers_add_up() {
     in_every_mode("tiers_add_up", || {
         let tiers =
             |stats: &Stats| [stats.live_small_bytes, stats.cached_bytes, stats.transfer_bytes, stats.central_bytes];
-        // So many that spans are full, and no span is returned or taken from here to the end.
+        // So many that spans are full, and no span is returned or taken from here to the end: two are kept of each.
         let size = 256;
+        let class = kit::class_of(size, 8).expect("a small size");
+        let step = (class.span_size / class.size / 2).clamp(1, 16);
         let objects = (0..4000).map(|name| (name, Object::new(layout(size, 8), name)));
-        let (kept, freed): (Vec<_>, Vec<_>) = objects.partition(|(name, _)| name % 16 == 0);
+        let (kept, freed): (Vec<_>, Vec<_>) = objects.partition(|(name, _)| name % step == 0);
         let full = stats();
         freed.into_iter().for_each(|(_, object)| object.free());
         let cached = stats();
@@ -156,16 +159,28 @@ fn every_field_moves() {
             ("capacity_bytes", caches, freed.capacity_bytes >= freed.cached_bytes && freed.capacity_bytes > 0),
             ("transfer_bytes", true, freed.transfer_bytes > end.transfer_bytes),
             ("central_bytes", true, freed.central_bytes > 0),
+            ("quarantined_bytes", false, true), // in tests/hardened.rs
+            ("span_rest_bytes", true, busy.span_rest_bytes > quiet.span_rest_bytes || !classes_leave_a_rest()),
+            ("small_span_bytes", true, held.small_span_bytes > quiet.small_span_bytes),
             ("live_small_bytes", true, held.live_small_bytes > quiet.live_small_bytes),
             ("live_large_bytes", true, held.live_large_bytes > quiet.live_large_bytes),
             ("free_page_bytes", true, freed.free_page_bytes > end.free_page_bytes),
             ("released_bytes", true, end.released_bytes > freed.released_bytes),
+            ("untouched_bytes", true, busy.untouched_bytes != quiet.untouched_bytes),
             ("held_bytes", true, held.held_bytes > quiet.held_bytes && end.held_bytes < freed.held_bytes),
-            ("returned_bytes", true, end.returned_bytes > freed.returned_bytes),
-            ("huge_pages", true, busy.huge_pages.fully_used + busy.huge_pages.partly_used > 0),
+            ("peak_held_bytes", true, end.peak_held_bytes > end.held_bytes),
             ("committed_bytes", true, busy.committed_bytes > 0),
             ("reserved_bytes", true, quiet.reserved_bytes >= busy.committed_bytes),
             ("metadata_bytes", true, busy.metadata_bytes > quiet.metadata_bytes),
+            ("table_bytes", true, busy.table_bytes > quiet.table_bytes),
+            ("returned_bytes", true, end.returned_bytes > freed.returned_bytes),
+            ("relocated_bytes", false, true), // in tests/resizing.rs
+            ("huge_pages_free", false, true), // this and the next three in tests/returning.rs
+            ("huge_pages_partly_used", true, busy.huge_pages_partly_used + busy.huge_pages_fully_used > 0),
+            ("huge_pages_fully_used", false, true),
+            ("huge_pages_released_in_part", false, true),
+            ("alloc_hits", caches && COUNTS_HITS, busy.alloc_hits > held.alloc_hits),
+            ("free_hits", caches && COUNTS_HITS, busy.free_hits > held.free_hits),
             ("underflows", caches, busy.underflows > held.underflows),
             ("overflows", caches, busy.overflows > held.overflows),
             ("refilled_objects", caches, busy.refilled_objects > held.refilled_objects),
@@ -174,8 +189,12 @@ fn every_field_moves() {
             ("uncached_frees", end.mode.active == Mode::Central, busy.uncached_frees > held.uncached_frees),
             ("central_visits", true, busy.central_visits > held.central_visits),
             ("index_changes", indexed, busy.index_changes > held.index_changes),
+            ("idle_drains", false, true), // this and the next in tests/capacity.rs
+            ("lendings", false, true),
             ("restarts", indexed, busy.restarts > held.restarts),
         ];
+        let names: Vec<_> = moves.iter().map(|(name, _, _)| *name).collect();
+        assert_eq!(names, Stats::NAMES, "every field is looked at");
         for (field, applies, moved) in moves {
             assert!(moved || !applies, "{field} did not move: {held:?} {busy:?} {freed:?} {end:?}");
         }
@@ -186,6 +205,121 @@ fn every_field_moves() {
             assert_eq!((end.caches, end.cached_bytes, end.underflows), (0, 0, 0), "there are no caches: {end:?}");
         }
     });
+}
+
+/// Whether some class's spans end in bytes that are no object.
+fn classes_leave_a_rest() -> bool {
+    let mut rest = false;
+    for_each_class(&mut |class| rest |= class.span_size % class.size != 0);
+    rest
+}
+
+/// What is counted in several places is the same in all of them.
+#[test]
+fn sums_agree() {
+    in_every_mode("sums_agree", || {
+        let mut held: Vec<Object> = Vec::with_capacity(4000);
+        let mut random = Random::stream(7);
+        for step in 0..8000 {
+            if random.once_in(3) && !held.is_empty() {
+                held.swap_remove(random.below(held.len())).free();
+            } else if held.len() < held.capacity() {
+                held.push(Object::new(kit::object::any_layout(&mut random), step));
+            }
+            if step % 1000 != 999 {
+                continue;
+            }
+            let total = stats();
+            let [mut small, mut spans, mut rest, mut cached, mut underflows, mut flushed] = [0; 6];
+            for_each_class(&mut |class| {
+                let objects =
+                    class.live_objects + class.cached_objects + class.transfer_objects + class.central_objects;
+                assert_eq!(objects, class.spans * (class.span_size / class.size), "{class:?}");
+                if COUNTS_HITS {
+                    let allocs = class.alloc_hits + class.underflows + class.uncached_allocs;
+                    let frees = class.free_hits + class.overflows + class.uncached_frees;
+                    assert_eq!(allocs - frees, class.live_objects, "{class:?}");
+                }
+                small += objects * class.size;
+                spans += class.spans * class.span_size;
+                rest += class.spans * (class.span_size % class.size);
+                cached += class.cached_objects * class.size;
+                underflows += class.underflows;
+                flushed += class.flushed_objects;
+            });
+            let tiers = total.live_small_bytes + total.cached_bytes + total.transfer_bytes + total.central_bytes;
+            assert_eq!((tiers, total.span_rest_bytes, total.small_span_bytes), (small, rest, spans), "{total:?}");
+            // The page heap counts pages, the free lists spans.
+            let used = spans + total.live_large_bytes + total.metadata_bytes;
+            assert_eq!(total.held_bytes, used + total.free_page_bytes, "{total:?}");
+            let pages = total.held_bytes - total.table_bytes;
+            assert_eq!(total.committed_bytes, pages + total.released_bytes + total.untouched_bytes);
+            assert!(total.peak_held_bytes >= total.held_bytes, "{total:?}");
+            let mut by_cache = [0; 3];
+            perseq::for_each_cache(&mut |cache| {
+                by_cache[0] += cache.cached_bytes;
+                by_cache[1] += cache.underflows;
+                by_cache[2] += cache.flushed_objects;
+            });
+            assert_eq!((total.cached_bytes, by_cache[0]), (cached, cached), "{total:?}");
+            assert_eq!((total.underflows, total.flushed_objects), (underflows, flushed), "{total:?}");
+            // What ended threads did is in the total only.
+            assert!(by_cache[1] <= underflows && by_cache[2] <= flushed, "{total:?}");
+        }
+        held.into_iter().for_each(Object::free);
+    });
+}
+
+/// Text and JSON say what the numbers are, also at exit.
+#[test]
+fn text_and_json() {
+    in_every_mode("text_and_json", || {
+        let object = Object::new(layout(100, 8), 1);
+        let mut json = String::with_capacity(1 << 16);
+        let total = stats();
+        total.write_json(&mut json).expect("a string");
+        let text = total.to_string();
+        for (name, value) in Stats::NAMES.iter().zip(total.values()) {
+            if COUNTS_HITS || !name.ends_with("_hits") {
+                assert!(json.contains(&format!("\"{name}\":{value}")), "{name}: {json}");
+                let line = text.lines().find(|line| line.split(' ').next() == Some(name)).expect("a line");
+                assert_eq!(line.split_whitespace().nth(1), Some(value.to_string().as_str()), "{line}");
+            }
+        }
+        json.clear();
+        perseq::write_json(&mut json).expect("a string");
+        assert!(json.ends_with("]}\n") && json.contains("\"classes\":[{\"size\":"), "{json}");
+        assert_eq!(json.contains("\"caches\":[]"), total.mode.active == Mode::Central, "{json}");
+        object.free();
+    });
+}
+
+#[test]
+fn at_exit() {
+    let test = "at_exit";
+    if kit::role().is_some() {
+        let _ = perseq::active_mode();
+        return;
+    }
+    for mode in Mode::ALL {
+        let text = kit::Child::of(test, "text").mode(mode).env("PERSEQ_STATS", "text").run().passed();
+        assert!(text.stderr.contains("committed_bytes") && text.stderr.contains("\nclass "), "{text}");
+        assert!(text.stderr.contains(&format!("mode                 {mode}")), "{text}");
+        let path = format!("{}/stats-at-exit-{mode}", env!("CARGO_TARGET_TMPDIR"));
+        drop(std::fs::remove_file(&path));
+        for lines in 1..=2 {
+            let json = kit::Child::of(test, "json").mode(mode).env("PERSEQ_STATS", &format!("json:{path}"));
+            json.run().passed();
+            let written = std::fs::read_to_string(&path).expect("it was written");
+            assert_eq!(written.lines().count(), lines, "a line for each process: {written}");
+            assert!(written.lines().all(|line| line.starts_with("{\"perseq\":") && line.ends_with("]}")), "{written}");
+        }
+    }
+    let missing = kit::Child::of(test, "json").env("PERSEQ_STATS", "json:/nonexistent/file").run();
+    assert!(missing.stderr.contains("PERSEQ_STATS: the file cannot be opened"), "{missing}");
+    for bad in ["xml", "json:", "text:"] {
+        kit::Child::of(test, "bad").env("PERSEQ_STATS", bad).run().aborted_saying("expected text, json,");
+    }
 }
 
 /// The caches one by one are the caches in total, each with its owner.

@@ -45,6 +45,8 @@ pub enum Command {
         /// Directory of the run.
         dir: PathBuf,
     },
+    /// Choose size classes for a program from a histogram of what it asks for.
+    Classes(crate::classes::Arguments),
     /// Take one sample (started by the others).
     #[command(hide = true)]
     Worker,

@@ -11,6 +11,7 @@
 //! silence. No sentence of a report goes further than its rows.
 
 mod archive;
+mod classes;
 mod cli;
 mod definition;
 mod doctor;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume { dir } => run::resume(&dir),
         Command::Report { dir } => report::main(&dir),
+        Command::Classes(arguments) => classes::main(&arguments),
         Command::Worker => worker::main().map(|()| Exit::Done),
     };
     match outcome {

@@ -75,7 +75,7 @@ pub fn as_requested() -> bool {
         Reason::NoRseq(_) => !kernel::has_rseq(),
         Reason::NoFence(_) => !kernel::has_rseq_fence(),
         Reason::NoMmCid => !kernel::has_mm_cid(),
-        Reason::AsRequested => false,
+        Reason::AsRequested | Reason::Hardened => false,
     };
     assert!(excuse, "{requested} was asked for and this kernel can do it, but the mode is {active}: {reason}");
     not_tested(&format!("mode {requested}"), &reason.to_string());
@@ -270,6 +270,17 @@ impl std::fmt::Display for Outcome {
         let Outcome { what, status, stdout, stderr } = self;
         write!(f, "{what}: {status}\n--- its output\n{stdout}--- its errors\n{stderr}---")
     }
+}
+
+/// The size class that objects of `size` bytes aligned to `align` have. `None`: they are large.
+pub fn class_of(size: usize, align: usize) -> Option<perseq::ClassStats> {
+    let (least, mut found) = (size.next_multiple_of(align) as u64, None);
+    perseq::for_each_class(&mut |class| {
+        if class.size >= least && class.size.is_multiple_of(align as u64) {
+            found.get_or_insert(*class);
+        }
+    });
+    found
 }
 
 /// Resident bytes of this process.

@@ -1,0 +1,69 @@
+//! libperseq, installed as documented, is linked into C and C++ programs: shared and static.
+
+mod kit;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Installs into a folder of the test's, once for each caller.
+fn installed(name: &str) -> PathBuf {
+    let prefix = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let target = kit::library().parent().and_then(Path::parent).expect("target/release/libperseq.so");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/install.sh");
+    let output = Command::new("bash").arg(script).arg(&prefix).env("CARGO_TARGET_DIR", target).output();
+    let output = output.expect("bash starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    prefix
+}
+
+/// Builds `linking.c` with `compiler` and runs it in every mode.
+fn links_and_runs(name: &str, compiler: &str, arguments: &[&str]) {
+    let prefix = installed(name);
+    let text = |path: PathBuf| path.to_str().expect("a UTF-8 path").to_owned();
+    let program = text(prefix.join("program"));
+    let include = format!("-I{}", text(prefix.join("include")));
+    let search = format!("-L{}", text(prefix.join("lib")));
+    let rpath = format!("-Wl,-rpath,{}", text(prefix.join("lib")));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/linking.c");
+    let mut all = vec!["-Wall", "-Wextra", "-Werror", "-fno-builtin", "-o", &program, &include];
+    let language = if compiler == "g++" { "c++" } else { "c" };
+    all.extend(["-x", language, source, "-x", "none"]);
+    all.extend_from_slice(&[&search, &rpath]);
+    all.extend_from_slice(arguments);
+    kit::run(None, compiler, &all);
+    for mode in kit::MODES {
+        let output =
+            Command::new(&program).env_remove("LD_LIBRARY_PATH").env("PERSEQ_MODE", mode).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{mode}: {said}{}", String::from_utf8_lossy(&output.stderr));
+        let (json, last) = said.trim_end().rsplit_once('\n').expect("two lines");
+        assert!(json.starts_with("{\"perseq\":") && json.contains(&format!("\"requested_mode\":\"{mode}\"")), "{said}");
+        assert_eq!(last, mode, "{said}");
+    }
+}
+
+#[test]
+fn shared_from_c() {
+    links_and_runs("shared-c", "cc", &["-lperseq"]);
+}
+
+#[test]
+fn shared_from_cxx() {
+    links_and_runs("shared-cxx", "g++", &["-lperseq"]);
+}
+
+#[test]
+fn static_from_c() {
+    links_and_runs("static-c", "cc", &["-Wl,-Bstatic", "-lperseq", "-Wl,-Bdynamic"]);
+}
+
+#[test]
+fn static_from_cxx() {
+    links_and_runs("static-cxx", "g++", &["-Wl,-Bstatic", "-lperseq", "-Wl,-Bdynamic"]);
+}
+
+/// With the C library linked statically as well. It warns that `dlsym`, which is for C++, will not find anything.
+#[test]
+fn static_altogether() {
+    links_and_runs("static-all", "cc", &["-static", "-lperseq"]);
+}

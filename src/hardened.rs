@@ -1,0 +1,258 @@
+//! The hardened mode: every operation is checked, for programs that are suspected of misusing memory.
+//!
+//! `PERSEQ_HARDENED=1` chooses it at run time, and it costs the other modes nothing: it keeps no caches, so every
+//! operation misses on the usual fast path and comes here by the slow one. What it does:
+//!
+//! * A free is checked at once: that the address is the beginning of an object of the class that the layout names (or,
+//!   given a size as by C23's `free_sized`, of the class that the size asks for), and that the object is not free.
+//! * A freed object is filled with [`POISON`] and kept in quarantine, so that it is not handed out again soon. When it
+//!   leaves, it must be as it was left: if not, somebody wrote to it after it was freed.
+//! * Behind a large block is a page without access. A large block in quarantine has no access at all.
+//!
+//! Each finding is one line on standard error, and the end of the process. What is not seen: reading a small object after it was
+//! freed, writing past the end of one, and `realloc` of a freed block that need not move.
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use crate::back_end::BACK_END;
+use crate::config::PAGE_SIZE;
+use crate::fatal::fatal;
+use crate::lock_order::Rank;
+use crate::os;
+use crate::page_heap::Run;
+use crate::size_class::{CLASSES, SizeClass};
+use crate::span::{SpanId, SpanState};
+use crate::sync::Mutex;
+
+/// What a freed object is filled with: as a pointer it is not canonical, as a length it is absurd.
+pub const POISON: u8 = 0xDB;
+
+/// Objects in quarantine, and bytes of them, at most.
+const SMALL_SLOTS: usize = 1024;
+const SMALL_BYTES: usize = 1 << 20;
+/// Large blocks in quarantine, and bytes of them, at most.
+const LARGE_SLOTS: usize = 64;
+const LARGE_BYTES: usize = 64 << 20;
+
+static ON: AtomicBool = AtomicBool::new(false);
+static QUARANTINE: Mutex<Quarantine> = Mutex::new(
+    Rank::Quarantine,
+    Quarantine { small: Ring::new(), large: Ring::new(), objects: [0; CLASSES], large_pages: 0 },
+);
+
+struct Quarantine {
+    small: Ring<SMALL_SLOTS>,
+    large: Ring<LARGE_SLOTS>,
+    /// Objects of each class in `small`.
+    objects: [u32; CLASSES],
+    /// Pages in `large`.
+    large_pages: usize,
+}
+
+/// First in, first out.
+struct Ring<const SLOTS: usize> {
+    /// Address, and class or span.
+    slots: [(usize, u32); SLOTS],
+    first: usize,
+    length: usize,
+    bytes: usize,
+}
+
+impl<const SLOTS: usize> Ring<SLOTS> {
+    const fn new() -> Self {
+        Ring { slots: [(0, 0); SLOTS], first: 0, length: 0, bytes: 0 }
+    }
+
+    fn contains(&self, address: usize) -> bool {
+        (0..self.length).any(|place| self.slots[(self.first + place) % SLOTS].0 == address)
+    }
+
+    /// The caller makes room first.
+    fn push(&mut self, address: usize, what: u32, bytes: usize) {
+        self.slots[(self.first + self.length) % SLOTS] = (address, what);
+        self.length += 1;
+        self.bytes += bytes;
+    }
+
+    fn first(&self) -> Option<(usize, u32)> {
+        (self.length > 0).then(|| self.slots[self.first])
+    }
+
+    fn remove_first(&mut self, bytes: usize) {
+        self.first = (self.first + 1) % SLOTS;
+        self.length -= 1;
+        self.bytes -= bytes;
+    }
+}
+
+/// Whether this process runs hardened. After the environment was read.
+#[inline]
+pub fn on() -> bool {
+    ON.load(Relaxed) // set before the first allocation, by the thread that does it
+}
+
+/// `PERSEQ_HARDENED` says so, or does not. False if it says neither.
+pub fn set(text: &str) -> bool {
+    ON.store(text == "1", Relaxed);
+    matches!(text, "0" | "1")
+}
+
+/// An object of `class`. `None` if memory is exhausted.
+pub fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
+    BACK_END.middle(class).remove_uncached().and_then(NonNull::new)
+}
+
+/// Checks that `object` is a live one of `class`, and puts it into quarantine.
+pub fn free(class: SizeClass, object: NonNull<u8>) {
+    let address = object.as_ptr() as usize;
+    let Some(id) = BACK_END.pages.span_of(address) else {
+        fatal(&["free of a pointer that was not allocated here"]);
+    };
+    if !BACK_END.pages.span(id).is_small(class) {
+        fatal(&["free with another size than the allocation's"]);
+    }
+    let offset = address - BACK_END.pages.start(id);
+    let index = class.info().index_of(offset);
+    if index * class.size() != offset || index >= class.info().objects as usize {
+        fatal(&["free of a pointer into the middle of an object"]);
+    }
+    {
+        let mut quarantine = QUARANTINE.lock();
+        let is_free = BACK_END.central[class.index()].is_free(class, &BACK_END.pages, id, index);
+        if is_free || quarantine.small.contains(address) {
+            fatal(&["double free"]);
+        }
+        // SAFETY: the object is its owner's last act; nobody else has it.
+        unsafe { object.write_bytes(POISON, class.size()) };
+        quarantine.make_room_for(class.size());
+        quarantine.small.push(address, class.index() as u32, class.size());
+        quarantine.objects[class.index()] += 1;
+    }
+    BACK_END.middle(class).count_uncached_free();
+}
+
+impl Quarantine {
+    fn make_room_for(&mut self, bytes: usize) {
+        while self.small.length == SMALL_SLOTS || (self.small.length > 0 && self.small.bytes + bytes > SMALL_BYTES) {
+            self.leave();
+        }
+    }
+
+    /// The oldest object goes back to its span.
+    fn leave(&mut self) -> usize {
+        let Some((address, index)) = self.small.first() else { return 0 };
+        let class = SizeClass::from_index(index as usize);
+        // SAFETY: an object in quarantine is nobody's but ours.
+        let bytes = unsafe { core::slice::from_raw_parts(address as *const u8, class.size()) };
+        if bytes.iter().any(|byte| *byte != POISON) {
+            fatal(&["write to an object after it was freed"]);
+        }
+        self.small.remove_first(class.size());
+        self.objects[class.index()] -= 1;
+        BACK_END.central[class.index()].insert_range(class, &BACK_END.pages, &[address as *mut u8]);
+        class.size()
+    }
+
+    /// The oldest large block goes back to the page heap.
+    fn leave_large(&mut self) -> usize {
+        let Some((address, id)) = self.large.first() else { return 0 };
+        let id = SpanId(id);
+        let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE;
+        self.large.remove_first(bytes);
+        self.large_pages -= bytes / PAGE_SIZE;
+        // SAFETY: the pages are ours, and nobody's block any more.
+        unsafe {
+            if os::commit(address as *mut u8, bytes) {
+                BACK_END.pages.release(id, false);
+            } // else the kernel has no room for the border between the two accesses: the pages are lost
+        }
+        bytes
+    }
+}
+
+/// Empties the quarantine; returns how many bytes.
+pub fn drain() -> usize {
+    let mut quarantine = QUARANTINE.lock();
+    let mut bytes = 0;
+    loop {
+        let moved = quarantine.leave() + quarantine.leave_large();
+        bytes += moved;
+        if moved == 0 {
+            return bytes;
+        }
+    }
+}
+
+/// Objects of `class` in quarantine.
+pub fn quarantined(class: SizeClass) -> usize {
+    QUARANTINE.lock().objects[class.index()] as usize
+}
+
+/// Pages of large blocks in quarantine.
+pub fn quarantined_pages() -> usize {
+    QUARANTINE.lock().large_pages
+}
+
+/// A run of pages, and one without access behind it. `None` if memory is exhausted, or the kernel gives no such page.
+pub fn allocate_large(layout: Layout) -> Option<Run> {
+    // Beyond the reservation, the arithmetic need not be right.
+    if layout.size() > BACK_END.pages.reserved_bytes() {
+        return None;
+    }
+    let pages = layout.size().div_ceil(PAGE_SIZE).max(1);
+    let run = BACK_END.pages.allocate(pages + 1, layout.align(), SpanState::Large)?;
+    let guard = BACK_END.pages.start(run.id) + pages * PAGE_SIZE;
+    // SAFETY: the last page of a run that is ours alone.
+    if !unsafe { os::protect(guard as *mut u8, PAGE_SIZE) } {
+        // SAFETY: the run is ours alone.
+        unsafe { BACK_END.pages.release(run.id, true) };
+        return None;
+    }
+    Some(run)
+}
+
+/// Takes access to a large block away and puts it into quarantine. The caller saw that `id` is a large span.
+pub fn free_large(id: SpanId) {
+    let (start, pages) = (BACK_END.pages.start(id), BACK_END.pages.span(id).pages());
+    let bytes = pages * PAGE_SIZE;
+    let mut quarantine = QUARANTINE.lock();
+    if quarantine.large.contains(start) {
+        fatal(&["double free of a large block"]);
+    }
+    while quarantine.large.length == LARGE_SLOTS
+        || (quarantine.large.length > 0 && quarantine.large.bytes + bytes > LARGE_BYTES)
+    {
+        quarantine.leave_large();
+    }
+    // SAFETY: the block was given up. What it held is given back at once; if a call fails, less is seen, and the
+    // kernel reports nothing that matters.
+    unsafe {
+        os::release(start as *mut u8, bytes - PAGE_SIZE);
+        os::protect(start as *mut u8, bytes);
+    }
+    quarantine.large.push(start, id.0, bytes);
+    quarantine.large_pages += pages;
+}
+
+/// Bytes behind a large block that are not the program's.
+#[inline]
+pub fn guard_bytes() -> usize {
+    if on() { PAGE_SIZE } else { 0 }
+}
+
+/// Ends the process unless a block of `class`, or one of so many large `bytes`, is what `layout` asks for.
+pub fn check_size(class: Option<SizeClass>, bytes: usize, layout: Option<Layout>) {
+    let fits = layout.is_some_and(|layout| match SizeClass::of(layout) {
+        None => class.is_none() && layout.size().div_ceil(PAGE_SIZE).max(1) * PAGE_SIZE == bytes,
+        asked => asked == class,
+    });
+    if !fits {
+        fatal(&["free with another size than the allocation's"]);
+    }
+}
+
+pub(crate) fn mutex() -> &'static Mutex<impl Sized> {
+    &QUARANTINE
+}
