@@ -6,7 +6,7 @@
 #![no_std]
 #![allow(clippy::missing_safety_doc)] // the C standard's: pointers are null or live blocks of this library
 
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 
 use allocator::Perseq;
@@ -154,4 +154,23 @@ pub unsafe extern "C" fn malloc_usable_size(pointer: *mut c_void) -> usize {
 #[unsafe(no_mangle)]
 pub extern "C" fn malloc_trim(_keep: usize) -> c_int {
     c_int::from(allocator::release() > 0)
+}
+
+/// Writes the name of the active mode into the `size` bytes at `text`, cut to fit and ended with a zero byte, and
+/// returns its whole length. A fallback shows here: the name is then not the one in `PERSEQ_MODE`.
+///
+/// # Safety
+///
+/// * `size` bytes at `text` may be written; `size` may be 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn perseq_active_mode(text: *mut c_char, size: usize) -> usize {
+    let name = allocator::active_mode().active.name();
+    if let Some(room) = size.checked_sub(1) {
+        let length = name.len().min(room);
+        // SAFETY: `length` and the zero byte after it fit into `size`.
+        unsafe { ptr::copy_nonoverlapping(name.as_ptr(), text.cast(), length) };
+        // SAFETY: as above.
+        unsafe { text.add(length).write(0) };
+    }
+    name.len()
 }

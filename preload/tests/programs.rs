@@ -28,6 +28,20 @@ fn the_library_is_the_one_that_runs() {
 }
 
 #[test]
+fn the_library_says_which_mode_is_active() {
+    let script = "import ctypes; text = ctypes.create_string_buffer(64); \
+                  print(ctypes.CDLL(None).perseq_active_mode(text, ctypes.c_size_t(64)), text.value.decode()); \
+                  print(ctypes.CDLL(None).perseq_active_mode(text, ctypes.c_size_t(4)), text.value.decode())";
+    for mode in MODES {
+        let output = run(Some(mode), "python3", &["-c", script]);
+        let text = String::from_utf8(output.stdout).expect("text");
+        let said = |name: &str| format!("{length} {name}\n{length} {}\n", &name[..3], length = name.len());
+        // Where rseq does not work, the fallback is what must be said.
+        assert!(text == said(mode) || (mode.starts_with("percpu") && text == said("perthread")), "{mode}: {text}");
+    }
+}
+
+#[test]
 fn shell_pipelines_and_subshells() {
     same_in_every_mode("bash", &["-c", "for i in $(seq 200); do (echo $((i * i)) & wait); done | sort -n | tail -5"]);
 }
