@@ -133,9 +133,10 @@ fn tcmalloc() -> Option<TcMalloc> {
     type Property = extern "C" fn(*const u8, usize, *mut usize) -> bool;
     let per_cpu = symbol("MallocExtension_Internal_GetPerCpuCachesActive")?;
     let property = symbol("MallocExtension_Internal_GetNumericProperty")?;
-    // SAFETY: TCMalloc exports both with these signatures in its internal_malloc_extension.h.
-    let (per_cpu, property): (PerCpu, Property) =
-        unsafe { (std::mem::transmute(per_cpu), std::mem::transmute(property)) };
+    // SAFETY: TCMalloc exports it with this signature, by its internal_malloc_extension.h.
+    let per_cpu: PerCpu = unsafe { std::mem::transmute::<*mut c_void, PerCpu>(per_cpu) };
+    // SAFETY: as above.
+    let property: Property = unsafe { std::mem::transmute::<*mut c_void, Property>(property) };
     // Something to find in a cache.
     let objects: Vec<_> = (0..2000).map(|index| vec![index as u8; 100]).collect();
     drop(std::hint::black_box(objects));

@@ -125,7 +125,7 @@ fn project(package: &str, version: &str, features: &[&str], folder: &Path) -> Re
 /// Downloads the crate, its checksum verified by cargo, and returns its folder.
 fn fetch(package: &str, project: &Path, folder: &Path) -> Result<PathBuf, String> {
     let mut command = cargo();
-    command.args(["metadata", "--format-version", "1", "--filter-platform", env!("PERSEQ_TARGET"), "--manifest-path"]);
+    command.args(["metadata", "--format-version", "1", "--filter-platform", env!("BUILD_TARGET"), "--manifest-path"]);
     let text = logged(
         {
             command.arg(project);

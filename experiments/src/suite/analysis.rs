@@ -128,3 +128,58 @@ fn mean(values: &[f64]) -> Option<f64> {
     let good = !values.is_empty() && values.iter().all(|value| *value > 0.0);
     good.then(|| (values.iter().map(|value| value.ln()).sum::<f64>() / values.len() as f64).exp())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern;
+    use crate::suite::arm::Arm;
+    use crate::suite::plan::{Amount, make};
+    use crate::suite::row::tests::row;
+
+    /// A run in which `rival` takes twice the time of `system` in one pattern and half of it in the other.
+    fn analysis(growth: u64) -> Analysis {
+        let patterns: Vec<_> = ["churn", "large"].iter().filter_map(|name| pattern::find(name)).collect();
+        let arms = ["system", "rival"].map(Arm::bare);
+        let amount = Amount { blocks: 3, threads: 2, percent: 1, seed: 1 };
+        let plan = make(&patterns, &arms, "system", &amount);
+        let time = |allocator: &str, pattern: &str| match (allocator, pattern) {
+            ("rival", "churn") => 2000,
+            ("rival", _) => 500,
+            _ => 1000,
+        };
+        let rows = plan.iter().map(|planned| {
+            let wall = time(&planned.allocator, &planned.cell_id) + planned.block;
+            row(planned, wall, growth)
+        });
+        let manifest = Manifest::new("run".into(), "quick", &amount, arms.to_vec(), "system", &patterns, plan.len());
+        Analysis { manifest: manifest.unwrap(), rows: rows.collect() }
+    }
+
+    #[test]
+    fn a_rival_is_held_against_the_baseline_and_its_mean_lists_its_parts() {
+        let analysis = analysis(8 << 20);
+        let slower = analysis.compare("churn", "rival", false, Metric::Time);
+        assert_eq!((slower.n, slower.side), (3, Some(Side::Above)));
+        assert!((slower.ratio.unwrap().ratio - 2.0).abs() < 0.01);
+        assert_eq!(analysis.compare("large", "rival", false, Metric::Time).side, Some(Side::Below));
+        assert_eq!(analysis.compare("churn", "system", true, Metric::Time).side, Some(Side::Equivalent));
+        let mean = analysis.mean("rival", Metric::Time).unwrap();
+        assert!((mean.ratio.ratio - 1.0).abs() < 0.01);
+        assert_eq!(mean.parts, ["churn", "large"]);
+        assert_eq!(analysis.compare("churn", "rival", false, Metric::Memory).side, Some(Side::Equivalent));
+    }
+
+    #[test]
+    fn a_pattern_that_needs_no_memory_has_no_ratio_of_it_and_a_failed_one_says_why() {
+        let mut analysis = analysis(4096);
+        let memory = analysis.compare("churn", "rival", false, Metric::Memory);
+        assert_eq!(memory.ratio.unwrap_err(), "below 1 MiB");
+        assert!(analysis.mean("rival", Metric::Memory).is_none());
+        for row in analysis.rows.iter_mut().filter(|row| row.planned.allocator == "rival") {
+            (row.status, row.reason) = (Status::Failed, Some("it broke".into()));
+        }
+        assert_eq!(analysis.compare("churn", "rival", false, Metric::Time).ratio.unwrap_err(), "it broke");
+        assert!(analysis.mean("rival", Metric::Time).is_none());
+    }
+}

@@ -50,6 +50,22 @@ impl Arm {
         })
     }
 
+    /// One that is nothing but a name.
+    #[cfg(test)]
+    pub fn bare(name: &str) -> Arm {
+        Arm {
+            name: name.into(),
+            library: None,
+            file: None,
+            sha256: None,
+            version: None,
+            obtained: None,
+            environment: Vec::new(),
+            mode: None,
+            seen: None,
+        }
+    }
+
     /// Environment of a process that runs on it.
     pub fn environment(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let preload = self.library.as_ref().map(|path| ("LD_PRELOAD".to_owned(), path.display().to_string()));

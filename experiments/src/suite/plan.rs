@@ -83,3 +83,33 @@ pub fn make(patterns: &[&Pattern], arms: &[Arm], baseline: &str, amount: &Amount
     plan.iter_mut().enumerate().for_each(|(index, planned)| planned.order_index = index as u64);
     plan
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::PATTERNS;
+
+    fn plan(seed: u64) -> Vec<Planned> {
+        let arms = ["system", "rival"].map(Arm::bare);
+        let patterns: Vec<_> = PATTERNS.iter().collect();
+        make(&patterns, &arms, "system", &Amount { blocks: 2, threads: 4, percent: 20, seed })
+    }
+
+    #[test]
+    fn a_block_holds_every_allocator_once_and_the_baseline_twice_and_all_do_the_same() {
+        let plan = plan(1);
+        assert_eq!(plan.len(), PATTERNS.len() * 2 * 3);
+        for block in plan.chunks(3) {
+            assert!(block.iter().all(|planned| planned.cell_id == block[0].cell_id && planned.block == block[0].block));
+            assert!(block.iter().all(|planned| planned.invocation_seed == block[0].invocation_seed));
+            assert_eq!(block.iter().filter(|planned| planned.allocator == "system").count(), 2);
+            assert_eq!(block.iter().filter(|planned| planned.twin && planned.allocator == "system").count(), 1);
+        }
+    }
+
+    #[test]
+    fn the_seed_decides_everything() {
+        assert_eq!(plan(1), plan(1));
+        assert_ne!(plan(1), plan(2));
+    }
+}

@@ -133,3 +133,50 @@ fn judge(row: &mut Row, stdout: &str, message: &str) {
         }
     }
 }
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A row that counts, with this time and this growth.
+    pub fn row(planned: &Planned, wall_ns: u64, growth: u64) -> Row {
+        let report = Report {
+            fault: None,
+            verified: true,
+            checksum: 0,
+            checksum_expected: 0,
+            operations: 1,
+            wall_ns,
+            cpu_user_ns: 0,
+            cpu_sys_ns: 0,
+            minor_faults: 0,
+            rss_before_bytes: 1 << 20,
+            rss_peak_bytes: (1 << 20) + growth,
+            mode_active: None,
+        };
+        Row {
+            schema: SCHEMA.into(),
+            planned: planned.clone(),
+            attempt: 1,
+            started_ns: 0,
+            status: Status::Ok,
+            reason: None,
+            exit_code: Some(0),
+            signal: None,
+            warnings: Vec::new(),
+            disturbance: Disturbance::default(),
+            report: Some(report),
+        }
+    }
+
+    #[test]
+    fn a_sample_that_failed_has_no_value() {
+        let patterns: Vec<_> = crate::pattern::PATTERNS.iter().collect();
+        let amount = super::super::plan::Amount { blocks: 1, threads: 1, percent: 1, seed: 1 };
+        let plan = super::super::plan::make(&patterns, &[Arm::bare("system")], "system", &amount);
+        let mut row = row(&plan[0], 7, 4096);
+        assert_eq!((row.value(Metric::Time), row.value(Metric::Memory)), (Some(7.0), Some(4096.0)));
+        row.status = Status::Rejected;
+        assert_eq!(row.value(Metric::Time), None);
+    }
+}
