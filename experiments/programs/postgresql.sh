@@ -23,5 +23,4 @@ ask "SET max_parallel_workers_per_gather = 4; SET min_parallel_table_scan_size =
 ask "CREATE TABLE j AS SELECT i, jsonb_build_object('k', i, 'v', repeat('x', i % 500)) AS d FROM generate_series(1, 30000) i;
      SELECT sum(length(d->>'v')), sum((d->>'k')::bigint) FROM j"
 run "$bin/pg_ctl" -D "$data" -s -w stop && echo stopped
-grep -cE 'PANIC|terminated by signal|FATAL' server.log
-exit 0
+echo "$(grep -cE 'PANIC|terminated by signal|FATAL' server.log || true) crashes in the log"

@@ -19,7 +19,7 @@ pub struct Active {
     pub functions: Vec<(String, Option<PathBuf>)>,
     /// What libperseq says of its mode. Null: it is not libperseq.
     pub perseq_mode: Option<String>,
-    /// What TCMalloc says of its caches. Null: it is not Google's TCMalloc.
+    /// What TCMalloc says of its caches. Null: it is not Google's TCMalloc, or was not asked.
     pub tcmalloc: Option<TcMalloc>,
 }
 
@@ -56,7 +56,7 @@ fn functions() -> [(&'static CStr, *const c_void); 4] {
     ]
 }
 
-/// Looks into this process.
+/// Looks into this process, and leaves its allocator as it was.
 pub fn look() -> Active {
     Active {
         functions: functions()
@@ -64,7 +64,7 @@ pub fn look() -> Active {
             .map(|(name, address)| (name.to_string_lossy().into_owned(), file_of(*address)))
             .collect(),
         perseq_mode: perseq_mode(),
-        tcmalloc: tcmalloc(),
+        tcmalloc: None,
     }
 }
 
@@ -128,6 +128,7 @@ fn perseq_mode() -> Option<String> {
     Some(String::from_utf8_lossy(&text[..length.min(text.len() - 1)]).into_owned())
 }
 
+/// Asks TCMalloc after allocating something, so not where memory is measured.
 fn tcmalloc() -> Option<TcMalloc> {
     type PerCpu = extern "C" fn() -> bool;
     type Property = extern "C" fn(*const u8, usize, *mut usize) -> bool;
@@ -153,7 +154,7 @@ fn tcmalloc() -> Option<TcMalloc> {
 
 /// `perseq probe`: prints what is active in it.
 pub fn main() -> Result<(), Failure> {
-    output::print_json(&look())
+    output::print_json(&Active { tcmalloc: tcmalloc(), ..look() })
 }
 
 /// Asks a fresh process that runs on `library` with these variables.
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(active.fault(None, None), None);
         assert!(active.fault(Some(Path::new("/lib/rival.so")), None).unwrap().contains("expected /lib/rival.so"));
         assert!(active.fault(None, Some("percpu")).unwrap().contains("libperseq.so"));
-        assert!(active.tcmalloc.is_none());
+        assert!(tcmalloc().is_none());
     }
 
     #[test]

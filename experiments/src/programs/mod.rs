@@ -223,7 +223,7 @@ fn execute(program: &Program, arm: &Arm, folder: &Path) -> Result<Outcome, Failu
     let mut command = Command::new("timeout");
     command.args(["--kill-after=10", &DEADLINE_S.to_string(), "bash", "-eu"]).arg(folder.join("script.sh"));
     command.current_dir(&work).env_remove("LD_PRELOAD").envs(arm.environment());
-    command.env("PERSEQ_SOURCE", concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.env("PROJECT_SOURCE", concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     command.stdin(Stdio::null()).stdout(File::create(&out).map_err(fail)?).stderr(File::create(&err).map_err(fail)?);
     let (watch, start) = (Watch::start(), Instant::now());
     let child = command.spawn().map_err(|error| Failure::host(format!("timeout: {error}; Debian: coreutils")))?;

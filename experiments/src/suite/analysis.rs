@@ -5,7 +5,7 @@ use super::store::Manifest;
 use crate::sample::Status;
 use crate::statistics::{Estimate, Paired, Side, side};
 
-/// Growth of the resident set below which a ratio of it says nothing: the noise of page-wise growth.
+/// Memory beyond the worker's own below which a ratio of it says nothing.
 pub const SMALL_BYTES: f64 = (1 << 20) as f64;
 
 /// An allocator held against the baseline.
@@ -40,13 +40,21 @@ pub struct Analysis {
 }
 
 impl Analysis {
+    /// The worker's own memory: the smallest resident set that any sample had before its pattern. An allocator that
+    /// takes much at its start has more, and that is part of what it needs.
+    pub fn own_bytes(&self) -> f64 {
+        let before = self.rows.iter().filter_map(|row| row.report.as_ref()).map(|report| report.rss_before_bytes);
+        before.min().unwrap_or(0) as f64
+    }
+
     /// Values of an allocator in a pattern, by block.
     fn values(&self, pattern: &str, allocator: &str, twin: bool, metric: Metric) -> Vec<Option<f64>> {
         let mut values = vec![None; self.manifest.blocks as usize];
+        let own = if metric == Metric::Memory { self.own_bytes() } else { 0.0 };
         for row in &self.rows {
             let planned = &row.planned;
             if planned.cell_id == pattern && planned.allocator == allocator && planned.twin == twin {
-                let value = row.value(metric);
+                let value = row.value(metric).map(|value| value - own);
                 if let Some(slot) = values.get_mut(planned.block as usize).filter(|_| value.is_some()) {
                     *slot = value;
                 }

@@ -81,11 +81,12 @@ fn document(analysis: &Analysis) -> Document {
         blocks.push(Block::Table(matrix(analysis, metric)));
         blocks.extend(parts(analysis, metric));
     }
-    blocks.push(Block::Paragraph(
-        "Memory is the largest resident set while the pattern ran, less the resident set before it. Where the baseline \
-         grows by less than 1 MiB there is no ratio."
-            .into(),
-    ));
+    blocks.push(Block::Paragraph(format!(
+        "Memory is the largest resident set while the pattern ran, less {}: the worker's own, which is the smallest that \
+         any sample had before its pattern. What each allocator had by then is in the table of allocators. Where the \
+         baseline needs less than 1 MiB there is no ratio.",
+        number::bytes(analysis.own_bytes())
+    )));
     blocks.push(Block::Heading(2, "Patterns".into()));
     for name in &manifest.patterns {
         blocks.push(Block::Heading(3, name.clone()));
@@ -127,7 +128,7 @@ fn matrix(analysis: &Analysis, metric: Metric) -> Table {
     }
     let what = match metric {
         Metric::Time => "Time",
-        Metric::Memory => "Growth of the resident set",
+        Metric::Memory => "Peak of the resident set, less the worker's own",
     };
     Table {
         caption: format!("{what}, ratio to {}", analysis.manifest.baseline),
@@ -229,7 +230,7 @@ fn allocators(analysis: &Analysis, blocks: &mut Vec<Block>) {
     blocks.push(Block::Heading(2, "Allocators".into()));
     blocks.push(Block::Paragraph(
         "Each sample saw its own calls of malloc, free, calloc and realloc lead to the library named here; libperseq and \
-         TCMalloc were asked for their mode. The last column is the worker's own resident set before the pattern."
+         TCMalloc were asked for their mode. The last column is the median of the resident sets before the patterns."
             .into(),
     ));
     blocks.push(Block::Table(Table {
@@ -255,7 +256,7 @@ fn csv(analysis: &Analysis) -> String {
     let mut text = String::from("pattern,metric,unit,baseline,allocator,twin,n,gmean,ratio,ci_lo,ci_hi,note\n");
     let field = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
     for pattern in &analysis.manifest.patterns {
-        for (metric, name, unit) in [(Metric::Time, "wall", "ns"), (Metric::Memory, "rss_growth", "bytes")] {
+        for (metric, name, unit) in [(Metric::Time, "wall", "ns"), (Metric::Memory, "rss_peak_less_own", "bytes")] {
             for (arm, twin) in lines(analysis) {
                 let comparison = analysis.compare(pattern, &arm.name, twin, metric);
                 let ratio = comparison.ratio.as_ref().ok();

@@ -45,7 +45,7 @@ pub struct Row {
 pub enum Metric {
     /// Wall time of the pattern.
     Time,
-    /// Largest resident set, less the one before the pattern.
+    /// Largest resident set from the start of the pattern.
     Memory,
 }
 
@@ -55,7 +55,7 @@ impl Row {
         let report = self.report.as_ref().filter(|_| self.status == Status::Ok)?;
         Some(match metric {
             Metric::Time => report.wall_ns as f64,
-            Metric::Memory => report.rss_peak_bytes.saturating_sub(report.rss_before_bytes) as f64,
+            Metric::Memory => report.rss_peak_bytes as f64,
         })
     }
 }
@@ -175,7 +175,10 @@ pub mod tests {
         let amount = super::super::plan::Amount { blocks: 1, threads: 1, percent: 1, seed: 1 };
         let plan = super::super::plan::make(&patterns, &[Arm::bare("system")], "system", &amount);
         let mut row = row(&plan[0], 7, 4096);
-        assert_eq!((row.value(Metric::Time), row.value(Metric::Memory)), (Some(7.0), Some(4096.0)));
+        assert_eq!(
+            (row.value(Metric::Time), row.value(Metric::Memory)),
+            (Some(7.0), Some(f64::from((1 << 20) + 4096)))
+        );
         row.status = Status::Rejected;
         assert_eq!(row.value(Metric::Time), None);
     }
