@@ -181,7 +181,7 @@ pub const PEERS: &[Peer] = &[
             },
         },
         environment: &[],
-        note: "An old version: no registry reached from here has a newer one.",
+        note: "Old: the newest that the crate has.",
     },
     Peer {
         name: "tcmalloc",
