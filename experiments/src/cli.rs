@@ -47,6 +47,18 @@ pub enum Command {
     },
     /// Choose size classes for a program from a histogram of what it asks for.
     Classes(crate::classes::Arguments),
+    /// Fetch and build the usual rivals, and list what is there.
+    Peers(crate::peers::Arguments),
+    /// Compare perseq with other allocators through malloc and free, each preloaded.
+    Suite(crate::suite::Arguments),
+    /// Run real programs on libperseq and compare what they print, need and take with the C library's malloc.
+    Programs(crate::programs::Arguments),
+    /// Print which allocator is active in this process (started by the others).
+    #[command(hide = true)]
+    Probe,
+    /// Take one sample of the suite (started by the others).
+    #[command(hide = true)]
+    SuiteWorker,
     /// Take one sample (started by the others).
     #[command(hide = true)]
     Worker,

@@ -7,6 +7,9 @@
 //! 5. [`archive`]: rows are appended, never changed; [`manifest`] says on which host.
 //! 6. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
 //!
+//! Beside the experiments stand the rivals: [`peers`] builds them, [`suite`] measures each [`pattern`] on all of them
+//! through the C interface, and [`programs`] runs real programs on libperseq.
+//!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
 
@@ -23,7 +26,10 @@ mod known;
 mod list;
 mod manifest;
 mod output;
+mod pattern;
+mod peers;
 mod plan;
+mod programs;
 mod progress;
 mod proof;
 mod report;
@@ -32,6 +38,7 @@ mod sample;
 mod selftest;
 mod statistics;
 mod subject;
+mod suite;
 mod worker;
 mod workload;
 
@@ -49,6 +56,11 @@ fn main() -> ExitCode {
         Command::Resume { dir } => run::resume(&dir),
         Command::Report { dir } => report::main(&dir),
         Command::Classes(arguments) => classes::main(&arguments),
+        Command::Peers(arguments) => peers::main(&arguments),
+        Command::Suite(arguments) => suite::main(&arguments),
+        Command::Programs(arguments) => programs::main(&arguments),
+        Command::Probe => peers::probe::main().map(|()| Exit::Done),
+        Command::SuiteWorker => suite::worker::main().map(|()| Exit::Done),
         Command::Worker => worker::main().map(|()| Exit::Done),
     };
     match outcome {

@@ -116,7 +116,7 @@ pub fn take(run_id: &str, planned: &Planned, attempt: u32) -> Row {
 }
 
 /// Starts a worker and waits for its end.
-fn observe(command: Command, order: &[u8], deadline: Duration) -> Result<Ended, String> {
+pub fn observe(command: Command, order: &[u8], deadline: Duration) -> Result<Ended, String> {
     finish(spawn(command, order)?, deadline)
 }
 
@@ -171,8 +171,11 @@ fn deadline(planned: &Planned) -> Duration {
     planned.estimate() * 10 + Duration::from_secs(20)
 }
 
-enum Ended {
+/// How a worker ended.
+pub enum Ended {
+    /// By itself, or by a signal of its own.
     Exited { status: std::process::ExitStatus, stdout: String, stderr: String },
+    /// It was killed.
     TimedOut,
 }
 

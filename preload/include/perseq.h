@@ -73,7 +73,7 @@ void perseq_malloc_stats(void);
 /* Writes statistics as XML in the form of glibc's to `stream`. `options` is 0, else -1 with EINVAL. */
 int perseq_malloc_info(int options, FILE *stream);
 
-/* The mode that runs: "percpu", "percpu-mmcid", "perthread" or "central". */
+/* The mode that runs, by the name that PERSEQ_MODE has for it: a fallback shows here. */
 const char *perseq_mode(void);
 
 /* Moves all free objects from caches to the tiers behind them; returns how many bytes. */

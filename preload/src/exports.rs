@@ -47,7 +47,7 @@ c_family! {
     }
     // Under this name only.
     own {
-        /// The mode that runs: "percpu", "percpu-mmcid", "perthread" or "central".
+        /// The mode that runs, by the name that PERSEQ_MODE has for it: a fallback shows here.
         perseq_mode() -> *const c_char;
         /// Moves all free objects from caches to the tiers behind them; returns how many bytes.
         perseq_drain() -> usize;

@@ -28,6 +28,19 @@ fn the_library_is_the_one_that_runs() {
 }
 
 #[test]
+fn the_library_says_which_mode_is_active() {
+    let script = "import ctypes; mode = ctypes.CDLL(None).perseq_mode; \
+                  mode.restype = ctypes.c_char_p; print(mode().decode())";
+    for mode in MODES {
+        let output = run(Some(mode), "python3", &["-c", script]);
+        let text = String::from_utf8(output.stdout).expect("text");
+        // Where rseq does not work, the fallback is what must be said.
+        let said = text.trim_end();
+        assert!(said == mode || (mode.starts_with("percpu") && said == "perthread"), "{mode}: {text}");
+    }
+}
+
+#[test]
 fn shell_pipelines_and_subshells() {
     same_in_every_mode("bash", &["-c", "for i in $(seq 200); do (echo $((i * i)) & wait); done | sort -n | tail -5"]);
 }

@@ -5,11 +5,11 @@
 
 mod analysis;
 mod claims;
-mod document;
+pub mod document;
 mod figure;
-mod html;
-mod markdown;
-mod number;
+pub mod html;
+pub mod markdown;
+pub mod number;
 mod summary;
 mod text;
 

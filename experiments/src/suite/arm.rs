@@ -1,0 +1,195 @@
+//! The allocators of a run, each checked before the first sample.
+
+use crate::failure::Failure;
+use crate::peers::{self, probe};
+use perseq::Mode;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The C library's malloc.
+pub const SYSTEM: &str = "system";
+
+/// An allocator as it is measured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Arm {
+    /// Its name.
+    pub name: String,
+    /// Its library. Null: the C library. Not recorded: it would name a user or a folder.
+    #[serde(skip)]
+    pub library: Option<PathBuf>,
+    /// Name of the library's file.
+    pub file: Option<String>,
+    /// Checksum of the library.
+    pub sha256: Option<String>,
+    /// Version, where it is known.
+    pub version: Option<String>,
+    /// Where it came from, where that is known.
+    pub obtained: Option<String>,
+    /// Variables it runs with.
+    pub environment: Vec<(String, String)>,
+    /// The mode that must be active, if it is libperseq.
+    pub mode: Option<String>,
+    /// The mode TCMalloc was seen in.
+    pub seen: Option<String>,
+}
+
+impl Arm {
+    fn new(name: &str, library: Option<&Path>) -> Result<Arm, Failure> {
+        let sha256 = library.map(|path| peers::checksum(path).map_err(|error| Failure::file(path, "read", error)));
+        let file = library.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+        Ok(Arm {
+            name: name.into(),
+            library: library.map(Path::to_owned),
+            file,
+            sha256: sha256.transpose()?,
+            version: None,
+            obtained: None,
+            environment: Vec::new(),
+            mode: None,
+            seen: None,
+        })
+    }
+
+    /// One that is nothing but a name.
+    #[cfg(test)]
+    pub fn bare(name: &str) -> Arm {
+        Arm {
+            name: name.into(),
+            library: None,
+            file: None,
+            sha256: None,
+            version: None,
+            obtained: None,
+            environment: Vec::new(),
+            mode: None,
+            seen: None,
+        }
+    }
+
+    /// Environment of a process that runs on it.
+    pub fn environment(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        let preload = self.library.as_ref().map(|path| ("LD_PRELOAD".to_owned(), path.display().to_string()));
+        preload.into_iter().chain(self.environment.iter().cloned())
+    }
+
+    /// Asks a fresh process whether this allocator is the active one.
+    fn verify(mut self) -> Result<Arm, Failure> {
+        let fail = |reason: String| Failure::usage(format!("{}: {reason}", self.name));
+        let active = probe::ask(self.library.as_deref(), &self.environment).map_err(fail)?;
+        if let Some(fault) = active.fault(self.library.as_deref(), self.mode.as_deref()) {
+            return Err(fail(fault));
+        }
+        self.seen = active.tcmalloc.map(|tcmalloc| tcmalloc.mode());
+        Ok(self)
+    }
+}
+
+/// What the command line says of arms.
+pub struct Choice<'a> {
+    /// `NAME=PATH`, each.
+    pub allocators: &'a [String],
+    /// Folder of `perseq peers`; null: the default one, if there is one.
+    pub peers: Option<&'a Path>,
+    /// libperseq; null: the one beside this program.
+    pub libperseq: Option<&'a Path>,
+    /// Only these.
+    pub only: Option<&'a [String]>,
+}
+
+/// Every arm of a run, in the order of the report.
+pub fn all(choice: &Choice) -> Result<Vec<Arm>, Failure> {
+    let mut arms = vec![Arm::new(SYSTEM, None)?];
+    let wanted = |name: &str| choice.only.is_none_or(|only| only.iter().any(|wanted| wanted == name));
+    if Mode::ALL.iter().any(|mode| wanted(mode.name())) {
+        arms.extend(modes(choice.libperseq)?);
+    }
+    arms.extend(built(choice.peers)?);
+    for text in choice.allocators {
+        arms.push(named(text)?);
+    }
+    for (index, arm) in arms.iter().enumerate() {
+        if arms[..index].iter().any(|other| other.name == arm.name) {
+            return Err(Failure::usage(format!("--allocator {}: the name is taken; expected another", arm.name)));
+        }
+    }
+    if let Some(unknown) = choice.only.into_iter().flatten().find(|name| arms.iter().all(|arm| arm.name != **name)) {
+        let known: Vec<_> = arms.iter().map(|arm| arm.name.as_str()).collect();
+        return Err(Failure::usage(format!("no allocator `{unknown}`; expected one of {}", known.join(", "))));
+    }
+    arms.into_iter().filter(|arm| wanted(&arm.name)).map(Arm::verify).collect()
+}
+
+/// The C library, libperseq in these modes, and these allocators.
+pub fn chosen(allocators: &[String], libperseq: Option<&Path>, wanted: &[String]) -> Result<Vec<Arm>, Failure> {
+    let mut arms = vec![Arm::new(SYSTEM, None)?];
+    if !wanted.is_empty() {
+        arms.extend(modes(libperseq)?.into_iter().filter(|arm| wanted.contains(&arm.name)));
+    }
+    allocators.iter().try_for_each(|text| named(text).map(|arm| arms.push(arm)))?;
+    arms.into_iter().map(Arm::verify).collect()
+}
+
+/// libperseq in each mode.
+fn modes(given: Option<&Path>) -> Result<Vec<Arm>, Failure> {
+    let library = libperseq(given)?;
+    let one = |mode: Mode| {
+        let mut arm = Arm::new(mode.name(), Some(&library))?;
+        arm.environment = vec![("PERSEQ_MODE".into(), mode.name().into())];
+        arm.mode = Some(mode.name().into());
+        arm.version = Some(env!("CARGO_PKG_VERSION").into());
+        arm.obtained = Some("this project".into());
+        Ok(arm)
+    };
+    Mode::ALL.into_iter().map(one).collect()
+}
+
+/// The library given, or the one that a build of the workspace leaves beside this program.
+fn libperseq(given: Option<&Path>) -> Result<PathBuf, Failure> {
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("libperseq.so")));
+    let path = given.map(Path::to_owned).or(beside.filter(|path| path.exists()));
+    let path = path.ok_or_else(|| {
+        Failure::usage("no libperseq.so beside this program; `cargo build --release -p perseq-preload` makes it, or give --libperseq PATH")
+    })?;
+    loadable(&path)
+}
+
+fn built(folder: Option<&Path>) -> Result<Vec<Arm>, Failure> {
+    let folder = match folder {
+        Some(folder) => folder.to_owned(),
+        None => match peers::default_folder() {
+            Ok(folder) if folder.is_dir() => folder,
+            _ => return Ok(Vec::new()),
+        },
+    };
+    let mut arms = Vec::new();
+    for peer in peers::built(&folder)?.into_iter().filter(|peer| peer.name != SYSTEM) {
+        let library = peer.file.as_ref().map(|file| loadable(&folder.join(file))).transpose()?;
+        let mut arm = Arm::new(&peer.name, library.as_deref())?;
+        (arm.version, arm.obtained, arm.environment) = (Some(peer.version), Some(peer.obtained), peer.environment);
+        arms.push(arm);
+    }
+    Ok(arms)
+}
+
+/// `NAME=PATH`.
+fn named(text: &str) -> Result<Arm, Failure> {
+    let wrong = || Failure::usage(format!("--allocator {text}: expected NAME=PATH.so"));
+    let (name, path) = text.split_once('=').ok_or_else(wrong)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || path.is_empty() || !name.bytes().all(plain) {
+        return Err(wrong());
+    }
+    Arm::new(name, Some(&loadable(Path::new(path))?))
+}
+
+/// The whole path of a library that the dynamic linker can be told to preload.
+fn loadable(path: &Path) -> Result<PathBuf, Failure> {
+    let path = path.canonicalize().map_err(|error| Failure::file(path, "open", error))?;
+    match path.to_str() {
+        Some(text) if !text.contains([' ', ':']) => Ok(path),
+        _ => Err(Failure::usage(format!(
+            "{}: a library to preload may have no space and no colon in its path",
+            path.display()
+        ))),
+    }
+}

@@ -1,0 +1,287 @@
+//! The suite's report, from its files alone: the same rows give the same bytes.
+
+use super::analysis::{Analysis, Comparison};
+use super::arm::Arm;
+use super::row::Metric;
+use super::store::Store;
+use crate::failure::Failure;
+use crate::pattern;
+use crate::peers;
+use crate::report::document::{Block, Document, Table};
+use crate::report::{html, markdown, number};
+use crate::sample::Status;
+use crate::statistics::{Estimate, Side};
+use std::fs;
+use std::path::PathBuf;
+
+/// Writes `report/` and `SHA256SUMS`, and returns the path of the page to open.
+pub fn write(store: &Store) -> Result<PathBuf, Failure> {
+    let analysis = Analysis { manifest: store.manifest()?, rows: store.rows()? };
+    let document = document(&analysis);
+    let folder = store.root().join("report");
+    fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, "create", error))?;
+    let save = |path: PathBuf, text: String| {
+        fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error)).map(|()| path)
+    };
+    save(folder.join("report.md"), markdown::write(&document))?;
+    save(folder.join("summary.csv"), csv(&analysis))?;
+    let page = save(folder.join("report.html"), html::write(&document))?;
+    let mut sums = String::new();
+    for name in ["manifest.json", "samples.jsonl", "report/report.html", "report/report.md", "report/summary.csv"] {
+        let path = store.root().join(name);
+        let sum = peers::checksum(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        sums += &format!("{sum}  {name}\n");
+    }
+    save(store.root().join("SHA256SUMS"), sums)?;
+    Ok(page)
+}
+
+fn document(analysis: &Analysis) -> Document {
+    let manifest = &analysis.manifest;
+    let mut blocks = Vec::new();
+    let finished = manifest.finished_utc.as_deref().unwrap_or("not finished");
+    blocks.push(Block::Paragraph(format!(
+        "{}. Profile {}, {} blocks, {} threads where a pattern has several, seed {}. Started {}, finished {finished}. \
+         {} samples planned; {} count, {} failed, {} timed out; {} rows were rejected by a gate and taken again.",
+        manifest.host_caption,
+        manifest.profile,
+        manifest.blocks,
+        manifest.threads,
+        manifest.seed,
+        manifest.started_utc,
+        manifest.planned,
+        analysis.count(Status::Ok),
+        analysis.count(Status::Failed),
+        analysis.count(Status::Timeout),
+        analysis.count(Status::Rejected),
+    )));
+    if manifest.profile == "quick" {
+        blocks.push(Block::Notice(
+            "A quick run is a smoke test. It shows that everything works; it is not to be cited.".into(),
+        ));
+    }
+    let disturbed = analysis.rows.iter().filter(|row| row.disturbance.refusal().is_some()).count();
+    if disturbed * 5 > analysis.rows.len() {
+        blocks.push(Block::Notice(format!(
+            "Noisy host: a gate fired at {disturbed} of {} attempts. Look at the baseline against itself first.",
+            analysis.rows.len()
+        )));
+    }
+    if manifest.tool.debug_assertions {
+        blocks.push(Block::Notice("The worker is a debug build. Its share of the times is inflated.".into()));
+    }
+    blocks.push(Block::Paragraph(format!(
+        "Ratios to `{}`: below 1 is faster, or less memory. Each is a geometric mean over blocks; intervals, 95 %, are in \
+         the tables of the patterns. A star marks an interval that lies outside 1 ± 1 % and beyond what the baseline shows \
+         against itself. Ratios of single patterns are not corrected for their number.",
+        manifest.baseline
+    )));
+    for (metric, title) in [(Metric::Time, "Time"), (Metric::Memory, "Peak memory")] {
+        blocks.push(Block::Heading(2, title.into()));
+        blocks.push(Block::Table(matrix(analysis, metric)));
+        blocks.extend(parts(analysis, metric));
+    }
+    blocks.push(Block::Paragraph(format!(
+        "Memory is the largest resident set while the pattern ran, less {}: the worker's own, which is the smallest that \
+         any sample had before its pattern. What each allocator had by then is in the table of allocators. Where the \
+         baseline needs less than 1 MiB there is no ratio.",
+        number::bytes(analysis.own_bytes())
+    )));
+    blocks.push(Block::Heading(2, "Patterns".into()));
+    for name in &manifest.patterns {
+        blocks.push(Block::Heading(3, name.clone()));
+        if let Some(pattern) = pattern::find(name) {
+            blocks.push(Block::Paragraph(format!("{}. After: {}.", capital(pattern.what), pattern.origin)));
+        }
+        blocks.push(Block::Table(detail(analysis, name)));
+    }
+    allocators(analysis, &mut blocks);
+    let bad: Vec<_> = analysis
+        .rows
+        .iter()
+        .filter(|row| matches!(row.status, Status::Failed | Status::Timeout))
+        .map(|row| format!("`{}`: {}", row.planned.sample_id, row.reason.as_deref().unwrap_or("no reason")))
+        .collect();
+    if !bad.is_empty() {
+        blocks.push(Block::Heading(2, "Failed samples".into()));
+        blocks.push(Block::List(bad));
+    }
+    blocks.push(Block::Heading(2, "Again".into()));
+    blocks.push(Block::Paragraph(format!(
+        "`{}` takes the same samples in the same order, given the same libraries. `perseq suite --report DIR` builds \
+         this page again from the rows. `sha256sum -c SHA256SUMS` in the run's directory checks its files.",
+        manifest.command()
+    )));
+    Document { title: format!("perseq suite {}", manifest.run_id), blocks }
+}
+
+/// One line to an allocator, one column to a pattern.
+fn matrix(analysis: &Analysis, metric: Metric) -> Table {
+    let known: Vec<_> = analysis.manifest.patterns.iter().filter_map(|name| pattern::find(name)).collect();
+    let mut rows = Vec::new();
+    for (arm, twin) in lines(analysis) {
+        let mut row = vec![title(arm, twin)];
+        let mean = if twin { None } else { analysis.mean(&arm.name, metric) };
+        row.push(mean.map_or_else(|| "-".into(), |mean| estimate(mean.ratio)));
+        row.extend(known.iter().map(|pattern| cell(&analysis.compare(pattern.name, &arm.name, twin, metric))));
+        rows.push(row);
+    }
+    let what = match metric {
+        Metric::Time => "Time",
+        Metric::Memory => "Peak of the resident set, less the worker's own",
+    };
+    Table {
+        caption: format!("{what}, ratio to {}", analysis.manifest.baseline),
+        header: ["allocator", "geometric mean"].into_iter().chain(known.iter().map(|pattern| pattern.name)).collect(),
+        text_columns: 1,
+        rows,
+    }
+}
+
+/// The allocators with a ratio: the baseline against itself first.
+fn lines(analysis: &Analysis) -> impl Iterator<Item = (&Arm, bool)> {
+    let baseline = &analysis.manifest.baseline;
+    let own = analysis.manifest.allocators.iter().filter(move |arm| arm.name == *baseline).map(|arm| (arm, true));
+    own.chain(analysis.manifest.allocators.iter().filter(move |arm| arm.name != *baseline).map(|arm| (arm, false)))
+}
+
+fn title(arm: &Arm, twin: bool) -> String {
+    if twin { format!("{} again", arm.name) } else { arm.name.clone() }
+}
+
+fn cell(comparison: &Comparison) -> String {
+    match &comparison.ratio {
+        Ok(ratio) => {
+            let star = matches!(comparison.side, Some(Side::Below | Side::Above));
+            format!("{}{}", number::ratio(ratio.ratio), if star { "*" } else { "" })
+        }
+        Err(_) => "-".into(),
+    }
+}
+
+/// Says what each geometric mean is made of.
+fn parts(analysis: &Analysis, metric: Metric) -> Option<Block> {
+    let mut said: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+    for (arm, _) in lines(analysis).filter(|(_, twin)| !twin) {
+        let parts = analysis.mean(&arm.name, metric).map(|mean| mean.parts).unwrap_or_default();
+        match said.iter_mut().find(|(known, _)| *known == parts) {
+            Some((_, arms)) => arms.push(arm.name.clone()),
+            None => said.push((parts, vec![arm.name.clone()])),
+        }
+    }
+    let several = said.len() > 1;
+    let line = |(parts, arms): &(Vec<String>, Vec<String>)| {
+        let who = if several { format!("{}: ", arms.join(", ")) } else { "All allocators: ".into() };
+        let what = if parts.is_empty() { "no pattern".into() } else { parts.join(", ") };
+        format!("{who}{what} ({})", parts.len())
+    };
+    let items: Vec<_> = said.iter().map(line).collect();
+    (!items.is_empty()).then(|| Block::List(items.iter().map(|item| format!("Mean over, {item}")).collect()))
+}
+
+fn detail(analysis: &Analysis, pattern: &str) -> Table {
+    let mut rows = Vec::new();
+    for (arm, twin) in lines(analysis) {
+        let mut row = vec![title(arm, twin)];
+        let mut n = 0;
+        for (metric, unit) in [(Metric::Time, 1e-6), (Metric::Memory, 1.0)] {
+            let comparison = analysis.compare(pattern, &arm.name, twin, metric);
+            n = n.max(comparison.n);
+            row.push(match (comparison.value, metric) {
+                (Some(value), Metric::Time) => format!("{} ms", number::short(value * unit)),
+                (Some(value), Metric::Memory) => number::bytes(value),
+                (None, _) => "-".into(),
+            });
+            row.push(comparison.ratio.as_ref().map_or_else(Clone::clone, |ratio| estimate(*ratio)));
+        }
+        row.insert(1, n.to_string());
+        rows.push(row);
+    }
+    Table {
+        caption: format!("{pattern}: geometric means, and ratios to {} with intervals", analysis.manifest.baseline),
+        header: vec!["allocator", "n", "time", "time ratio", "memory", "memory ratio"],
+        text_columns: 1,
+        rows,
+    }
+}
+
+fn allocators(analysis: &Analysis, blocks: &mut Vec<Block>) {
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".into());
+    let row = |arm: &Arm| {
+        let variables: Vec<_> = arm.environment.iter().map(|(name, value)| format!("`{name}={value}`")).collect();
+        let before: Vec<f64> = analysis
+            .rows
+            .iter()
+            .filter(|row| row.planned.allocator == arm.name)
+            .filter_map(|row| row.report.as_ref().map(|report| report.rss_before_bytes as f64))
+            .collect();
+        let before =
+            if before.is_empty() { "-".into() } else { number::bytes(crate::statistics::median(&mut before.clone())) };
+        vec![
+            arm.name.clone(),
+            text(&arm.version),
+            text(&arm.obtained),
+            variables.join(" "),
+            text(&arm.seen),
+            arm.sha256.as_ref().map_or_else(|| "-".into(), |sum| format!("`{sum}`")),
+            before,
+        ]
+    };
+    blocks.push(Block::Heading(2, "Allocators".into()));
+    blocks.push(Block::Paragraph(
+        "Each sample saw its own calls of malloc, free, calloc and realloc lead to the library named here; libperseq and \
+         TCMalloc were asked for their mode. The last column is the median of the resident sets before the patterns."
+            .into(),
+    ));
+    blocks.push(Block::Table(Table {
+        caption: "What was preloaded".into(),
+        header: vec!["allocator", "version", "obtained", "variables", "mode, seen", "SHA-256", "before"],
+        text_columns: 6,
+        rows: analysis.manifest.allocators.iter().map(row).collect(),
+    }));
+}
+
+fn estimate(estimate: Estimate) -> String {
+    let [ratio, low, high] = [estimate.ratio, estimate.low, estimate.high].map(number::ratio);
+    format!("{ratio} [{low}, {high}]")
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// One line to a pattern, metric and allocator. An empty field means "not available".
+fn csv(analysis: &Analysis) -> String {
+    let mut text = String::from("pattern,metric,unit,baseline,allocator,twin,n,gmean,ratio,ci_lo,ci_hi,note\n");
+    let field = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+    for pattern in &analysis.manifest.patterns {
+        for (metric, name, unit) in [(Metric::Time, "wall", "ns"), (Metric::Memory, "rss_peak_less_own", "bytes")] {
+            for (arm, twin) in lines(analysis) {
+                let comparison = analysis.compare(pattern, &arm.name, twin, metric);
+                let ratio = comparison.ratio.as_ref().ok();
+                let fields = [
+                    pattern.clone(),
+                    name.into(),
+                    unit.into(),
+                    analysis.manifest.baseline.clone(),
+                    arm.name.clone(),
+                    twin.to_string(),
+                    comparison.n.to_string(),
+                    field(comparison.value),
+                    field(ratio.map(|ratio| ratio.ratio)),
+                    field(ratio.map(|ratio| ratio.low)),
+                    field(ratio.map(|ratio| ratio.high)),
+                    comparison
+                        .ratio
+                        .as_ref()
+                        .err()
+                        .map_or_else(String::new, |note| note.replace([',', '\n', '"'], ";")),
+                ];
+                text += &fields.join(",");
+                text.push('\n');
+            }
+        }
+    }
+    text
+}
