@@ -26,7 +26,11 @@ pub enum Command {
         json: bool,
     },
     /// Check that every mode is what it claims, that sequences are atomic here, and that known answers come out.
-    Selftest,
+    Selftest {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the experiments, their cells and the time each profile takes.
     List {
         /// Print JSON.
@@ -53,8 +57,8 @@ pub enum Command {
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// How much to measure: `quick` is a smoke test, `standard` may be cited.
-    #[arg(long, default_value = "quick", value_parser = ["quick", "standard"])]
+    /// How much to measure: `quick` is a smoke test, `standard` may be cited, `full` takes hours.
+    #[arg(long, default_value = "quick", value_parser = ["quick", "standard", "full"])]
     pub profile: String,
     /// Run only cells whose id or experiment's title matches, for instance `E03/rule=B`.
     #[arg(long, value_name = "REGEX")]

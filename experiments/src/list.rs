@@ -21,7 +21,7 @@ pub fn main(as_json: bool) -> Result<Exit, Failure> {
                 Choice { profile: name.clone(), filter: None, modes: None, blocks: None, measure_ms: None, seed: 0 };
             let plan = plan::make(std::slice::from_ref(&definition), &choice, &limits)?;
             let seconds = plan::estimate(&plan).as_secs_f64();
-            let cells: Vec<_> = definition.cells(profile).into_iter().map(|cell| cell.id).collect();
+            let cells: Vec<_> = definition.cells(profile, limits.cpus).into_iter().map(|cell| cell.id).collect();
             let skipped = plan.iter().filter(|planned| planned.skip.is_some()).count();
             if as_json {
                 profiles.insert(

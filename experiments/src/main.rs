@@ -42,7 +42,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         Command::Doctor { json } => doctor::main(json),
-        Command::Selftest => selftest::main(),
+        Command::Selftest { json } => selftest::main(json),
         Command::List { json } => list::main(json),
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume { dir } => run::resume(&dir),

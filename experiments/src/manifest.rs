@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::host::Host;
 use crate::known::Known;
 use crate::sample::SCHEMA;
+use crate::selftest::{Outcome, Validity};
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,6 +25,9 @@ pub struct Manifest {
     pub profile: String,
     /// Seed of every random choice.
     pub seed: u64,
+    /// What the checks before the first sample found: E00. Empty: they were not made.
+    #[serde(default)]
+    pub validity: Vec<Validity>,
     /// What the command line changed.
     pub options: Options,
     /// The binary.
@@ -120,6 +124,7 @@ impl Manifest {
             finished_utc: None,
             profile,
             seed,
+            validity: Vec::new(),
             options,
             tool: Tool::this()?,
             host_caption: host.caption(),
@@ -129,6 +134,13 @@ impl Manifest {
             environment: "nothing: a sample's environment holds its mode, its capacity and padding only".into(),
             definitions,
         })
+    }
+}
+
+impl Manifest {
+    /// Whether no check of E00 failed.
+    pub fn valid(&self) -> bool {
+        self.validity.iter().all(|validity| validity.status != Outcome::Failed)
     }
 }
 

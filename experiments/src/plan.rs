@@ -110,7 +110,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             continue;
         };
         let profile = ProfileCells { measure_ms: choice.measure_ms.unwrap_or(profile.measure_ms), ..profile.clone() };
-        for cell in definition.cells(&profile) {
+        for cell in definition.cells(&profile, limits.cpus) {
             let matches = |regex: &Regex| regex.is_match(&cell.id) || regex.is_match(&definition.title);
             if !choice.filter.as_ref().is_none_or(matches) {
                 continue;
@@ -143,7 +143,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                             order_index: 0,
                             invocation_seed: random.random(),
                             env_pad: random.random_range(0..4096),
-                            skip: skip.clone(),
+                            skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
                         })
                         .collect::<Vec<_>>(),
                 );
@@ -209,6 +209,14 @@ mod tests {
 
     #[test]
     fn quick_stays_quick() {
-        assert!(estimate(&quick(1)) < Duration::from_secs(240));
+        assert!(estimate(&quick(1)) < Duration::from_secs(270));
+    }
+
+    /// With a fifth repeated and some threads to start, it must end within 75 minutes.
+    #[test]
+    fn standard_stays_within_its_hour() {
+        let choice = Choice { profile: "standard".into(), ..choice(1) };
+        let plan = make(&crate::definition::all(), &choice, &Limits::none()).unwrap();
+        assert!(estimate(&plan) < Duration::from_secs(55 * 60), "{:?}", estimate(&plan));
     }
 }

@@ -12,6 +12,9 @@ use crate::plan::{self, Choice, Planned};
 use crate::progress::Progress;
 use crate::report;
 use crate::sample::{self, Row, Status};
+use crate::selftest::{self, Validity};
+use crate::subject::Subject;
+use perseq::Mode;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -51,24 +54,41 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
     };
     let used = |id: &str| plan.iter().any(|planned| planned.experiment == id);
     let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
-    let manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
+    let mut manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
     archive.write_plan(&plan)?;
     archive.write_manifest(&manifest)?;
     if manifest.tool.debug_assertions {
         eprintln!("warning: a debug build; its times are worth nothing");
     }
+    manifest.validity = gate(&plan);
+    archive.write_manifest(&manifest)?;
     complete(&archive, manifest, &plan, Vec::new())
+}
+
+/// E00, for the modes of the plan. A failure stops nothing, but the report will have no headline.
+fn gate(plan: &[Planned]) -> Vec<Validity> {
+    let used = |mode: &Mode| plan.iter().any(|planned| planned.mode_requested == Subject::Perseq(*mode));
+    eprintln!("E00: checking that each mode is what it claims");
+    let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();
+    for validity in found.iter().filter(|validity| validity.status == selftest::Outcome::Failed) {
+        eprintln!("E00 failed: {}: {}", validity.check, validity.detail);
+    }
+    found
 }
 
 /// `perseq resume`.
 pub fn resume(root: &Path) -> Result<Exit, Failure> {
     let archive = Archive::open(root)?;
-    let (manifest, plan) = (archive.manifest()?, archive.plan()?);
+    let (mut manifest, plan) = (archive.manifest()?, archive.plan()?);
     if Tool::this()?.binary_sha256 != manifest.tool.binary_sha256 {
         return Err(Failure::usage("resume: this run was made by another build of perseq; expected the same binary"));
     }
     if crate::host::Host::read().caption() != manifest.host_caption {
         return Err(Failure::usage(format!("resume: this run was made on another host: {}", manifest.host_caption)));
+    }
+    if manifest.validity.is_empty() {
+        manifest.validity = gate(&plan);
+        archive.write_manifest(&manifest)?;
     }
     let before = if archive.root().join("samples.jsonl").exists() {
         let rows = archive.rows()?;
@@ -128,16 +148,19 @@ fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut row
         archive.write_manifest(&manifest)?;
     }
     let path = report::write(archive)?;
-    let exit = verdict(&rows);
+    let exit = verdict(&rows, &manifest);
     output::print(&format!("{}\n", path.display()))?;
     Ok(exit)
 }
 
 /// The exit code of a plan that is complete.
-fn verdict(rows: &[Row]) -> Exit {
+fn verdict(rows: &[Row], manifest: &Manifest) -> Exit {
     let count = |status| rows.iter().filter(|row| row.status == status).count();
     let (failed, timeout) = (count(Status::Failed), count(Status::Timeout));
-    if failed > 0 {
+    if !manifest.valid() {
+        eprintln!("E00 failed: the report has no headline");
+        Exit::Invalid
+    } else if failed > 0 {
         eprintln!("{failed} samples failed; the report names each with its reason");
         Exit::Invalid
     } else if timeout > 0 {

@@ -9,10 +9,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
-/// A ratio with its 95 % interval.
+/// A ratio, a mean or a difference with its 95 % interval.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct Estimate {
-    /// The ratio.
+    /// The ratio, or what else is estimated.
     pub ratio: f64,
     /// Lower end.
     pub low: f64,
@@ -120,6 +120,13 @@ impl Paired {
     fn quantile(&self, share: f64) -> Option<f64> {
         Some(StudentsT::new(0.0, 1.0, self.n().checked_sub(1)? as f64).ok()?.inverse_cdf(share))
     }
+}
+
+/// The mean with its t interval. None: fewer than two values.
+pub fn mean(values: &[f64]) -> Option<Estimate> {
+    let spread = Paired { logs: values.to_vec() };
+    let (mean, half) = (spread.mean(), spread.quantile(0.975)? * spread.standard_error()?);
+    Some(Estimate { ratio: mean, low: mean - half, high: mean + half })
 }
 
 /// The middle value. Sorts.

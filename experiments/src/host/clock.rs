@@ -17,6 +17,14 @@ pub struct Clock {
     pub overhead_ns: Known<f64>,
 }
 
+/// Nanoseconds of one reading, from a short measurement.
+pub fn overhead_ns() -> f64 {
+    const READINGS: u32 = 1000;
+    let start = Instant::now();
+    (0..READINGS).for_each(|_| _ = black_box(Instant::now()));
+    start.elapsed().as_nanos() as f64 / f64::from(READINGS)
+}
+
 const READINGS: u32 = 20_000;
 
 impl Clock {

@@ -40,7 +40,9 @@ fn missing(claim: &str, because: impl Into<String>) -> Claim {
 /// What stands in the way of any claim.
 fn obstacle(analysis: &Analysis) -> Option<String> {
     let n = analysis.least_blocks();
-    if analysis.manifest.tool.debug_assertions {
+    if !analysis.manifest.valid() {
+        Some("a check of E00 failed".into())
+    } else if analysis.manifest.tool.debug_assertions {
         Some("this is a debug build".into())
     } else if analysis.noisy() {
         Some("the host was too noisy".into())

@@ -46,7 +46,7 @@ pub fn with_unit(value: f64, unit: &str) -> String {
         "1/s" if value.abs() >= 1e6 => format!("{} M/s", short(value / 1e6)),
         "1/s" if value.abs() >= 1e4 => format!("{} k/s", short(value / 1e3)),
         "1/s" => format!("{} /s", short(value)),
-        "events" | "caches" => short(value),
+        "events" | "caches" | "lines" | "share" => short(value),
         unit => format!("{} {unit}", short(value)),
     }
 }

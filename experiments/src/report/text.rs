@@ -3,9 +3,10 @@
 use super::analysis::{Analysis, Experiment, MetricResult, Outcome};
 use super::document::{Block, Document, Table};
 use super::{claims, figure, number};
-use crate::definition::Better;
+use crate::definition::{Better, Quantity};
 use crate::failure::Failure;
 use crate::sample::Status;
+use crate::selftest::Validity;
 use crate::statistics::{Doubt, Estimate, Side};
 use crate::subject::{BASELINE, Subject, TWINNED};
 
@@ -13,12 +14,15 @@ use crate::subject::{BASELINE, Subject, TWINNED};
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     let mut blocks = Vec::new();
     opening(analysis, &mut blocks);
-    blocks.push(Block::Figure(figure::forest(analysis)?));
+    if analysis.manifest.valid() {
+        blocks.push(Block::Figure(figure::forest(analysis)?));
+    }
     blocks.push(Block::Paragraph(format!(
         "A ratio above 1 means more than {BASELINE}. That is good for throughput and bad for time and bytes; the verdict \
          says which. `faster` and `slower`, `less` and `more`: the whole interval lies outside 1 ± 1 %. `equivalent`: \
          wholly inside 1 ± 2 %. `unclear`: neither, or the same mode run twice differs as much."
     )));
+    validity(analysis, &mut blocks);
     for experiment in &analysis.experiments {
         self::experiment(analysis, experiment, &mut blocks)?;
     }
@@ -51,6 +55,9 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     if manifest.profile == "quick" {
         notice("A quick run is a smoke test. It shows that everything works and how large an effect might be; it is not to be cited.".into());
     }
+    if !manifest.valid() {
+        notice("A check of E00 failed. This report has no headline, and nothing may be claimed from it.".into());
+    }
     if manifest.tool.debug_assertions {
         notice("This is a debug build. Its times are worth nothing.".into());
     }
@@ -80,6 +87,24 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     }
 }
 
+fn validity(analysis: &Analysis, blocks: &mut Vec<Block>) {
+    blocks.push(Block::Heading(2, "E00 Validity".into()));
+    let validity = &analysis.manifest.validity;
+    if validity.is_empty() {
+        blocks.push(Block::Paragraph("The checks were not made in this run; `perseq selftest` makes them.".into()));
+        return;
+    }
+    let row = |validity: &Validity| {
+        vec![validity.check.clone(), validity.status.to_string(), validity.detail.clone()]
+    };
+    blocks.push(Block::Table(Table {
+        caption: "Checks with known answers, made before the first sample. If one fails the report has no headline.".into(),
+        header: vec!["check", "outcome", "found"],
+        text_columns: 3,
+        rows: validity.iter().map(row).collect(),
+    }));
+}
+
 fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Block>) -> Result<(), Failure> {
     let definition = &experiment.definition;
     blocks.push(Block::Heading(2, format!("{} {}", definition.id, definition.title)));
@@ -90,6 +115,7 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     }
     blocks.push(Block::Table(headline(experiment)));
     blocks.push(Block::Table(others(experiment)));
+    blocks.extend(excess(experiment).map(Block::Table));
     blocks.push(Block::Heading(3, format!("Predictions of {}, written before the run", definition.id)));
     blocks.push(Block::Table(predictions(experiment)));
     Ok(())
@@ -219,13 +245,47 @@ fn others(experiment: &Experiment) -> Table {
     }
 }
 
+/// What each mode costs beyond the control arm. None: no control arm was measured.
+fn excess(experiment: &Experiment) -> Option<Table> {
+    let headline = &experiment.definition.headline;
+    let metric = experiment.definition.metric(headline)?;
+    let mut rows = Vec::new();
+    for cell in &experiment.cells {
+        for (index, (subject, difference)) in cell.result(headline)?.excess.iter().enumerate() {
+            let show = |value: f64| number::with_unit(value, &metric.unit);
+            rows.push(vec![
+                if index == 0 { cell.short_id() } else { String::new() },
+                subject.name().into(),
+                show(difference.ratio),
+                format!("{} to {}", show(difference.low), show(difference.high)),
+            ]);
+        }
+    }
+    (!rows.is_empty()).then(|| Table {
+        caption: format!(
+            "`{headline}` beyond the control arm: mean difference within a block, with its 95 % interval. The control arm does \
+             the same work over private lists, so it has signals, switches and moves but no allocator."
+        ),
+        header: vec!["cell", "mode", "difference to control", "95 % interval"],
+        text_columns: 2,
+        rows,
+    })
+}
+
 fn predictions(experiment: &Experiment) -> Table {
     let mut rows = Vec::new();
     for prediction in &experiment.definition.predictions {
-        let bounds = match prediction.at_most {
-            Some(most) => format!("{} to {}", number::ratio(prediction.at_least), number::ratio(most)),
-            None => format!("{} or more", number::ratio(prediction.at_least)),
+        let unit = experiment.definition.metric(&prediction.metric).map_or("", |metric| metric.unit.as_str());
+        let show = |value: f64| match prediction.of {
+            Quantity::Ratio => number::ratio(value),
+            Quantity::Value => number::with_unit(value, unit),
         };
+        let bounds = match prediction.at_most {
+            Some(most) => format!("{} to {}", show(prediction.at_least), show(most)),
+            None => format!("{} or more", show(prediction.at_least)),
+        };
+        let estimate =
+            |found: Estimate| format!("{} [{} to {}]", show(found.ratio), show(found.low), show(found.high));
         let mut outcomes = experiment.outcomes(prediction);
         if outcomes.is_empty() {
             rows.push(vec![
@@ -248,7 +308,7 @@ fn predictions(experiment: &Experiment) -> Table {
     }
     Table {
         caption: format!(
-            "Ratios to {BASELINE}. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside."
+            "Ratios to {BASELINE}, or values where a unit stands beside them. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside."
         ),
         header: vec!["prediction", "cell", "predicted", "found", "outcome"],
         text_columns: 2,

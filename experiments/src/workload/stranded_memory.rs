@@ -81,6 +81,8 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     Ok(measurement)
 }
 
+const UNREPORTED: &str = "only perseq reports its caches";
+
 /// Who holds what, and what the kernel says of the process, at one quiet moment.
 fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], active: &BTreeSet<u32>) {
     let caches = measurement.caches.clone();
@@ -107,22 +109,13 @@ fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], act
         Subject::Perseq(Mode::PerCpuMmCid) => {
             measurement.lack("stranded_bytes", "a concurrency id has no lasting owner");
         }
-        Subject::System => measurement.lack("stranded_bytes", "libc does not report its caches"),
+        Subject::System | Subject::Control => measurement.lack("stranded_bytes", UNREPORTED),
     }
-    if let Subject::System = subject {
-        measurement.metrics.remove("cached_bytes");
-        measurement.metrics.remove("caches_touched");
-        measurement.lack("cached_bytes", "libc does not report its caches");
-        measurement.lack("caches_touched", "libc does not report its caches");
-    }
-    match crate::instrument::resident_bytes() {
-        Ok((rss, pss)) => {
-            measurement.set("rss_bytes", rss as f64);
-            measurement.set("pss_bytes", pss as f64);
-        }
-        Err(reason) => {
-            measurement.lack("rss_bytes", &reason);
-            measurement.lack("pss_bytes", &reason);
+    if !matches!(subject, Subject::Perseq(_)) {
+        for metric in ["cached_bytes", "caches_touched"] {
+            measurement.metrics.remove(metric);
+            measurement.lack(metric, UNREPORTED);
         }
     }
+    measurement.set_resident();
 }

@@ -146,8 +146,16 @@ impl Team {
         }
         measurement.per_thread_pairs = counts.iter().map(|count| count.pairs.load(Relaxed)).collect();
         (measurement.checksum, measurement.checksum_expected) = (sums.found, sums.expected);
+        measurement.set("jain_fairness", jain(&measurement.per_thread_pairs));
         Ok(measurement)
     }
+}
+
+/// Jain's index: 1 if every thread got as much done, 1/n if one thread did it all.
+fn jain(pairs: &[u64]) -> f64 {
+    let sum: f64 = pairs.iter().map(|pairs| *pairs as f64).sum();
+    let squares: f64 = pairs.iter().map(|pairs| (*pairs as f64).powi(2)).sum();
+    if squares == 0.0 { 1.0 } else { sum * sum / (pairs.len() as f64 * squares) }
 }
 
 /// Ends the worker with one line; its parent records the sample as failed.
