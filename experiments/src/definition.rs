@@ -137,7 +137,9 @@ impl Scale {
     fn threads(self, cpus: u64) -> Vec<u64> {
         let mut threads = match self {
             Scale::Ends => vec![1, cpus],
-            Scale::Powers => (0..64).map(|power| 1 << power).take_while(|threads| *threads < cpus).chain([cpus]).collect(),
+            Scale::Powers => {
+                (0..64).map(|power| 1 << power).take_while(|threads| *threads < cpus).chain([cpus]).collect()
+            }
         };
         threads.dedup();
         threads

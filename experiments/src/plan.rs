@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn quick_stays_quick() {
-        assert!(estimate(&quick(1)) < Duration::from_secs(270));
+        assert!(estimate(&quick(1)) < Duration::from_secs(225));
     }
 
     /// With a fifth repeated and some threads to start, it must end within 75 minutes.

@@ -266,7 +266,9 @@ fn signals(mode: Mode) -> Check {
     let rate = metric(&row, "signals_per_s_per_thread")?;
     let restarts = metric(&row, "restarts_per_signal");
     let line = match restarts {
-        Ok(restarts) => format!("{rate:.0} signals/s to each thread, {restarts:.4} restarts for each; all objects back"),
+        Ok(restarts) => {
+            format!("{rate:.0} signals/s to each thread, {restarts:.4} restarts for each; all objects back")
+        }
         Err(_) => return Err("no signal was delivered".into()),
     };
     if rate < 100.0 { Err(format!("{line}; expected 10 000/s, at least 100")) } else { Ok(line) }

@@ -127,7 +127,7 @@ fn work(order: &Order) -> Result<Report, String> {
         report.mode_active = Some(active.active.name().into());
         report.mode_reason = Some(active.reason.to_string());
         let totals = Totals::now();
-        let proof = ModeProof::new(&report.measurement, &totals);
+        let proof = ModeProof::new(mode, &report.measurement, &totals);
         report.fault = report.fault.or_else(|| proof::fault(mode, active, &proof, &report.measurement, &totals));
         report.mode_proof = Some(proof);
         report.allocator = Some(totals);

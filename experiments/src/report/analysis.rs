@@ -211,9 +211,7 @@ impl Cell {
 fn label(definition: &Definition, id: &str) -> String {
     let part = |part: &str| match part.split_once('=') {
         Some(("rule", rule)) => format!("rule {rule}"),
-        Some((name, value)) => {
-            value.parse().map_or_else(|_| part.to_owned(), |value| definition.label(name, value))
-        }
+        Some((name, value)) => value.parse().map_or_else(|_| part.to_owned(), |value| definition.label(name, value)),
         None => part.to_owned(),
     };
     let parts: Vec<_> = id.split('/').skip(1).map(part).collect();

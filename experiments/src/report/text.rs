@@ -94,11 +94,10 @@ fn validity(analysis: &Analysis, blocks: &mut Vec<Block>) {
         blocks.push(Block::Paragraph("The checks were not made in this run; `perseq selftest` makes them.".into()));
         return;
     }
-    let row = |validity: &Validity| {
-        vec![validity.check.clone(), validity.status.to_string(), validity.detail.clone()]
-    };
+    let row = |validity: &Validity| vec![validity.check.clone(), validity.status.to_string(), validity.detail.clone()];
     blocks.push(Block::Table(Table {
-        caption: "Checks with known answers, made before the first sample. If one fails the report has no headline.".into(),
+        caption: "Checks with known answers, made before the first sample. If one fails the report has no headline."
+            .into(),
         header: vec!["check", "outcome", "found"],
         text_columns: 3,
         rows: validity.iter().map(row).collect(),
@@ -112,6 +111,9 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     blocks.push(Block::Paragraph(definition.method.trim().into()));
     for curve in &definition.curves {
         blocks.extend(figure::curve(analysis, experiment, curve)?.map(Block::Figure));
+    }
+    for picture in &definition.figures {
+        blocks.extend(figure::picture(analysis, experiment, picture)?.map(Block::Figure));
     }
     blocks.push(Block::Table(headline(experiment)));
     blocks.push(Block::Table(others(experiment)));
@@ -284,8 +286,7 @@ fn predictions(experiment: &Experiment) -> Table {
             Some(most) => format!("{} to {}", show(prediction.at_least), show(most)),
             None => format!("{} or more", show(prediction.at_least)),
         };
-        let estimate =
-            |found: Estimate| format!("{} [{} to {}]", show(found.ratio), show(found.low), show(found.high));
+        let estimate = |found: Estimate| format!("{} [{} to {}]", show(found.ratio), show(found.low), show(found.high));
         let mut outcomes = experiment.outcomes(prediction);
         if outcomes.is_empty() {
             rows.push(vec![

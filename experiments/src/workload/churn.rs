@@ -83,7 +83,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         }
     };
     let look = |measurement: &mut Measurement| {
-        measurement.caches = Cache::all();
+        measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
     };
     let team = Team { threads: chains, meetings: 1, measure: order.measure()?, subject: order.subject };

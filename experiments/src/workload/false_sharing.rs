@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 /// Bytes that a processor moves at a time.
 const LINE: usize = 64;
 
+/// Objects a thread exchanges at a time: not a multiple of those on a line, so that neighbours are parted.
+const EXCHANGED: usize = 5;
+
 /// Objects one thread hands to another.
 struct Handed(Vec<*mut u8>);
 
@@ -49,16 +52,20 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         let (mut born, mut full) = (0u64, true);
         member.meet();
         loop {
-            for (object, tag) in held.iter_mut().zip(&mut tags) {
-                if !object.is_null() {
+            // A few at a time, with the CPU given away in between: whoever runs next may take what we freed.
+            for (objects, tags) in held.chunks_mut(EXCHANGED).zip(tags.chunks_mut(EXCHANGED)) {
+                for (object, tag) in objects.iter().zip(tags.iter()).filter(|(object, _)| !object.is_null()) {
                     // SAFETY: created with this layout by us, or dealt to us alone.
                     sums.found = sums.found.wrapping_add(unsafe { destroy(allocator, layout, *object) });
                     sums.expected = sums.expected.wrapping_add(words(*tag));
                 }
-                born += 1;
-                *tag = signature(order.seed, member.number as u64, born);
-                *object = create(allocator, layout, *tag).unwrap_or(null_mut());
-                full &= !object.is_null();
+                std::thread::yield_now();
+                for (object, tag) in objects.iter_mut().zip(tags.iter_mut()) {
+                    born += 1;
+                    *tag = signature(order.seed, member.number as u64, born);
+                    *object = create(allocator, layout, *tag).unwrap_or(null_mut());
+                    full &= !object.is_null();
+                }
             }
             if !member.working() || !full {
                 break; // holding objects, for the census
@@ -72,7 +79,6 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                 black_box(&held);
             }
             member.count.add(objects as u64 * writes);
-            std::thread::yield_now(); // so that threads meet on other CPUs' caches
         }
         if let Ok(mut census) = census.lock() {
             for object in held.iter().filter(|object| !object.is_null()) {
@@ -89,7 +95,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         member.meet();
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
-    let look = |measurement: &mut Measurement| measurement.caches = Cache::all();
+    let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
     let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops = ops.into_inner() + if passive { (threads * objects) as u64 } else { 0 };

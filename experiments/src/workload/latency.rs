@@ -24,10 +24,10 @@ type Histograms = (Histogram<u64>, Histogram<u64>);
 pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Result<Measurement, String> {
     let sizes = Sizes::powers(order.get("size_min_bytes")?, order.get("size_max_bytes")?)?;
     let most = order.get("objects_per_request")?.max(1);
-    let spins = order.get("think_spins")?;
+    let service = Duration::from_micros(order.get("service_us")?.max(1));
+    let spins = spins_for(service);
     let cpus = allowed()?.len();
     let threads = order.threads(cpus)?;
-    let service = service(spins);
     let load = order.get("load_percent")?.clamp(1, 100) as f64 / 100.0;
     let gap_ns = service.as_nanos() as f64 * threads as f64 / (cpus as f64 * load);
     let merged: Mutex<Histograms> = Mutex::new((histogram(), histogram()));
@@ -52,9 +52,8 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
             let counts = due >= begin + warm;
             for place in 0..1 + next(&mut random) % most {
                 born += 1;
-                let (layout, word) =
-                    (sizes.layout(place as usize), signature(order.seed, member.number as u64, born));
-                let start = (born % TIMED == 0).then(Instant::now);
+                let (layout, word) = (sizes.layout(place as usize), signature(order.seed, member.number as u64, born));
+                let start = born.is_multiple_of(TIMED).then(Instant::now);
                 let object = create(allocator, layout, word);
                 if let Some(start) = start.filter(|_| counts) {
                     operations.saturating_record(start.elapsed().as_nanos() as u64);
@@ -66,7 +65,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
             }
             (0..spins).for_each(|_| spin_loop());
             while let Some((object, layout, word)) = objects.pop() {
-                let start = (next(&mut random) % TIMED == 0).then(Instant::now);
+                let start = next(&mut random).is_multiple_of(TIMED).then(Instant::now);
                 // SAFETY: created above and kept by nobody else.
                 sums.found = sums.found.wrapping_add(unsafe { destroy(allocator, layout, object) });
                 if let Some(start) = start.filter(|_| counts) {
@@ -88,7 +87,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         added?;
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
-    let look = |measurement: &mut Measurement| measurement.caches = Cache::all();
+    let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
     let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops = measurement.per_thread_pairs.iter().sum();
@@ -97,7 +96,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     describe(&mut measurement, "operation", &operations);
     describe(&mut measurement, "request", &requests);
     measurement.set("requests_per_s", requests.len() as f64 * 1e9 / measurement.wall_ns as f64);
-    measurement.set("service_ns", service.as_nanos() as f64);
+    measurement.set("spins_per_request", spins as f64);
     measurement.set("clock_ns", crate::host::clock::overhead_ns());
     Ok(measurement)
 }
@@ -113,19 +112,22 @@ fn exponential(random: &mut u64, mean_ns: f64) -> Duration {
     Duration::from_nanos((-uniform.ln() * mean_ns) as u64)
 }
 
-/// Time of the work beside the allocations, when nothing disturbs it: the least of many.
-fn service(spins: u64) -> Duration {
+/// Spins that take so long when nothing disturbs them: by the least of many short measurements.
+fn spins_for(service: Duration) -> u64 {
+    const SPINS: u32 = 1000;
     let once = || {
         let start = Instant::now();
-        (0..spins).for_each(|_| spin_loop());
+        (0..SPINS).for_each(|_| spin_loop());
         start.elapsed()
     };
-    (0..64).map(|_| once()).min().unwrap_or_default().max(Duration::from_micros(1))
+    let least = (0..64).map(|_| once()).min().unwrap_or_default().max(Duration::from_nanos(1));
+    (service.as_secs_f64() / least.as_secs_f64() * f64::from(SPINS)) as u64
 }
 
 /// Puts percentiles and the histogram itself into `measurement`. A percentile nobody could have seen is not given.
 fn describe(measurement: &mut Measurement, name: &str, histogram: &Histogram<u64>) {
-    const NINES: [(&str, f64, u64); 4] = [("p50", 0.5, 100), ("p90", 0.9, 100), ("p99", 0.99, 1_000), ("p999", 0.999, 10_000)];
+    const NINES: [(&str, f64, u64); 4] =
+        [("p50", 0.5, 100), ("p90", 0.9, 100), ("p99", 0.99, 1_000), ("p999", 0.999, 10_000)];
     for (nine, share, least) in NINES {
         let metric = format!("{name}_{nine}_ns");
         if histogram.len() >= least {

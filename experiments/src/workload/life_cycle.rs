@@ -25,8 +25,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     };
     // The very first one of this process: nothing before it allocated through the subject.
     let first = pair(sizes.layout(2), order.seed)?;
-    let of_class: Vec<_> =
-        (3..9).map(|class| pair(sizes.layout(class), class as u64)).collect::<Result<_, _>>()?;
+    let of_class: Vec<_> = (3..9).map(|class| pair(sizes.layout(class), class as u64)).collect::<Result<_, _>>()?;
     let warm: Vec<_> = (0..1000).map(|word| pair(sizes.layout(2), word)).collect::<Result<_, _>>()?;
 
     let (mut lives, mut thread_firsts) = (Vec::new(), Vec::new());
@@ -43,13 +42,12 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         all.add(sums);
         pairs += 1;
     }
-    let children: Vec<_> =
-        (0..forks).map(|word| child(allocator, sizes.layout(2), word)).collect::<Result<_, _>>()?;
+    let children: Vec<_> = (0..forks).map(|word| child(allocator, sizes.layout(2), word)).collect::<Result<_, _>>()?;
 
     let mut measurement = Measurement { threads: 1, ops_alloc: pairs, ops_free: pairs, ..Measurement::default() };
     (measurement.checksum, measurement.checksum_expected) = (all.found, all.expected);
     (measurement.pairs, measurement.wall_ns) = (pairs, begin.elapsed().as_nanos() as u64);
-    measurement.caches = Cache::all();
+    measurement.caches = Cache::all(order.subject);
     measurement.set("first_pair_ns", first);
     for (name, mut values) in [
         ("class_first_pair_ns", of_class),

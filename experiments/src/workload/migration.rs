@@ -52,7 +52,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
     let look = |measurement: &mut Measurement| {
-        measurement.caches = Cache::all();
+        measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
     };
     let team = Team { threads: cpus.len(), meetings: 1, measure: order.measure()?, subject: order.subject };

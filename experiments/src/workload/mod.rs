@@ -160,8 +160,11 @@ impl Cache {
         self.cached_objects + self.underflows + self.overflows > 0
     }
 
-    /// Every cache of this process.
-    pub fn all() -> Vec<Cache> {
+    /// Every cache of this process. Asking starts the allocator, so it is not asked where it is not the subject.
+    pub fn all(subject: Subject) -> Vec<Cache> {
+        if !matches!(subject, Subject::Perseq(_)) {
+            return Vec::new();
+        }
         // Reserved before the walk: the callback must not wait for an allocator.
         let mut caches = Vec::with_capacity(perseq::stats().caches as usize + 64);
         perseq::for_each_cache(&mut |cache| {

@@ -45,7 +45,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         let start = Instant::now();
         while member.working() && full {
             let phase = phase(start.elapsed(), all);
-            let (mix, goal) = (&mixes[phase / 2], if phase % 2 == 0 { target } else { target / FEW });
+            let (mix, goal) = (&mixes[phase / 2], if phase.is_multiple_of(2) { target } else { target / FEW });
             for _ in 0..64 {
                 // One is exchanged; one more goes or comes until the goal is reached.
                 if !held.is_empty() && live >= goal {
@@ -91,7 +91,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         member.meet();
         outcome
     };
-    let look = |measurement: &mut Measurement| measurement.caches = Cache::all();
+    let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
     let team = Team { threads: threads + 1, meetings: 1, measure, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     measurement.threads = threads as u64;

@@ -134,7 +134,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         placed.and(sums)
     };
     let look = |measurement: &mut Measurement| {
-        measurement.caches = Cache::all();
+        measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
         measurement.set_resident();
     };

@@ -47,7 +47,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         timer?;
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
-    let look = |measurement: &mut Measurement| measurement.caches = Cache::all();
+    let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
     let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops: u64 = measurement.per_thread_pairs.iter().sum();

@@ -70,7 +70,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
     let look = |measurement: &mut Measurement| {
-        measurement.caches = Cache::all();
+        measurement.caches = Cache::all(order.subject);
         let active = active_threads.lock().map(|set| set.clone()).unwrap_or_default();
         describe(measurement, order.subject, &cpus, &active);
     };

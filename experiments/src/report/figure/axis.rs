@@ -108,6 +108,19 @@ impl Panel {
         y_ticks: &[f64],
         y_text: impl Fn(f64) -> String,
     ) -> Drawn {
+        self.frame_with(area, title, (x_label, x_ticks), y_ticks, y_text, number::tick)
+    }
+
+    /// The same with words for the ticks of the horizontal axis.
+    pub fn frame_with(
+        &self,
+        area: &Area,
+        title: &str,
+        (x_label, x_ticks): (&str, &[f64]),
+        y_ticks: &[f64],
+        y_text: impl Fn(f64) -> String,
+        x_text: impl Fn(f64) -> String,
+    ) -> Drawn {
         let (right, bottom) = (self.left + self.width, self.top + self.height);
         for tick in y_ticks {
             let y = self.place(self.x.low, *tick).1;
@@ -117,7 +130,7 @@ impl Panel {
         for tick in x_ticks {
             let x = self.place(*tick, self.y.low).0;
             line(area, &[(x, bottom), (x, bottom + 5)], INK.mix(0.6), 1)?;
-            text(area, &number::tick(*tick), (x, bottom + 8), HPos::Center, VPos::Top)?;
+            text(area, &x_text(*tick), (x, bottom + 8), HPos::Center, VPos::Top)?;
         }
         line(area, &[(self.left, self.top), (self.left, bottom), (right, bottom)], INK.mix(0.6), 1)?;
         text(area, title, (self.left, self.top - 14), HPos::Left, VPos::Center)?;

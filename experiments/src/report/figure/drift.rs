@@ -1,6 +1,6 @@
 //! Whether the host changed while the run went on.
 
-use super::super::analysis::{Analysis};
+use super::super::analysis::Analysis;
 use super::super::document::Figure;
 use super::{Axis, INK, Panel, colour, draw, legend, line, marker};
 use crate::failure::Failure;

@@ -1,6 +1,6 @@
 //! The one-page summary.
 
-use super::super::analysis::{Analysis};
+use super::super::analysis::Analysis;
 use super::super::document::Figure;
 use super::super::number;
 use super::{Axis, INK, colour, draw, line, marker, text};

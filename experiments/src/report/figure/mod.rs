@@ -7,12 +7,20 @@ mod axis;
 mod curve;
 mod drift;
 mod forest;
+mod heat_map;
+mod iso;
 mod mark;
+mod occupancy;
+mod stack;
+mod tail;
 
 pub use curve::curve;
 pub use drift::drift;
 pub use forest::forest;
 
+use super::analysis::{Analysis, Experiment};
+use super::document::Figure;
+use crate::definition::Picture;
 use crate::failure::Failure;
 use crate::subject::Subject;
 use axis::{Axis, Panel};
@@ -27,6 +35,17 @@ type Drawn = Result<(), Box<dyn Error>>;
 
 const INK: RGBColor = BLACK;
 const FONT: i32 = 16;
+
+/// Draws what a definition asks for beside its curves. None: the rows do not have it.
+pub fn picture(analysis: &Analysis, experiment: &Experiment, picture: &Picture) -> Result<Option<Figure>, Failure> {
+    match picture {
+        Picture::HeatMap { metric, across, up } => heat_map::heat_map(analysis, experiment, metric, across, up),
+        Picture::Tail { histogram, label } => tail::tail(analysis, experiment, histogram, label),
+        Picture::Stack { series } => stack::stack(analysis, experiment, series),
+        Picture::IsoPerformance { metric, bytes } => iso::iso(analysis, experiment, metric, bytes),
+        Picture::Occupancy => occupancy::occupancy(analysis, experiment),
+    }
+}
 
 fn legend(area: &Area, subjects: &[Subject]) -> Drawn {
     let mut x = 96;
