@@ -138,7 +138,12 @@ impl Appender {
         let mut line = serde_json::to_vec(row).map_err(|error| Failure::file(&self.path, "write", error))?;
         line.push(b'\n');
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
-        written.map_err(|error| Failure::file(&self.path, "append to", error))
+        written.map_err(|error| {
+            let path = self.path.display();
+            Failure::host(format!(
+                "{path}: cannot append: {error}; the rows before are kept, and `perseq resume` takes the rest"
+            ))
+        })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::output;
 use std::fmt::Display;
 
 /// Prints it.
-pub fn main(as_json: bool) -> Result<Exit, Failure> {
+pub fn main(as_json: bool, deep: bool) -> Result<Exit, Failure> {
     let host = Host::read();
     if as_json {
         output::print_json(&host)?;

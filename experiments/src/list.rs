@@ -1,17 +1,20 @@
 //! `perseq list`: the experiments, their cells, and the time each profile takes.
 
-use crate::definition;
+use crate::definition::{self, Definition};
 use crate::failure::{Exit, Failure};
 use crate::host::limits::Limits;
 use crate::output;
 use crate::plan::{self, Choice};
+use regex::Regex;
 use serde_json::json;
 
 /// Prints the list.
-pub fn main(as_json: bool) -> Result<Exit, Failure> {
+pub fn main(as_json: bool, filter: Option<&Regex>) -> Result<Exit, Failure> {
     let limits = Limits::read();
     let (mut listed, mut text) = (Vec::new(), String::new());
-    for definition in definition::all() {
+    let matches =
+        |definition: &Definition| filter.is_none_or(|f| f.is_match(&definition.id) || f.is_match(&definition.title));
+    for definition in definition::all().into_iter().filter(matches) {
         let mut profiles = serde_json::Map::new();
         if !as_json {
             text += &format!("{}  {}\n     {}\n", definition.id, definition.title, definition.question);
@@ -36,6 +39,9 @@ pub fn main(as_json: bool) -> Result<Exit, Failure> {
             }
         }
         listed.push(json!({"id": definition.id, "title": definition.title, "question": definition.question, "profiles": profiles}));
+    }
+    if let (true, Some(filter)) = (listed.is_empty(), filter) {
+        return Err(Failure::usage(format!("no experiment matches --filter {filter}")));
     }
     if as_json {
         output::print_json(&listed)?

@@ -12,6 +12,7 @@
 
 mod archive;
 mod cli;
+mod compare;
 mod definition;
 mod doctor;
 mod failure;
@@ -41,12 +42,23 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
-        Command::Doctor { json } => doctor::main(json),
+        Command::Doctor { json, deep } => doctor::main(json, deep),
         Command::Selftest { json } => selftest::main(json),
-        Command::List { json } => list::main(json),
+        Command::List { json, filter } => list::main(json, filter.as_ref()),
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume { dir } => run::resume(&dir),
         Command::Report { dir } => report::main(&dir),
+        Command::Compare(arguments) => {
+            let wanted = compare::Wanted {
+                filter: arguments.filter.as_ref(),
+                fail_on_regression: arguments.fail_on_regression,
+                all_metrics: arguments.all_metrics,
+                json: arguments.json,
+            };
+            compare::main(&arguments.before, &arguments.after, &wanted)
+        }
+        Command::Completions { shell } => cli::completions(shell),
+        Command::Man => cli::man(),
         Command::Worker => worker::main().map(|()| Exit::Done),
     };
     match outcome {

@@ -38,7 +38,7 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
     let definitions = definition::all();
     let plan = plan::make(&definitions, &choice, &limits)?;
     if arguments.dry_run {
-        return print_plan(&plan, seed).map(|()| Exit::Done);
+        return print_plan(&plan, seed, arguments.json).map(|()| Exit::Done);
     }
 
     let run_id = format!("{}-{}", manifest::stamp(), arguments.profile);
@@ -102,6 +102,10 @@ pub fn resume(root: &Path) -> Result<Exit, Failure> {
 
 /// Takes every planned sample that `rows` do not settle, then writes the report.
 fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut rows: Vec<Row>) -> Result<Exit, Failure> {
+    // A file that may not grow is an error to report, not a signal to die of.
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+        .map_err(|error| Failure::host(format!("cannot ignore SIGXFSZ: {error}")))?;
     let handler = || {
         if INTERRUPTED.swap(true, Relaxed) {
             std::process::exit(Exit::Partial as i32);
@@ -171,7 +175,11 @@ fn verdict(rows: &[Row], manifest: &Manifest) -> Exit {
     }
 }
 
-fn print_plan(plan: &[Planned], seed: u64) -> Result<(), Failure> {
+fn print_plan(plan: &[Planned], seed: u64, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let seconds = plan::estimate(plan).as_secs_f64();
+        return output::print_json(&serde_json::json!({"seed": seed, "seconds": seconds, "samples": plan}));
+    }
     let mut text = String::new();
     for planned in plan {
         let skip = planned.skip.as_ref().map_or_else(String::new, |reason| format!("  skipped: {reason}"));

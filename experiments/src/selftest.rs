@@ -97,6 +97,7 @@ pub fn checks(modes: Vec<Mode>) -> impl Iterator<Item = Validity> {
         all.push(lazily(format!("{mode}: signals"), move || signals(mode)));
     }
     all.push(lazily("stranded bytes", stranded));
+    all.push(lazily("known order", known_order));
     all.push(lazily("A/A", same_mode_twice));
     all.into_iter().map(|check| check())
 }
@@ -297,6 +298,35 @@ fn stranded() -> Check {
     } else {
         Ok(line)
     }
+}
+
+/// A lock per operation costs more than none, under contention above all. The best of three each, so that a busy host
+/// does not decide.
+fn known_order() -> Check {
+    let parameters = [
+        ("threads_per_cpu", 2),
+        ("working_set_objects", 64),
+        ("size_min_bytes", 64),
+        ("size_max_bytes", 64),
+        ("think_spins", 0),
+        ("rounds_per_yield", 0),
+        ("measure_ms", 100),
+    ];
+    let best = |subject: Subject| -> Result<f64, String> {
+        let once = || metric(&sample("oversubscription", subject, &parameters)?, "pairs_per_s");
+        Ok(once()?.max(once()?).max(once()?) / 1e6)
+    };
+    let locked = ["central", "percpu-lock"].into_iter().filter_map(Subject::from_name);
+    let free = best(TWINNED)?;
+    let mut line = format!("{TWINNED} {free:.1}");
+    let mut slower = true;
+    for subject in locked {
+        let found = best(subject)?;
+        line += &format!(", {subject} {found:.1}");
+        slower &= found < free;
+    }
+    line += " M pairs/s";
+    if slower { Ok(line) } else { Err(format!("{line}; expected every locked mode below {TWINNED}")) }
 }
 
 /// One mode against itself. A 95 % interval misses the truth once in twenty times, so the check fails only if two

@@ -1,15 +1,16 @@
 //! The report of a run, from its files alone: the same rows give the same bytes.
 //!
 //! [`analysis`] turns rows into ratios, [`claims`] says what they allow, [`figure`] draws them, [`text`] tells
-//! it as a [`document`], and [`markdown`] and [`html`] write that down.
+//! it as a [`document`], and [`markdown`], [`html`] and [`latex`] write that down.
 
 mod analysis;
 mod claims;
 mod document;
 mod figure;
 mod html;
+mod latex;
 mod markdown;
-mod number;
+pub mod number;
 mod summary;
 mod text;
 
@@ -44,6 +45,11 @@ pub fn write(archive: &Archive) -> Result<PathBuf, Failure> {
     };
     for figure in document.figures() {
         save(figures.join(format!("{}.svg", figure.name)), &figure.svg)?;
+    }
+    let tex = directory.join("latex");
+    fs::create_dir_all(&tex).map_err(|error| Failure::file(&tex, "create", error))?;
+    for (name, contents) in latex::files(&analysis) {
+        save(tex.join(name), &contents)?;
     }
     save(directory.join("summary.csv"), &summary::csv(&analysis))?;
     save(directory.join("report.md"), &markdown::write(&document))?;

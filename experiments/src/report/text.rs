@@ -364,37 +364,57 @@ fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {
 }
 
 fn method(analysis: &Analysis, blocks: &mut Vec<Block>) {
-    let tool = &analysis.manifest.tool;
     blocks.push(Block::Heading(2, "Method".into()));
-    blocks.push(Block::Paragraph(format!(
-        "Each sample is a fresh process with randomised stack padding and address space. A block is one shuffled pass over \
-         the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The first 15 % of \
-         each sample warm up. The value of a sample is one number; its windows only show whether it was steady. Ratios are \
-         paired by block: geometric mean, paired t interval of the logarithms, and beside it the median with a percentile \
-         bootstrap of 2000 resamples. No value was left out for being far from the others. A sample is taken again, once, \
-         if more than {:.0} % of CPU time was stolen or other processes used more than {} CPUs, whatever its mode and value.",
-        analysis.manifest.seed,
-        crate::gate::STEAL_SHARE * 100.0,
-        crate::gate::OTHER_LOAD,
-    )));
+    blocks.extend(method_paragraphs(analysis).into_iter().map(Block::Paragraph));
+}
+
+/// How the numbers were made: order, n, interval, host and exclusions, from the files of the run.
+pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
+    let (manifest, tool) = (&analysis.manifest, &analysis.manifest.tool);
     let dirty = match tool.dirty.value {
         Some(true) => " with uncommitted changes",
         _ => "",
     };
-    blocks.push(Block::Paragraph(format!(
-        "perseq {}, commit {}{dirty}, {}, target {}, optimisation level {}. Binary `{}`. Hardware counters: {}.",
-        tool.version,
-        tool.git_commit,
-        tool.rustc,
-        tool.target,
-        tool.opt_level,
-        tool.binary_sha256,
-        if analysis.manifest.hardware_counters {
-            "available, closed in timing samples"
-        } else {
-            "not available on this host"
-        },
-    )));
+    vec![
+        format!(
+            "Each sample is a fresh process with randomised stack padding and address space. A block is one shuffled pass \
+             over the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The number \
+             of blocks was fixed beforehand; the cell with the fewest pairs has n = {}. The first 15 % of each sample warm \
+             up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
+             block: geometric mean, paired t interval of the logarithms, and beside it the median with a percentile \
+             bootstrap of 2000 resamples. {} headline comparisons were tested, and Holm's procedure counts all of them.",
+            manifest.seed,
+            analysis.least_blocks(),
+            analysis.headlines(),
+        ),
+        format!(
+            "No value was left out for being far from the others. A sample is taken again, once, if more than {:.0} % of CPU \
+             time was stolen or other processes used more than {} CPUs, whatever its mode and value: {} of {} samples were \
+             disturbed so. {} failed, {} did not end in time, {} were beyond the limits of the host; each is listed.",
+            crate::gate::STEAL_SHARE * 100.0,
+            crate::gate::OTHER_LOAD,
+            analysis.disturbed(),
+            analysis.planned,
+            analysis.count(Status::Failed),
+            analysis.count(Status::Timeout),
+            analysis.count(Status::Skipped),
+        ),
+        format!(
+            "Host: {}. perseq {}, commit {}{dirty}, {}, target {}, optimisation level {}. Binary `{}`. Hardware counters: {}.",
+            manifest.host_caption,
+            tool.version,
+            tool.git_commit,
+            tool.rustc,
+            tool.target,
+            tool.opt_level,
+            tool.binary_sha256,
+            if manifest.hardware_counters {
+                "available, closed in timing samples"
+            } else {
+                "not available on this host"
+            },
+        ),
+    ]
 }
 
 fn spread(values: &[f64], unit: &str) -> String {

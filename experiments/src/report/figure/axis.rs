@@ -44,8 +44,13 @@ impl Axis {
         if value <= 0.0 { 0.0 } else { strip + (1.0 - strip) * (value / self.low).ln() / (self.high / self.low).ln() }
     }
 
-    /// Values to mark that are round in binary, for bytes on a logarithmic axis.
+    /// Values to mark that are round in binary, for bytes.
     pub fn binary_ticks(&self) -> Vec<f64> {
+        if !self.log {
+            let step = 2f64.powf(((self.high - self.low) / 6.0).log2().ceil());
+            let first = (self.low / step).ceil() as i64;
+            return (first..).map(|index| index as f64 * step).take_while(|tick| *tick <= self.high).collect();
+        }
         let step = match self.high / self.low {
             narrow if narrow < 64.0 => 2f64,
             wide if wide < 65536.0 => 4f64,
@@ -54,6 +59,13 @@ impl Axis {
         let powers = (0..).map(|power| step.powi(power)).take_while(|tick| *tick <= self.high);
         let zero = self.zero.then_some(0.0);
         zero.into_iter().chain(powers.filter(|tick| *tick >= self.low)).collect()
+    }
+
+    /// Every other of the ticks if there are more than fit.
+    pub fn few_ticks(&self) -> Vec<f64> {
+        let ticks = self.ticks();
+        let step = ticks.len().div_ceil(5).max(1);
+        ticks.into_iter().step_by(step).collect()
     }
 
     /// Round values to mark, not more than eight or so.

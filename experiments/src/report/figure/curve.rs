@@ -3,11 +3,12 @@
 use super::super::analysis::{Analysis, Cell, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, Panel, colour, draw, legend, line, marker};
+use super::{Axis, INK, Panel, colour, draw, legend, line, marker, text};
 use crate::definition::{Curve, Rule};
 use crate::failure::Failure;
 use crate::subject::Subject;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
 
 /// One metric against one parameter, a panel for each rule, every sample shown.
 pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Result<Option<Figure>, Failure> {
@@ -52,9 +53,14 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
             let mut ticks = xs.clone();
             ticks.sort_by(f64::total_cmp);
             ticks.dedup();
-            let y_ticks = if curve.log && metric.unit == "bytes" { y_axis.binary_ticks() } else { y_axis.ticks() };
+            let y_ticks = if metric.unit == "bytes" { y_axis.binary_ticks() } else { y_axis.ticks() };
             let y_text = |value: f64| number::axis(value, &metric.unit);
             panel.frame(area, &title, (&curve.label, &ticks), &y_ticks, y_text)?;
+            if curve.parameter == "threads_per_cpu" && (x_axis.low..=x_axis.high).contains(&1.0) {
+                let (foot, head) = (panel.place(1.0, y_axis.low), (panel.place(1.0, 1.0).0, panel.top));
+                line(area, &[(head.0, panel.top + panel.height), head], INK.mix(0.35), 1)?;
+                text(area, "T = L", (foot.0 + 4, panel.top + 8), HPos::Left, VPos::Center)?;
+            }
             for (_, subject, points) in everything.iter().filter(|(of, _, _)| of == rule) {
                 let colour = colour(*subject);
                 let middle: Vec<_> =

@@ -45,7 +45,7 @@ pub fn occupancy(analysis: &Analysis, experiment: &Experiment) -> Result<Option<
                     colour(*subject).mix(0.85).filled(),
                 ))?;
             }
-            let y_ticks = if index == 0 { y.ticks() } else { Vec::new() };
+            let y_ticks = if index == 0 { y.binary_ticks() } else { Vec::new() };
             let title = format!("{subject}: {} caches", bytes.len());
             panel.frame(area, &title, ("cache, fullest first", &x.ticks()), &y_ticks, |bytes| {
                 number::axis(bytes, "bytes")

@@ -74,7 +74,7 @@ pub fn stack(analysis: &Analysis, experiment: &Experiment, series: &[String]) ->
                 outline.extend([(end.0, panel.top + panel.height), (first.0, panel.top + panel.height)]);
                 area.draw(&Polygon::new(outline, shade.filled()))?;
             }
-            let y_ticks = if index == 0 { y.ticks() } else { Vec::new() };
+            let y_ticks = if index == 0 { y.binary_ticks() } else { Vec::new() };
             let y_text = |bytes: f64| number::axis(bytes, "bytes");
             panel.frame(area, subject.name(), ("seconds", &x.ticks()), &y_ticks, y_text)?;
             line(area, &[(panel.left, panel.top), (panel.left + width, panel.top)], INK.mix(0.08), 1)?;

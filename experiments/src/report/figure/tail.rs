@@ -75,7 +75,7 @@ pub fn tail(
             panel.frame_with(
                 area,
                 &cell.short_id(),
-                (label, &x_axis.ticks()),
+                (label, &x_axis.few_ticks()),
                 &decades,
                 y_text,
                 number::nanoseconds,
