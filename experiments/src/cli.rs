@@ -110,6 +110,16 @@ pub struct Run {
     /// Print the plan as JSON.
     #[arg(long, requires = "dry_run")]
     pub json: bool,
+    /// Add the counter pass, which `standard` and `full` have anyway where the processor counts. Elsewhere it reads the
+    /// kernel's counters.
+    #[arg(long, conflicts_with = "no_counters")]
+    pub counters: bool,
+    /// Leave the counter pass out.
+    #[arg(long)]
+    pub no_counters: bool,
+    /// Record the name of this host in the manifest. Otherwise nothing in a run names host, user or path.
+    #[arg(long)]
+    pub identify: bool,
     /// Threads a sample may have, if fewer than this host allows.
     #[arg(long)]
     pub max_threads: Option<u64>,

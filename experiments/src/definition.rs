@@ -33,6 +33,9 @@ pub struct Definition {
     pub parameters: Parameters,
     /// What each profile varies.
     pub profiles: BTreeMap<String, ProfileCells>,
+    /// Whether the counter pass covers it.
+    #[serde(default)]
+    pub counters: bool,
     /// What is reported.
     pub metrics: Vec<Metric>,
     /// What is expected.

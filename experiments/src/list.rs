@@ -20,8 +20,15 @@ pub fn main(as_json: bool, filter: Option<&Regex>) -> Result<Exit, Failure> {
             text += &format!("{}  {}\n     {}\n", definition.id, definition.title, definition.question);
         }
         for (name, profile) in &definition.profiles {
-            let choice =
-                Choice { profile: name.clone(), filter: None, modes: None, blocks: None, measure_ms: None, seed: 0 };
+            let choice = Choice {
+                profile: name.clone(),
+                filter: None,
+                modes: None,
+                blocks: None,
+                measure_ms: None,
+                seed: 0,
+                counters: Vec::new(),
+            };
             let plan = plan::make(std::slice::from_ref(&definition), &choice, &limits)?;
             let seconds = plan::estimate(&plan).as_secs_f64();
             let cells: Vec<_> = definition.cells(profile, limits.cpus).into_iter().map(|cell| cell.id).collect();

@@ -13,6 +13,7 @@
 mod archive;
 mod cli;
 mod compare;
+mod counters;
 mod definition;
 mod doctor;
 mod failure;

@@ -42,6 +42,9 @@ pub struct Planned {
     pub invocation_seed: u64,
     /// Bytes of padding in the environment, so that the stack starts elsewhere.
     pub env_pad: u64,
+    /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter_group: Option<String>,
     /// Why this sample is not going to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<String>,
@@ -55,6 +58,7 @@ impl Planned {
             parameters: self.params.clone(),
             subject: self.mode_requested,
             seed: self.invocation_seed,
+            counters: self.counter_group.clone(),
         }
     }
 
@@ -99,7 +103,12 @@ pub struct Choice {
     pub measure_ms: Option<u64>,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Groups of counters to read in a pass of its own.
+    pub counters: Vec<String>,
 }
+
+/// Samples of the counter pass for each group, cell and subject: counts vary less than times.
+const COUNTED: u64 = 3;
 
 /// Makes the plan.
 pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Result<Vec<Planned>, Failure> {
@@ -143,6 +152,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                             order_index: 0,
                             invocation_seed: random.random(),
                             env_pad: random.random_range(0..4096),
+                            counter_group: None,
                             skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
                         })
                         .collect::<Vec<_>>(),
@@ -159,6 +169,21 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     }
     blocks.shuffle(&mut random);
     let mut plan: Vec<_> = blocks.into_iter().flatten().collect();
+    let mut counted: Vec<_> = plan
+        .iter()
+        .filter(|planned| planned.block < COUNTED && !planned.twin)
+        .filter(|planned| definitions.iter().any(|d| d.id == planned.experiment && d.counters))
+        .flat_map(|planned| {
+            choice.counters.iter().map(|group| Planned {
+                sample_id: format!("{}/counters={group}", planned.sample_id),
+                counter_group: Some(group.clone()),
+                ..planned.clone()
+            })
+        })
+        .collect();
+    // After the timing samples, which they must not disturb.
+    counted.shuffle(&mut random);
+    plan.extend(counted);
     for (index, planned) in plan.iter_mut().enumerate() {
         planned.order_index = index as u64;
     }
@@ -176,7 +201,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn choice(seed: u64) -> Choice {
-        Choice { profile: "quick".into(), filter: None, modes: None, blocks: None, measure_ms: None, seed }
+        Choice {
+            profile: "quick".into(),
+            filter: None,
+            modes: None,
+            blocks: None,
+            measure_ms: None,
+            seed,
+            counters: Vec::new(),
+        }
     }
 
     fn quick(seed: u64) -> Vec<Planned> {
@@ -199,6 +232,15 @@ mod tests {
         assert_eq!(block.iter().filter(|planned| planned.twin).count(), 1);
         let first = block[0].order_index;
         assert!(block.iter().all(|planned| planned.order_index < first + 5), "a block is contiguous");
+    }
+
+    #[test]
+    fn the_counter_pass_comes_last_and_leaves_the_timing_samples_alone() {
+        let counters = vec!["caches".to_owned(), "software".to_owned()];
+        let plan = make(&crate::definition::all(), &Choice { counters, ..choice(7) }, &Limits::none()).unwrap();
+        let (timed, counted) = plan.split_at(quick(7).len());
+        assert_eq!(timed, quick(7));
+        assert!(!counted.is_empty() && counted.iter().all(|planned| planned.counter_group.is_some() && !planned.twin));
     }
 
     #[test]

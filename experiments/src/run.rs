@@ -2,6 +2,7 @@
 
 use crate::archive::Archive;
 use crate::cli;
+use crate::counters::{self, probe::Pmu};
 use crate::definition;
 use crate::failure::{Exit, Failure};
 use crate::gate::NOISY_SHARE;
@@ -34,6 +35,10 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
         blocks: arguments.blocks,
         measure_ms: arguments.measure_ms,
         seed,
+        counters: match (hardware_counts(arguments), arguments.counters) {
+            (false, false) => Vec::new(),
+            (hardware, _) => counters::groups(hardware),
+        },
     };
     let definitions = definition::all();
     let plan = plan::make(&definitions, &choice, &limits)?;
@@ -55,6 +60,9 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
     let used = |id: &str| plan.iter().any(|planned| planned.experiment == id);
     let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
     let mut manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
+    if arguments.identify {
+        manifest.host_name = crate::host::read("/proc/sys/kernel/hostname").value;
+    }
     archive.write_plan(&plan)?;
     archive.write_manifest(&manifest)?;
     if manifest.tool.debug_assertions {
@@ -74,6 +82,12 @@ fn gate(plan: &[Planned]) -> Vec<Validity> {
         eprintln!("E00 failed: {}: {}", validity.check, validity.detail);
     }
     found
+}
+
+/// Whether the processor's counters are to be read: in citable profiles, where there are any.
+fn hardware_counts(arguments: &cli::Run) -> bool {
+    let wanted = arguments.counters || (arguments.profile != "quick" && !arguments.no_counters);
+    wanted && Pmu::probe().hardware()
 }
 
 /// `perseq resume`.
@@ -151,6 +165,7 @@ fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut row
         manifest.finished_utc = Some(manifest::now());
         archive.write_manifest(&manifest)?;
     }
+    archive.write_sums()?;
     let path = report::write(archive)?;
     let exit = verdict(&rows, &manifest);
     output::print(&format!("{}\n", path.display()))?;

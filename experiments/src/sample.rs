@@ -41,7 +41,7 @@ pub struct Row {
     pub planned: Planned,
     /// 1, or 2 for the one repetition after a rejection.
     pub attempt: u32,
-    /// `time`: counters were closed.
+    /// `time`: counters were closed. `counter`: one group was read.
     pub pass: String,
     /// Start, nanoseconds since 1970.
     pub started_ns: u64,
@@ -55,9 +55,7 @@ pub struct Row {
     pub signal: Option<i32>,
     /// What a reader should know although the sample counts.
     pub warnings: Vec<String>,
-    /// Hardware counters. Null in timing samples.
-    pub counters: Option<serde_json::Value>,
-    /// Why there are none.
+    /// What was counted, or why nothing was.
     pub counters_status: String,
     /// What went on beside it.
     #[serde(flatten)]
@@ -70,6 +68,9 @@ pub struct Row {
 impl Row {
     /// The value of a metric, if the sample counts and has it.
     pub fn value(&self, metric: &str) -> Option<f64> {
+        if self.planned.counter_group.is_some() {
+            return None;
+        }
         let report = self.report.as_ref().filter(|_| self.status == Status::Ok)?;
         report.measurement.metrics.get(metric).copied()
     }
@@ -86,15 +87,17 @@ impl Row {
             run_id: run_id.into(),
             planned: planned.clone(),
             attempt,
-            pass: "time".into(),
+            pass: if planned.counter_group.is_some() { "counter" } else { "time" }.into(),
             started_ns: since.as_nanos() as u64,
             status: Status::Skipped,
             reason: planned.skip.clone(),
             exit_code: None,
             signal: None,
             warnings: Vec::new(),
-            counters: None,
-            counters_status: "closed in timing samples".into(),
+            counters_status: match &planned.counter_group {
+                Some(group) => format!("group {group}, see `counted`"),
+                None => "closed in timing samples".into(),
+            },
             disturbance: Disturbance::default(),
             report: None,
         }
@@ -225,8 +228,15 @@ mod tests {
 
     /// The row of a worker that behaves like this shell script.
     fn row_of(script: &str) -> Row {
-        let choice =
-            Choice { profile: "quick".into(), filter: None, modes: None, blocks: None, measure_ms: None, seed: 1 };
+        let choice = Choice {
+            profile: "quick".into(),
+            filter: None,
+            modes: None,
+            blocks: None,
+            measure_ms: None,
+            seed: 1,
+            counters: Vec::new(),
+        };
         let plan = make(&crate::definition::all(), &choice, &Limits::none()).unwrap();
         let mut row = Row::new("test", &plan[0], 1);
         let mut command = Command::new("/bin/sh");

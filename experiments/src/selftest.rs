@@ -2,11 +2,11 @@
 //!
 //! Each check runs in fresh processes, like a sample, and has an answer that is known beforehand.
 
+use crate::counters::probe::Pmu;
 use crate::failure::{Exit, Failure};
 use crate::gate::Watch;
 use crate::host::clock::Clock;
 use crate::host::limits::Limits;
-use crate::host::pmu::Pmu;
 use crate::output;
 use crate::plan::Planned;
 use crate::sample::{self, Row, Status};
@@ -117,6 +117,7 @@ fn sample(workload: &str, subject: Subject, parameters: &[(&str, u64)]) -> Resul
         order_index: 0,
         invocation_seed: 0x5eed,
         env_pad: 0,
+        counter_group: None,
         skip: None,
     };
     // A second attempt is kept whatever the gates say: a check is not a measurement.
@@ -273,6 +274,14 @@ fn signals(mode: Mode) -> Check {
         Err(_) => return Err("no signal was delivered".into()),
     };
     if rate < 100.0 { Err(format!("{line}; expected 10 000/s, at least 100")) } else { Ok(line) }
+}
+
+/// Restarts that the allocator counts in one sample under signals, for a second opinion of the kernel's.
+pub fn restarts_under_signals() -> Result<u64, String> {
+    let parameters = [("depth", 64), ("signals_per_s", 10_000), ("threads_per_cpu", 2), ("measure_ms", 300)];
+    let row = sample("signals", TWINNED, &parameters)?;
+    let totals = row.report.and_then(|report| report.allocator).ok_or("the worker did not report its totals")?;
+    Ok(totals.restarts)
 }
 
 /// E04's sum over caches must be the allocator's own total, and idle threads must strand what they hold.

@@ -3,6 +3,7 @@
 //! The order comes on standard input and not as an argument, so that the command line, and with it the
 //! start of the stack, is the same for every sample.
 
+use crate::counters;
 use crate::failure::Failure;
 use crate::output;
 use crate::proof::{self, ModeProof};
@@ -105,7 +106,11 @@ pub fn main() -> Result<(), Failure> {
 }
 
 fn work(order: &Order) -> Result<Report, String> {
-    let measurement = workload::run(order)?;
+    if let Some(group) = &order.counters {
+        counters::want(group);
+    }
+    let mut measurement = workload::run(order)?;
+    measurement.counted = counters::totals();
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let mut report = Report {
         mode_active: None,

@@ -54,6 +54,35 @@ fn wrong_input_is_exit_2_and_one_clear_line() {
 }
 
 #[test]
+fn the_command_documents_itself() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = stdout(&perseq(&["completions", shell]));
+        assert!(script.contains("perseq") && script.contains("fail-on-regression"), "{shell}");
+    }
+    let page = stdout(&perseq(&["man"]));
+    assert!(page.starts_with(".ie") || page.contains(".TH"), "{page}");
+    for word in ["Exit codes", "NO_COLOR", "COMMAND COMPARE", "fail"] {
+        assert!(page.contains(word), "{word}");
+    }
+    assert!(!page.contains("worker"), "what only perseq starts is nobody's business");
+    assert_eq!(code(&perseq(&["completions", "tcl"])), 2);
+    // Never a colour where nobody asked for one.
+    let plain = Command::new(env!("CARGO_BIN_EXE_perseq")).arg("frobnicate").env("NO_COLOR", "1").output();
+    assert!(!stderr(&plain.expect("perseq starts")).contains('\u{1b}'));
+}
+
+#[test]
+fn a_dry_run_in_json_is_the_plan() {
+    let output = perseq(&["run", "--dry-run", "--json", "--seed", "3", "--filter", "E02", "--profile", "standard"]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(plan["seed"], 3);
+    assert!(plan["seconds"].as_f64() > Some(0.0));
+    assert!(plan["samples"].as_array().expect("samples").iter().all(|sample| sample["experiment"] == "E02"));
+    assert_eq!(code(&perseq(&["run", "--json"])), 2);
+    assert_eq!(code(&perseq(&["list", "--filter", "E99"])), 2);
+}
+
+#[test]
 fn a_dry_run_prints_the_plan_and_writes_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let out = directory.path().join("run");

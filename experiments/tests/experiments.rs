@@ -65,3 +65,53 @@ fn every_experiment_verifies_its_work_and_reports_every_metric_it_defines() {
         assert!(out.join(format!("report/figures/{figure}.svg")).is_file(), "{figure}");
     }
 }
+
+/// The kernel's counters are everywhere, so the pass can be tried where the processor has none.
+#[test]
+fn the_counter_pass_counts_on_every_thread_and_leaves_timing_samples_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_perseq"))
+        .args(["run", "--counters", "--filter", "E01/depth=1$|E02/threads=1$", "--modes", "percpu,perthread"])
+        .args(["--blocks", "2", "--measure-ms", "30", "--seed", "3", "--out"])
+        .arg(&out)
+        .output()
+        .expect("perseq starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows = rows(&out);
+    let (counted, timed): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["pass"] == "counter");
+    assert!(!counted.is_empty() && timed.iter().all(|row| row["pass"] == "time" && row["counted"].is_null()));
+    for row in counted.iter().filter(|row| row["counter_group"] == "software") {
+        let clock = &row["counted"]["task-clock"];
+        if clock["status"] == "no_permission" {
+            eprintln!("this host forbids even the kernel's counters: {clock}");
+            assert!(clock["raw"].is_null() && clock["errno"].is_i64());
+            continue;
+        }
+        assert_eq!(clock["status"], "ok", "{row}");
+        // The measured 30 ms, the warm-up, and no more than the process lived.
+        let nanoseconds = clock["raw"].as_u64().expect("a count");
+        assert!(nanoseconds > 5_000_000, "{nanoseconds}");
+        assert_eq!(clock["enabled_ns"], clock["running_ns"]);
+    }
+    let report = fs::read_to_string(out.join("report/report.md")).expect("a report");
+    assert!(report.contains("## Counters") && report.contains("`task-clock`"));
+}
+
+#[test]
+fn runs_that_the_project_quotes_can_still_be_reported() {
+    let results = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
+    for entry in fs::read_dir(results).expect("results").flatten().filter(|entry| entry.path().is_dir()) {
+        let directory = tempfile::tempdir().expect("a directory");
+        for file in ["manifest.json", "plan.jsonl", "samples.jsonl"] {
+            fs::copy(entry.path().join(file), directory.path().join(file)).expect("a file of the run");
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_perseq"))
+            .arg("report")
+            .arg(directory.path())
+            .output()
+            .expect("perseq starts");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(directory.path().join("report/report.html").is_file(), "{:?}", entry.path());
+    }
+}

@@ -20,8 +20,16 @@ pub struct Limits {
     pub cgroup_memory_bytes: Known<u64>,
     /// Tasks the control group may have.
     pub cgroup_pids: Known<u64>,
+    /// CPUs the control group may use.
+    pub cgroup_cpuset: Known<String>,
     /// Tasks this user may have.
     pub rlimit_nproc: Known<u64>,
+    /// Bytes of address space a process may have.
+    pub rlimit_as: Known<u64>,
+    /// Bytes of a new thread's stack unless it asks for others.
+    pub rlimit_stack: Known<u64>,
+    /// Bytes a file may have.
+    pub rlimit_fsize: Known<u64>,
     /// Bytes of memory in the machine.
     pub ram_bytes: Known<u64>,
     /// Whether restartable sequences work here.
@@ -41,11 +49,12 @@ impl Limits {
     pub fn read() -> Limits {
         let group = Group::find();
         let ram_bytes = ram();
-        let rlimit_nproc = match getrlimit(Resource::RLIMIT_NPROC) {
+        let limit = |resource: Resource| match getrlimit(resource) {
             Ok((soft, _)) if soft == nix::libc::RLIM_INFINITY => Known::missing(NO_LIMIT),
             Ok((soft, _)) => Known::is(soft),
             Err(error) => Known::missing(format!("getrlimit: {error}")),
         };
+        let rlimit_nproc = limit(Resource::RLIMIT_NPROC);
         let cgroup_memory_bytes = group.number("memory.max", "memory", "memory.limit_in_bytes");
         let cgroup_pids = group.number("pids.max", "pids", "pids.max");
         let tasks = [cgroup_pids.value, rlimit_nproc.value].into_iter().flatten().map(|tasks| tasks.saturating_sub(64));
@@ -63,6 +72,10 @@ impl Limits {
             cgroup_cpus: group.cpus(),
             max_threads: tasks.chain([8192]).min().unwrap_or(8192),
             max_bytes: memory.unwrap_or(1 << 30) / 4,
+            cgroup_cpuset: group.cpuset(),
+            rlimit_as: limit(Resource::RLIMIT_AS),
+            rlimit_stack: limit(Resource::RLIMIT_STACK),
+            rlimit_fsize: limit(Resource::RLIMIT_FSIZE),
             cgroup_memory_bytes,
             cgroup_pids,
             rlimit_nproc,
@@ -184,6 +197,14 @@ impl Group {
             let (quota, period) = text.split_once(' ')?;
             Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
         })
+    }
+
+    fn cpuset(&self) -> Known<String> {
+        match self.version.value {
+            Some(2) => read(&format!("/sys/fs/cgroup{}/cpuset.cpus.effective", self.path(""))),
+            Some(_) => read(&format!("/sys/fs/cgroup/cpuset{}/cpuset.effective_cpus", self.path("cpuset"))),
+            None => Known { value: None, reason: self.version.reason.clone() },
+        }
     }
 
     fn path(&self, controller: &str) -> String {

@@ -5,6 +5,7 @@
 
 mod analysis;
 mod claims;
+mod counted;
 mod document;
 mod figure;
 mod html;
@@ -34,6 +35,9 @@ pub fn write(archive: &Archive) -> Result<PathBuf, Failure> {
     let plan = archive.plan()?;
     let rows = archive.rows()?;
     rows.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    for name in archive.changed()? {
+        eprintln!("warning: {name} is not the file that this run ended with; see SHA256SUMS");
+    }
     let analysis = Analysis::new(manifest, &plan, rows.rows, rows.warning);
     let document = text::document(&analysis)?;
 

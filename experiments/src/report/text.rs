@@ -2,7 +2,7 @@
 
 use super::analysis::{Analysis, Experiment, MetricResult, Outcome};
 use super::document::{Block, Document, Table};
-use super::{claims, figure, number};
+use super::{claims, counted, figure, number};
 use crate::definition::{Better, Quantity};
 use crate::failure::Failure;
 use crate::sample::Status;
@@ -26,6 +26,7 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     for experiment in &analysis.experiments {
         self::experiment(analysis, experiment, &mut blocks)?;
     }
+    blocks.extend(counted::blocks(analysis));
     claims(analysis, &mut blocks);
     blocks.push(Block::Heading(2, "Order of the run".into()));
     blocks.extend(figure::drift(analysis)?.map(Block::Figure));

@@ -1,7 +1,7 @@
 //! E06: threads that live for a number of operations and leave their objects to a successor.
 
 use super::objects::{Sizes, Sums, create, destroy, next, signature, words};
-use super::team::{Member, Team, allowed};
+use super::team::{Member, Pace, Team, allowed};
 use super::{Cache, Measurement, Order};
 use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;
@@ -29,7 +29,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let (lives, ops) = (AtomicU64::new(0), AtomicU64::new(0));
 
     // One life: free an object, allocate another in its place. None: no memory is left.
-    let life = |member: &Member, estate: &mut Estate, sums: &mut Sums| -> Option<()> {
+    let life = |number: usize, pace: Pace, estate: &mut Estate, sums: &mut Sums| -> Option<()> {
         for pair in 1..=per_life {
             let place = next(&mut estate.random) as usize % objects;
             let (object, word) = estate.objects[place];
@@ -39,12 +39,12 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                 sums.expected = sums.expected.wrapping_add(words(word));
             }
             estate.born += 1;
-            let word = signature(order.seed, member.number as u64, estate.born);
+            let word = signature(order.seed, number as u64, estate.born);
             estate.objects[place] = (null_mut(), 0);
             estate.objects[place] = (create(allocator, sizes.layout(place), word)?, word);
             if pair % STRIDE == 0 || pair == per_life {
-                member.count.add(if pair % STRIDE == 0 { STRIDE } else { pair % STRIDE });
-                if !member.working() {
+                pace.count.add(if pair % STRIDE == 0 { STRIDE } else { pair % STRIDE });
+                if !pace.working() {
                     return Some(());
                 }
             }
@@ -58,7 +58,8 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         let mut trouble = None;
         member.meet();
         while member.working() && trouble.is_none() {
-            let mut body = || life(member, &mut estate, &mut sums).is_some();
+            let (number, pace) = (member.number, member.pace());
+            let mut body = || life(number, pace, &mut estate, &mut sums).is_some();
             match in_a_thread(&mut body) {
                 Ok(true) => drop(lives.fetch_add(1, Relaxed)),
                 Ok(false) => trouble = Some("the allocator returned null".to_owned()),

@@ -40,6 +40,9 @@ pub struct Order {
     pub subject: Subject,
     /// Seed of the values written into objects.
     pub seed: u64,
+    /// Group of counters to read. None: a timing sample, all counters closed.
+    #[serde(default)]
+    pub counters: Option<String>,
 }
 
 impl Order {
@@ -93,6 +96,9 @@ pub struct Measurement {
     pub unavailable: BTreeMap<String, String>,
     /// Each cache, read while every thread was quiet and alive.
     pub caches: Vec<Cache>,
+    /// Events counted over the whole work of all threads, warm-up included. Empty in timing samples.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<String, crate::counters::Value>,
     /// Values over time: pairs of nanoseconds since the start of the measured part and a value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub series: BTreeMap<String, Vec<(u64, u64)>>,
