@@ -3,6 +3,7 @@
 use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::subject::Subject;
+use crate::trace::Action;
 use clap::{CommandFactory, Parser, Subcommand};
 use regex::Regex;
 use std::path::PathBuf;
@@ -68,6 +69,12 @@ pub enum Command {
     },
     /// Say what changed from one run to another, and refuse what cannot be compared.
     Compare(Compare),
+    /// Record, check and replay what a program allocates.
+    Trace {
+        /// What to do.
+        #[command(subcommand)]
+        action: Action,
+    },
     /// Print a script that completes this command in a shell.
     Completions {
         /// Which shell.

@@ -115,6 +115,9 @@ pub struct ProfileCells {
     pub blocks: u64,
     /// Subjects of each block, without the twin.
     pub modes: Vec<Subject>,
+    /// Further subjects, measured where the library has them: a definition may be older than a mode's name.
+    #[serde(default)]
+    pub modes_if_known: Vec<String>,
     /// One cell for each combination of these values.
     #[serde(default)]
     pub vary: BTreeMap<String, Vec<u64>>,
@@ -124,6 +127,14 @@ pub struct ProfileCells {
     /// Whether the parameter `threads` goes from 1 to the number of allowed CPUs.
     #[serde(default)]
     pub scale: Option<Scale>,
+}
+
+impl ProfileCells {
+    /// The subjects of each block, without the twin.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let known = self.modes_if_known.iter().filter_map(|name| Subject::from_name(name));
+        self.modes.iter().copied().chain(known).collect()
+    }
 }
 
 /// Numbers of threads that depend on the host.
@@ -228,7 +239,7 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../definitions/", $name)))),*] };
 }
 
-const FILES: [(&str, &str); 15] = files![
+const FILES: [(&str, &str); 16] = files![
     "e01-fast-path.toml"
     "e02-scaling.toml"
     "e03-oversubscription.toml"
@@ -243,6 +254,7 @@ const FILES: [(&str, &str); 15] = files![
     "e12-capacity.toml"
     "e13-unfavourable.toml"
     "e14-application-locality.toml"
+    "e15-trace-replay.toml"
     "e16-life-cycle.toml"
 ];
 

@@ -33,6 +33,7 @@ mod sample;
 mod selftest;
 mod statistics;
 mod subject;
+mod trace;
 mod worker;
 mod workload;
 
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
             };
             compare::main(&arguments.before, &arguments.after, &wanted)
         }
+        Command::Trace { action } => trace::main(&action),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man => cli::man(),
         Command::Worker => worker::main().map(|()| Exit::Done),

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One sample to take.
@@ -45,6 +46,9 @@ pub struct Planned {
     /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter_group: Option<String>,
+    /// The trace it replays. Runs never have one, so that no path is in their files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_file: Option<PathBuf>,
     /// Why this sample is not going to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<String>,
@@ -59,6 +63,7 @@ impl Planned {
             subject: self.mode_requested,
             seed: self.invocation_seed,
             counters: self.counter_group.clone(),
+            trace_file: self.trace_file.clone(),
         }
     }
 
@@ -124,7 +129,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             if !choice.filter.as_ref().is_none_or(matches) {
                 continue;
             }
-            let modes = choice.modes.clone().unwrap_or_else(|| profile.modes.clone());
+            let modes = choice.modes.clone().unwrap_or_else(|| profile.subjects());
             let mut subjects: Vec<_> = modes.into_iter().map(|subject| (subject, false)).collect();
             if subjects.contains(&(TWINNED, false)) {
                 subjects.push((TWINNED, true));
@@ -153,6 +158,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                             invocation_seed: random.random(),
                             env_pad: random.random_range(0..4096),
                             counter_group: None,
+                            trace_file: None,
                             skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
                         })
                         .collect::<Vec<_>>(),

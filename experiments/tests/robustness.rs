@@ -101,7 +101,7 @@ fn files_that_are_missing_cut_or_foreign_are_named_in_one_line() {
     for (file, expected) in [("manifest.json", "expected"), ("plan.jsonl", "expected one JSON object")] {
         let good = fs::read_to_string(out.join(file)).expect("a file of the run");
         let foreign = good.replacen("\"schema\": \"1.", "\"schema\": \"7.", 1);
-        let broken = [good[..good.len() / 2].to_owned(), "\u{1f980}".to_owned(), foreign.clone()];
+        let broken = [good[..good.len() / 2 - 7].to_owned(), "\u{1f980}".to_owned(), foreign.clone()];
         for text in broken.iter().filter(|text| **text != good) {
             fs::write(out.join(file), text).expect("a file to break");
             for command in ["report", "resume"] {

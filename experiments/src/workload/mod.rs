@@ -15,6 +15,7 @@ mod objects;
 mod oversubscription;
 mod phases;
 mod remote;
+mod replay;
 mod signals;
 mod stranded_memory;
 mod structures;
@@ -43,6 +44,9 @@ pub struct Order {
     /// Group of counters to read. None: a timing sample, all counters closed.
     #[serde(default)]
     pub counters: Option<String>,
+    /// The trace to replay, for the workload that does.
+    #[serde(default)]
+    pub trace_file: Option<std::path::PathBuf>,
 }
 
 impl Order {
@@ -225,6 +229,7 @@ fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
         "migration" => Some(migration::run),
         "phases" => Some(phases::run),
         "remote" => Some(remote::run),
+        "replay" => Some(replay::run),
         "signals" => Some(signals::run),
         "structures" => Some(structures::run),
         "unfavourable" => Some(unfavourable::run),
