@@ -142,7 +142,11 @@ impl Analysis {
     pub fn least_blocks(&self) -> usize {
         let headline = |experiment: &Experiment| -> Vec<usize> {
             let results = experiment.cells.iter().filter_map(|cell| cell.result(&experiment.definition.headline));
-            results.flat_map(|result| result.comparisons.iter().map(|comparison| comparison.n)).collect()
+            // A subject that cannot have the metric has no pairs, which says nothing about the blocks.
+            let can = |result: &&MetricResult, subject: Subject| !result.unavailable.contains_key(subject.name());
+            results
+                .flat_map(|result| result.comparisons.iter().filter(move |c| can(&result, c.subject)).map(|c| c.n))
+                .collect()
         };
         self.experiments.iter().flat_map(headline).min().unwrap_or(0)
     }

@@ -1,12 +1,14 @@
 //! What the counter pass found, per pair, and what could not be counted and therefore not be said.
 
 use super::analysis::Analysis;
-use super::document::{Block, Table};
+use super::document::{Block, Figure, Table};
+use super::figure::grid;
 use super::number;
 use crate::counters::{self, Status};
+use crate::failure::Failure;
 use crate::sample::Row;
 use crate::statistics::median;
-use crate::subject::Subject;
+use crate::subject::{BASELINE, Subject, TWINNED};
 use std::collections::BTreeMap;
 
 /// Of one event: the values per pair, or why there are none.
@@ -16,7 +18,7 @@ enum Found {
 }
 
 /// The section.
-pub fn blocks(analysis: &Analysis) -> Vec<Block> {
+pub fn blocks(analysis: &Analysis) -> Result<Vec<Block>, Failure> {
     let mut blocks = vec![Block::Heading(2, "Counters".into())];
     let rows: Vec<_> = analysis.rows.iter().filter(|row| row.planned.counter_group.is_some()).collect();
     if rows.is_empty() {
@@ -35,8 +37,39 @@ pub fn blocks(analysis: &Analysis) -> Vec<Block> {
         ));
         blocks.extend(tables(analysis, &rows));
     }
+    blocks.extend(figure(analysis, &rows)?.map(Block::Figure));
     blocks.push(Block::Table(missing(analysis, &rows)));
-    blocks
+    Ok(blocks)
+}
+
+/// Every event of this processor for every mode, in the last cell that was counted.
+fn figure(analysis: &Analysis, rows: &[&Row]) -> Result<Option<Figure>, Failure> {
+    let cell = rows.iter().map(|row| row.planned.cell_id.as_str()).max();
+    let own = || rows.iter().filter(|row| Some(row.planned.cell_id.as_str()) == cell).copied();
+    let counted: Vec<_> =
+        Subject::all().filter(|subject| own().any(|row| row.planned.mode_requested == *subject)).collect();
+    let columns: Vec<String> = match counted.as_slice() {
+        [] => vec![TWINNED.to_string(), BASELINE.to_string()],
+        counted => counted.iter().map(Subject::to_string).collect(),
+    };
+    let value = |event: &str, column: &str| {
+        let rows = own().filter(|row| row.planned.mode_requested.name() == column);
+        match found(rows, event) {
+            Some(Found::PerPair(value)) => Some(value),
+            _ => None,
+        }
+    };
+    let event = |listed: &counters::Listed| grid::Event {
+        name: listed.name.clone(),
+        values: columns.iter().map(|column| value(&listed.name, column)).collect(),
+    };
+    let events: Vec<_> = analysis.manifest.counter_catalogue.iter().map(event).collect();
+    let caption = format!(
+        "Events per pair{}, medians. A crossed cell was not counted, which is not 0: nothing is said about it. {}.",
+        cell.map_or_else(String::new, |cell| format!(" in `{cell}`")),
+        analysis.manifest.host_caption
+    );
+    grid::grid(&columns, &events, caption)
 }
 
 fn tables(analysis: &Analysis, rows: &[&Row]) -> Vec<Block> {

@@ -26,7 +26,7 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     for experiment in &analysis.experiments {
         self::experiment(analysis, experiment, &mut blocks)?;
     }
-    blocks.extend(counted::blocks(analysis));
+    blocks.extend(counted::blocks(analysis)?);
     claims(analysis, &mut blocks);
     blocks.push(Block::Heading(2, "Order of the run".into()));
     blocks.extend(figure::drift(analysis)?.map(Block::Figure));
@@ -116,6 +116,7 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     for picture in &definition.figures {
         blocks.extend(figure::picture(analysis, experiment, picture)?.map(Block::Figure));
     }
+    blocks.extend(figure::modes(analysis, experiment)?.map(Block::Figure));
     blocks.push(Block::Table(headline(experiment)));
     blocks.push(Block::Table(others(experiment)));
     blocks.extend(excess(experiment).map(Block::Table));

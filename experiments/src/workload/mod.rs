@@ -78,6 +78,9 @@ pub struct Measurement {
     pub ops_alloc: u64,
     /// Frees of the whole process, warm-up included.
     pub ops_free: u64,
+    /// Of both, those of objects too large for any cache.
+    #[serde(default)]
+    pub large_ops: u64,
     /// Time before the measured part.
     pub warmup_ns: u64,
     /// The measured part.

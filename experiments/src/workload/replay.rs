@@ -9,6 +9,9 @@ use std::ptr::null_mut;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+/// Largest object that perseq keeps in caches; larger ones are runs of pages in every mode.
+const LARGEST_CACHED: u64 = 32 << 10;
+
 /// One object of a trace while it lives.
 struct Slot {
     object: AtomicPtr<u8>,
@@ -37,7 +40,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         (0..trace.objects).map(|_| Slot { object: AtomicPtr::new(null_mut()), size: AtomicU64::new(0) }).collect();
     // A thread that stops half way would leave others waiting: all decide together, between two passes.
     let (turn, again) = (Barrier::new(threads), AtomicBool::new(true));
-    let (ops, exhausted) = (AtomicU64::new(0), AtomicBool::new(false));
+    let (ops, large, exhausted) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
     let left_over = left_over(&trace);
     let layout = |size: u64| Layout::from_size_align((size as usize).next_multiple_of(8), 8);
 
@@ -59,7 +62,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     };
     let member = |member: &Member| {
         let events = &trace.threads[member.number];
-        let (mut sums, mut born) = (Sums::default(), 0);
+        let (mut sums, mut born, mut big) = (Sums::default(), 0, 0);
         member.meet();
         loop {
             for event in events {
@@ -75,6 +78,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                         slot.object.store(made, Release);
                         sums.expected = sums.expected.wrapping_add(words(object ^ order.seed));
                         born += 1;
+                        big += u64::from(size > LARGEST_CACHED);
                         member.count.add(1);
                     }
                     Event::Free(object) => release(object, &mut sums),
@@ -93,6 +97,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
             }
         }
         ops.fetch_add(born, Relaxed);
+        large.fetch_add(2 * big, Relaxed);
         member.meet();
         member.meet();
         if exhausted.load(Relaxed) { Err("the allocator returned null".into()) } else { Ok(sums) }
@@ -104,7 +109,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops = ops.into_inner();
-    (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
+    (measurement.ops_alloc, measurement.ops_free, measurement.large_ops) = (ops, ops, large.into_inner());
     measurement.set("pairs_per_s", measurement.pairs as f64 * 1e9 / measurement.wall_ns as f64);
     Ok(measurement)
 }

@@ -7,6 +7,7 @@ mod axis;
 mod curve;
 mod drift;
 mod forest;
+pub mod grid;
 mod heat_map;
 mod iso;
 mod mark;
@@ -16,7 +17,7 @@ mod tail;
 
 pub use curve::curve;
 pub use drift::drift;
-pub use forest::forest;
+pub use forest::{forest, modes};
 
 use super::analysis::{Analysis, Experiment};
 use super::document::Figure;
