@@ -7,6 +7,9 @@
 //! 5. [`archive`]: rows are appended, never changed; [`manifest`] says on which host.
 //! 6. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
 //!
+//! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
+//! [`counters`] are read in a pass of their own, and [`trace`] brings the allocations of other programs.
+//!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
 

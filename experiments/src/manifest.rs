@@ -116,7 +116,7 @@ impl Tool {
             Some(value) => Known::is(value.to_owned()),
             None => Known::missing(format!("{what} was not known when perseq was built")),
         };
-        let binary = std::env::current_exe().and_then(std::fs::read);
+        let binary = std::fs::read("/proc/self/exe");
         let binary = binary.map_err(|error| Failure::host(format!("cannot read the own binary: {error}")))?;
         let digest = Sha256::digest(&binary);
         Ok(Tool {

@@ -13,6 +13,7 @@ mod latex;
 mod markdown;
 pub mod number;
 mod summary;
+mod tables;
 mod text;
 
 use crate::archive::Archive;
