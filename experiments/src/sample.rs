@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wait_timeout::ChildExt;
 
 /// Version of the rows and of the manifest. A reader refuses another major version.
-pub const SCHEMA: &str = "1.0.0";
+pub const SCHEMA: &str = "1.1.0";
 
 /// How a sample ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

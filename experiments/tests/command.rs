@@ -105,6 +105,22 @@ fn list_and_doctor_speak_json() {
 }
 
 #[test]
+fn doctor_looks_deeper_when_asked() {
+    let deep: serde_json::Value =
+        serde_json::from_slice(&perseq(&["doctor", "--deep", "--json"]).stdout).expect("JSON");
+    for fact in ["processor", "aborts", "round_trip_ns"] {
+        let fact = &deep["deep"][fact];
+        assert!(!fact["value"].is_null() || fact["reason"].is_string(), "{fact}");
+    }
+    // As root on a kernel with the tracepoint, the kernel's count is the allocator's.
+    if let Some(counts) = deep["deep"]["aborts"]["value"].as_array() {
+        let (kernel, own) = (counts[0].as_u64().expect("a count"), counts[1].as_u64().expect("a count"));
+        assert!(kernel >= own, "the kernel aborted {kernel} sequences, {own} restarted");
+    }
+    assert!(stdout(&perseq(&["doctor", "--deep"])).contains("deep"));
+}
+
+#[test]
 fn the_selftest_passes_and_names_every_check() {
     let output = perseq(&["selftest"]);
     let text = stdout(&output);

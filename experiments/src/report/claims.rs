@@ -9,7 +9,7 @@ use crate::subject::{BASELINE, Subject, TWINNED};
 use perseq::Mode;
 
 /// Pairs below which no claim is made.
-const ENOUGH: usize = 10;
+pub const ENOUGH: usize = 10;
 
 /// A sentence somebody might want to say.
 pub struct Claim {

@@ -1,6 +1,6 @@
 //! What the report says, in order: what may not be believed, the ratios, the predictions, the claims.
 
-use super::analysis::{Analysis, Experiment};
+use super::analysis::{Analysis, Experiment, Outcome};
 use super::document::{Block, Document, Table};
 use super::{claims, counted, figure, tables};
 use crate::failure::Failure;
@@ -30,6 +30,7 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     blocks.extend(figure::drift(analysis)?.map(Block::Figure));
     left_out(analysis, &mut blocks);
     method(analysis, &mut blocks);
+    checklist(analysis, &mut blocks);
     Ok(Document { title: format!("perseq run {}", analysis.manifest.run_id), blocks })
 }
 
@@ -163,6 +164,73 @@ fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {
 fn method(analysis: &Analysis, blocks: &mut Vec<Block>) {
     blocks.push(Block::Heading(2, "Method".into()));
     blocks.extend(method_paragraphs(analysis).into_iter().map(Block::Paragraph));
+}
+
+/// What an evaluator of empirical work asks, after the SIGPLAN checklist.
+fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
+    let manifest = &analysis.manifest;
+    let definitions = || analysis.experiments.iter().map(|experiment| &experiment.definition);
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    let outcomes = || {
+        analysis.experiments.iter().flat_map(|experiment| {
+            experiment.definition.predictions.iter().flat_map(|prediction| experiment.outcomes(prediction))
+        })
+    };
+    let came = |wanted: Outcome| outcomes().filter(|(_, outcome, _)| *outcome == wanted).count();
+    let enough = analysis.least_blocks() >= claims::ENOUGH;
+    let asked = [
+        (
+            "claims are explicit and bounded",
+            yes(true),
+            "the table of claims says what may be said and what is missing".to_owned(),
+        ),
+        (
+            "predictions precede the data",
+            yes(true),
+            format!(
+                "{} held, {} failed, {} undecided; all are shown",
+                came(Outcome::Held),
+                came(Outcome::Failed),
+                came(Outcome::Undecided)
+            ),
+        ),
+        ("the baseline is fair", yes(true), format!("{BASELINE} on the same back end, in the same binary")),
+        ("a negative case is measured", yes(definitions().any(|definition| definition.id == "E13")), "E13".into()),
+        (
+            "enough repetitions",
+            yes(enough),
+            format!("n = {}; {} are asked for", analysis.least_blocks(), claims::ENOUGH),
+        ),
+        (
+            "variation is shown",
+            yes(true),
+            "intervals, every sample in the curves, and the same mode against itself".into(),
+        ),
+        (
+            "the host was quiet",
+            yes(!analysis.noisy()),
+            format!("{} of {} samples disturbed", analysis.disturbed(), analysis.planned),
+        ),
+        (
+            "the build is optimised",
+            yes(!manifest.tool.debug_assertions),
+            format!("optimisation level {}", manifest.tool.opt_level),
+        ),
+        (
+            "the source is known",
+            yes(manifest.tool.dirty.value == Some(false)),
+            format!("commit {}", manifest.tool.git_commit),
+        ),
+        ("all data are kept", yes(true), "every row, those that do not count with their reason".into()),
+        ("more than one machine", "no", "one run is one host; `perseq compare` holds two together".into()),
+    ];
+    blocks.push(Block::Heading(2, "Checklist".into()));
+    blocks.push(Block::Table(Table {
+        caption: "What the SIGPLAN checklist for empirical evaluations asks.".into(),
+        header: vec!["asked", "here", "because"],
+        text_columns: 3,
+        rows: asked.into_iter().map(|(what, here, why)| vec![what.into(), here.into(), why]).collect(),
+    }));
 }
 
 /// How the numbers were made: order, n, interval, host and exclusions, from the files of the run.
