@@ -27,11 +27,6 @@ pub struct ModeProof {
     pub shard_caches: u64,
 }
 
-/// Operations on objects that a cache could hold.
-fn cacheable(measurement: &Measurement) -> u64 {
-    (measurement.ops_alloc + measurement.ops_free).saturating_sub(measurement.large_ops)
-}
-
 /// Operations that may go past the caches in a mode that has some: one in a hundred.
 const FALLBACK_SHARE: u64 = 100;
 
@@ -49,7 +44,8 @@ impl ModeProof {
         let touched =
             |owner: &str| caches.iter().filter(|cache| cache.owner == owner && cache.touched()).count() as u64;
         ModeProof {
-            fast_ops: cacheable(measurement).saturating_sub(fallback_ops),
+            fast_ops: (measurement.ops_alloc + measurement.ops_free)
+                .saturating_sub(fallback_ops + measurement.large_ops),
             fallback_ops,
             cpu_caches: touched("cpu"),
             cid_caches: touched("cid"),
@@ -73,7 +69,7 @@ pub fn fault(
     if totals.live_small_bytes != 0 {
         return Some(format!("conservation: everything was freed, {} bytes are still live", totals.live_small_bytes));
     }
-    let ops = cacheable(measurement);
+    let ops = measurement.ops_alloc + measurement.ops_free;
     let all = proof.cpu_caches + proof.cid_caches + proof.thread_caches + proof.shard_caches;
     let foreign = match mode {
         Mode::PerCpu | Mode::PerCpuLock => all - proof.cpu_caches,
@@ -88,6 +84,7 @@ pub fn fault(
     if ops == 0 {
         return None;
     }
+    let ops = ops.saturating_sub(measurement.large_ops); // objects too large for any cache prove nothing
     match mode {
         Mode::Central if proof.fallback_ops != ops => {
             Some(format!("mode: central made {ops} operations, {} of them uncached", proof.fallback_ops))
