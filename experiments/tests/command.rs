@@ -196,7 +196,7 @@ fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
         assert!(stderr(&output).contains("samples.jsonl") && stderr(&output).contains(expected), "{}", stderr(&output));
         assert_eq!(stderr(&output).lines().count(), 1);
     };
-    refuse(&after.join("\n").replace("\"schema\":\"1.", "\"schema\":\"9."), "schema 9.0.0");
+    refuse(&after.join("\n").replace("\"schema\":\"1.", "\"schema\":\"9."), "schema 9.");
     refuse("{}\n", "no `schema`");
     refuse("not json\n", "expected one JSON object");
     fs::write(&path, after[..after.len() - 1].join("\n") + "\n" + &after[after.len() - 1][..25]).expect("rows to cut");
