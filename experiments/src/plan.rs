@@ -84,6 +84,10 @@ impl Planned {
             variables.push(("PERSEQ_MODE", mode.name().into()));
         }
         let parameter = |name: &str| self.params.get(name).map(u64::to_string);
+        // Where the library knows the mode, it knows the period, and applies it in every mode that empties idle caches.
+        if Subject::from_name("perthread-drain").is_some() {
+            variables.extend(parameter("idle_drain_ms").map(|ms| ("PERSEQ_IDLE_DRAIN", ms)));
+        }
         match self.fairness {
             Some(Rule::A) => variables.extend(parameter("cache_bytes").map(|bytes| ("PERSEQ_CACHE_BYTES", bytes))),
             Some(Rule::B) => variables.extend(parameter("total_bytes").map(|bytes| ("PERSEQ_TOTAL_BYTES", bytes))),

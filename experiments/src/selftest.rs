@@ -290,6 +290,7 @@ fn stranded() -> Check {
     let parameters = [
         ("fill_bytes", 65536),
         ("fill_rounds", 2),
+        ("rounds_per_fill", 1 << 40),
         ("size_min_bytes", 64),
         ("size_max_bytes", 256),
         ("working_set_objects", 16),

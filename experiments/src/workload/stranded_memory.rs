@@ -17,6 +17,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let objects = sizes.objects_for(order.get("fill_bytes")?);
     let fill_rounds = order.get("fill_rounds")?.max(1);
     let working_set = (order.get("working_set_objects")? as usize).clamp(1, objects);
+    let rounds_per_fill = order.get("rounds_per_fill")?.max(1);
     let cpus = allowed()?;
     let threads = cpus.len() * order.get("threads_per_cpu")? as usize;
     let active_threads = Mutex::new(BTreeSet::new());
@@ -56,11 +57,13 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         while active && full && member.working() {
             round += 1;
             let tag = signature(order.seed, member.number as u64, round);
-            full = fill(allocator, &sizes, &mut slots[..working_set], tag);
+            // Now and then as much as at first, so that it misses: what is done about idle caches is done at a miss.
+            let held = if round % rounds_per_fill == 0 { objects } else { working_set };
+            full = fill(allocator, &sizes, &mut slots[..held], tag);
             if full {
-                sums.add(empty(allocator, &sizes, &mut slots[..working_set], tag));
-                member.count.add(working_set as u64);
-                done += working_set as u64;
+                sums.add(empty(allocator, &sizes, &mut slots[..held], tag));
+                member.count.add(held as u64);
+                done += held as u64;
             }
         }
         ops.fetch_add(done, Relaxed);
