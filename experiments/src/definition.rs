@@ -115,9 +115,6 @@ pub struct ProfileCells {
     pub blocks: u64,
     /// Subjects of each block, without the twin.
     pub modes: Vec<Subject>,
-    /// Further subjects, measured where the library has them: a definition may be older than a mode's name.
-    #[serde(default)]
-    pub modes_if_known: Vec<String>,
     /// One cell for each combination of these values.
     #[serde(default)]
     pub vary: BTreeMap<String, Vec<u64>>,
@@ -127,14 +124,6 @@ pub struct ProfileCells {
     /// Whether the parameter `threads` goes from 1 to the number of allowed CPUs.
     #[serde(default)]
     pub scale: Option<Scale>,
-}
-
-impl ProfileCells {
-    /// The subjects of each block, without the twin.
-    pub fn subjects(&self) -> Vec<Subject> {
-        let known = self.modes_if_known.iter().filter_map(|name| Subject::from_name(name));
-        self.modes.iter().copied().chain(known).collect()
-    }
 }
 
 /// Numbers of threads that depend on the host.

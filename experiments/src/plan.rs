@@ -84,10 +84,8 @@ impl Planned {
             variables.push(("PERSEQ_MODE", mode.name().into()));
         }
         let parameter = |name: &str| self.params.get(name).map(u64::to_string);
-        // Where the library knows the mode, it knows the period, and applies it in every mode that empties idle caches.
-        if Subject::from_name("perthread-drain").is_some() {
-            variables.extend(parameter("idle_drain_ms").map(|ms| ("PERSEQ_IDLE_DRAIN", ms)));
-        }
+        // The same in every mode; not all of them empty idle caches.
+        variables.extend(parameter("idle_drain_ms").map(|ms| ("PERSEQ_IDLE_DRAIN", ms)));
         match self.fairness {
             Some(Rule::A) => variables.extend(parameter("cache_bytes").map(|bytes| ("PERSEQ_CACHE_BYTES", bytes))),
             Some(Rule::B) => variables.extend(parameter("total_bytes").map(|bytes| ("PERSEQ_TOTAL_BYTES", bytes))),
@@ -133,7 +131,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             if !choice.filter.as_ref().is_none_or(matches) {
                 continue;
             }
-            let modes = choice.modes.clone().unwrap_or_else(|| profile.subjects());
+            let modes = choice.modes.clone().unwrap_or_else(|| profile.modes.clone());
             let mut subjects: Vec<_> = modes.into_iter().map(|subject| (subject, false)).collect();
             if subjects.contains(&(TWINNED, false)) {
                 subjects.push((TWINNED, true));

@@ -100,12 +100,7 @@ fn stranded(analysis: &Analysis) -> Claim {
     if let Some(obstacle) = obstacle(analysis) {
         return missing(CLAIM, obstacle);
     }
-    let Some(drained) = Subject::from_name("perthread-drain") else {
-        return missing(
-            CLAIM,
-            "E04 compares with caches that idle threads never give back; this build has no rival that drains them",
-        );
-    };
+    let drained = Subject::Perseq(Mode::PerThreadDrain);
     let mut cells = Vec::new();
     let mut seen = false;
     for cell in &experiment.cells {
