@@ -9,8 +9,19 @@ fn main() {
     tell("BUILD_RUSTC", output(&rustc, &["--version"]));
     tell("BUILD_TARGET", std::env::var("TARGET").ok());
     tell("BUILD_OPT_LEVEL", std::env::var("OPT_LEVEL").ok());
+    tell("BUILD_TARGET_FEATURES", std::env::var("CARGO_CFG_TARGET_FEATURE").ok());
+    println!("cargo:rerun-if-changed=../Cargo.toml");
+    tell("BUILD_LTO", release_lto());
     tell("BUILD_COMMIT", output("git", &["rev-parse", "HEAD"]));
     tell("BUILD_DIRTY", output("git", &["status", "--porcelain"]).map(|changes| (!changes.is_empty()).to_string()));
+}
+
+/// Cargo does not say; the workspace's manifest does.
+fn release_lto() -> Option<String> {
+    let manifest = std::fs::read_to_string("../Cargo.toml").ok()?;
+    let release = manifest.split("[profile.release]").nth(1)?.split("\n[").next()?;
+    let line = release.lines().find_map(|line| line.strip_prefix("lto = "))?;
+    Some(line.trim_matches('"').to_owned())
 }
 
 /// Sets a variable for the compiler, unless there is nothing to say.

@@ -1,4 +1,4 @@
-//! The directory of a run: `manifest.json`, `plan.jsonl`, `samples.jsonl`, `report/`.
+//! The directory of a run: `manifest.json`, `plan.jsonl`, `samples.jsonl`, their `SHA256SUMS`, and `report/`.
 //!
 //! Rows are only ever appended, each flushed before the next sample starts. An existing run is never
 //! overwritten. A last line that was cut off by a crash is left out of what is read, with a warning.
@@ -8,9 +8,18 @@ use crate::manifest::Manifest;
 use crate::plan::Planned;
 use crate::sample::{Row, SCHEMA};
 use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// What a run consists of; everything else is made from it.
+const RAW: [&str; 3] = ["manifest.json", "plan.jsonl", "samples.jsonl"];
+
+/// Bytes in hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
 
 /// A run on disk.
 pub struct Archive {
@@ -115,6 +124,35 @@ impl Archive {
         Ok(Rows { rows, warning, complete_bytes: complete as u64 })
     }
 
+    /// Writes the sums of the raw files, in the format of `sha256sum -c`.
+    pub fn write_sums(&self) -> Result<(), Failure> {
+        let path = self.root.join("SHA256SUMS");
+        let mut text = String::new();
+        for name in RAW {
+            text += &format!("{}  {name}\n", self.sum(name)?);
+        }
+        fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error))
+    }
+
+    /// Which raw files are not those whose sums were written when the run ended. None were written: none.
+    pub fn changed(&self) -> Result<Vec<&'static str>, Failure> {
+        let Ok(sums) = fs::read_to_string(self.root.join("SHA256SUMS")) else { return Ok(Vec::new()) };
+        let mut changed = Vec::new();
+        for name in RAW {
+            let expected = sums.lines().find_map(|line| line.strip_suffix(name)).map(str::trim);
+            if expected != Some(&self.sum(name)?) {
+                changed.push(name);
+            }
+        }
+        Ok(changed)
+    }
+
+    fn sum(&self, name: &str) -> Result<String, Failure> {
+        let path = self.root.join(name);
+        let bytes = fs::read(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        Ok(hex(&Sha256::digest(&bytes)))
+    }
+
     /// Opens the rows for appending, after dropping a line that was cut off.
     pub fn appender(&self) -> Result<Appender, Failure> {
         let path = self.root.join("samples.jsonl");
@@ -138,7 +176,12 @@ impl Appender {
         let mut line = serde_json::to_vec(row).map_err(|error| Failure::file(&self.path, "write", error))?;
         line.push(b'\n');
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
-        written.map_err(|error| Failure::file(&self.path, "append to", error))
+        written.map_err(|error| {
+            let path = self.path.display();
+            Failure::host(format!(
+                "{path}: cannot append: {error}; the rows before are kept, and `perseq resume` takes the rest"
+            ))
+        })
     }
 }
 

@@ -1,7 +1,10 @@
 //! The command line.
 
+use crate::failure::{Exit, Failure};
+use crate::output;
 use crate::subject::Subject;
-use clap::{Parser, Subcommand};
+use crate::trace::Action;
+use clap::{CommandFactory, Parser, Subcommand};
 use regex::Regex;
 use std::path::PathBuf;
 
@@ -14,24 +17,43 @@ pub struct Cli {
     pub command: Command,
 }
 
-const EXITS: &str = "Exit codes: 0 done, 1 a check failed, 2 wrong input, 3 this host cannot do it, 4 partly done.";
+const EXITS: &str = "\
+Exit codes:
+  0  everything asked for was done
+  1  a check failed, a sample failed, or compare found a regression: the numbers must not be believed, or are worse
+  2  the command line or an input file is wrong
+  3  this host cannot do it: no rseq, no space, no permission
+  4  some of it is missing; `perseq resume` takes the rest
+
+Environment:
+  NO_COLOR  no colour in messages of the command line; nothing else is ever coloured";
 
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Say what this host can measure, and what not and why.
     Doctor {
+        /// Ask more: every raw counter of this processor, and the kernel's own count of aborts. Some needs root.
+        #[arg(long)]
+        deep: bool,
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// Check that every mode is what it claims, that sequences are atomic here, and that known answers come out.
-    Selftest,
+    Selftest {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// List the experiments, their cells and the time each profile takes.
     List {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Only experiments whose id or title matches.
+        #[arg(long, value_name = "REGEX")]
+        filter: Option<Regex>,
     },
     /// Run experiments and write the report.
     Run(Run),
@@ -45,6 +67,21 @@ pub enum Command {
         /// Directory of the run.
         dir: PathBuf,
     },
+    /// Say what changed from one run to another, and refuse what cannot be compared.
+    Compare(Compare),
+    /// Record, check and replay what a program allocates.
+    Trace {
+        /// What to do.
+        #[command(subcommand)]
+        action: Action,
+    },
+    /// Print a script that completes this command in a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    Man,
     /// Choose size classes for a program from a histogram of what it asks for.
     Classes(crate::classes::Arguments),
     /// Fetch and build the usual rivals, and list what is there.
@@ -67,8 +104,8 @@ pub enum Command {
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
 pub struct Run {
-    /// How much to measure: `quick` is a smoke test, `standard` may be cited.
-    #[arg(long, default_value = "quick", value_parser = ["quick", "standard"])]
+    /// How much to measure: `quick` is a smoke test, `standard` may be cited, `full` takes hours.
+    #[arg(long, default_value = "quick", value_parser = ["quick", "standard", "full"])]
     pub profile: String,
     /// Run only cells whose id or experiment's title matches, for instance `E03/rule=B`.
     #[arg(long, value_name = "REGEX")]
@@ -88,9 +125,22 @@ pub struct Run {
     /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Print the plan and stop.
+    /// Print the plan and the time it takes, and stop.
     #[arg(long)]
     pub dry_run: bool,
+    /// Print the plan as JSON.
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+    /// Add the counter pass, which `standard` and `full` have anyway where the processor counts. Elsewhere it reads the
+    /// kernel's counters.
+    #[arg(long, conflicts_with = "no_counters")]
+    pub counters: bool,
+    /// Leave the counter pass out.
+    #[arg(long)]
+    pub no_counters: bool,
+    /// Record the name of this host in the manifest. Otherwise nothing in a run names host, user or path.
+    #[arg(long)]
+    pub identify: bool,
     /// Threads a sample may have, if fewer than this host allows.
     #[arg(long)]
     pub max_threads: Option<u64>,
@@ -99,10 +149,62 @@ pub struct Run {
     pub max_mem: Option<u64>,
 }
 
+/// Options of `compare`.
+#[derive(Debug, clap::Args)]
+pub struct Compare {
+    /// Directory of the first run.
+    pub before: PathBuf,
+    /// Directory of the second run.
+    pub after: PathBuf,
+    /// Only cells whose id matches.
+    #[arg(long, value_name = "REGEX")]
+    pub filter: Option<Regex>,
+    /// Exit with 1 if anything compared surely got worse by more than so many percent.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub fail_on_regression: Option<f64>,
+    /// Compare every metric, not the headline only.
+    #[arg(long)]
+    pub all_metrics: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1000.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1000".into()),
+    }
+}
+
+/// Prints a completion script.
+pub fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "perseq", &mut script);
+    output::print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
+}
+
+/// Prints the manual page, with a section for each command.
+pub fn man() -> Result<Exit, Failure> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    let written = clap_mangen::Man::new(command.clone()).render(&mut page).and_then(|()| {
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+            let man = clap_mangen::Man::new(sub.clone());
+            page.extend(format!(".SH COMMAND {}\n", sub.get_name().to_uppercase()).bytes());
+            man.render_description_section(&mut page)?;
+            man.render_options_section(&mut page)?;
+        }
+        Ok(())
+    });
+    written.map_err(|error| Failure::host(format!("the manual page: {error}")))?;
+    output::print(&String::from_utf8_lossy(&page)).map(|()| Exit::Done)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -33,6 +33,9 @@ pub struct Definition {
     pub parameters: Parameters,
     /// What each profile varies.
     pub profiles: BTreeMap<String, ProfileCells>,
+    /// Whether the counter pass covers it.
+    #[serde(default)]
+    pub counters: bool,
     /// What is reported.
     pub metrics: Vec<Metric>,
     /// What is expected.
@@ -40,6 +43,48 @@ pub struct Definition {
     /// Curves to draw.
     #[serde(default)]
     pub curves: Vec<Curve>,
+    /// Figures of other kinds to draw.
+    #[serde(default)]
+    pub figures: Vec<Picture>,
+    /// Words for the values of a parameter, as in `arm.1 = "one thread"`.
+    #[serde(default)]
+    pub labels: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// A figure that is not a curve over one parameter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Picture {
+    /// Ratio of `percpu` to the baseline over two parameters, as colours.
+    HeatMap {
+        /// The metric.
+        metric: String,
+        /// Parameter across.
+        across: String,
+        /// Parameter upwards.
+        up: String,
+    },
+    /// How many operations took longer, from the histograms called `histogram`.
+    Tail {
+        /// Its name in the rows.
+        histogram: String,
+        /// What was timed.
+        label: String,
+    },
+    /// Series of bytes against time, stacked.
+    Stack {
+        /// Their names in the rows, from the bottom.
+        series: Vec<String>,
+    },
+    /// Least bytes with which a mode reaches 95 % of its best.
+    IsoPerformance {
+        /// What performance is.
+        metric: String,
+        /// What memory is.
+        bytes: String,
+    },
+    /// Bytes of each cache, sorted.
+    Occupancy,
 }
 
 /// How the caches of two modes are made comparable.
@@ -71,7 +116,37 @@ pub struct ProfileCells {
     /// Subjects of each block, without the twin.
     pub modes: Vec<Subject>,
     /// One cell for each combination of these values.
+    #[serde(default)]
     pub vary: BTreeMap<String, Vec<u64>>,
+    /// Further cells beside the product of `vary`.
+    #[serde(default)]
+    pub also: Vec<Parameters>,
+    /// Whether the parameter `threads` goes from 1 to the number of allowed CPUs.
+    #[serde(default)]
+    pub scale: Option<Scale>,
+}
+
+/// Numbers of threads that depend on the host.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scale {
+    /// One, and one for each allowed CPU.
+    Ends,
+    /// The powers of two below the allowed CPUs, and one for each.
+    Powers,
+}
+
+impl Scale {
+    fn threads(self, cpus: u64) -> Vec<u64> {
+        let mut threads = match self {
+            Scale::Ends => vec![1, cpus],
+            Scale::Powers => {
+                (0..64).map(|power| 1 << power).take_while(|threads| *threads < cpus).chain([cpus]).collect()
+            }
+        };
+        threads.dedup();
+        threads
+    }
 }
 
 /// A quantity each sample reports.
@@ -101,7 +176,7 @@ pub enum Better {
     Neither,
 }
 
-/// What is expected of one ratio to the baseline.
+/// What is expected of one ratio to the baseline, or of one value.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Prediction {
     /// The expectation in words.
@@ -110,15 +185,29 @@ pub struct Prediction {
     pub metric: String,
     /// The subject whose ratio to the baseline it bounds.
     pub mode: Subject,
+    /// What is bounded.
+    #[serde(default)]
+    pub of: Quantity,
     /// The rule of the cells it is about. None: any.
     pub rule: Option<Rule>,
     /// The parameters of the cells it is about.
     #[serde(default)]
     pub at: Parameters,
-    /// Least ratio expected.
+    /// Least value expected.
     pub at_least: f64,
-    /// Greatest ratio expected. None: no bound.
+    /// Greatest value expected. None: no bound.
     pub at_most: Option<f64>,
+}
+
+/// What a prediction bounds.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Quantity {
+    /// The ratio to the baseline.
+    #[default]
+    Ratio,
+    /// The value itself: its mean and t interval over blocks.
+    Value,
 }
 
 /// A curve: one metric against one parameter.
@@ -134,10 +223,28 @@ pub struct Curve {
     pub log: bool,
 }
 
-const FILES: [(&str, &str); 3] = [
-    ("e01-fast-path.toml", include_str!("../definitions/e01-fast-path.toml")),
-    ("e03-oversubscription.toml", include_str!("../definitions/e03-oversubscription.toml")),
-    ("e04-stranded-memory.toml", include_str!("../definitions/e04-stranded-memory.toml")),
+/// Files of `definitions/`, in order of their names.
+macro_rules! files {
+    ($($name:literal)*) => { [$(($name, include_str!(concat!("../definitions/", $name)))),*] };
+}
+
+const FILES: [(&str, &str); 16] = files![
+    "e01-fast-path.toml"
+    "e02-scaling.toml"
+    "e03-oversubscription.toml"
+    "e04-stranded-memory.toml"
+    "e05-remote-frees.toml"
+    "e06-thread-churn.toml"
+    "e07-forced-migration.toml"
+    "e08-latency-tail.toml"
+    "e09-signals.toml"
+    "e10-false-sharing.toml"
+    "e11-memory-over-time.toml"
+    "e12-capacity.toml"
+    "e13-unfavourable.toml"
+    "e14-application-locality.toml"
+    "e15-trace-replay.toml"
+    "e16-life-cycle.toml"
 ];
 
 /// Every experiment of this binary, in order of their ids.
@@ -158,7 +265,13 @@ pub fn parse(name: &str, text: &str) -> Result<Definition, String> {
     }
     let metric = |wanted: &str| definition.metrics.iter().any(|metric| metric.name == wanted);
     let used = definition.predictions.iter().map(|prediction| &prediction.metric);
-    for wanted in used.chain([&definition.headline]).chain(definition.curves.iter().map(|curve| &curve.metric)) {
+    let drawn = definition.figures.iter().flat_map(|picture| match picture {
+        Picture::HeatMap { metric, .. } => vec![metric],
+        Picture::IsoPerformance { metric, bytes } => vec![metric, bytes],
+        Picture::Tail { .. } | Picture::Stack { .. } | Picture::Occupancy => vec![],
+    });
+    let curves = definition.curves.iter().map(|curve| &curve.metric);
+    for wanted in used.chain([&definition.headline]).chain(curves).chain(drawn) {
         if !metric(wanted) {
             return Err(format!("{name}: no metric `{wanted}` is defined"));
         }
@@ -172,10 +285,20 @@ impl Definition {
         self.metrics.iter().find(|metric| metric.name == name)
     }
 
-    /// Every combination of rule and varied parameters in `profile`, in a fixed order.
-    pub fn cells(&self, profile: &ProfileCells) -> Vec<Cell> {
+    /// A parameter and its value in words, where the definition has some.
+    pub fn label(&self, name: &str, value: u64) -> String {
+        match self.labels.get(name).and_then(|labels| labels.get(&value.to_string())) {
+            Some(words) => words.clone(),
+            None => format!("{} = {value}", if name == "threads_per_cpu" { "r" } else { name }),
+        }
+    }
+
+    /// Every combination of rule and varied parameters in `profile`, in a fixed order, for so many allowed CPUs.
+    pub fn cells(&self, profile: &ProfileCells, cpus: u64) -> Vec<Cell> {
         let mut combinations = vec![Parameters::new()];
-        for (name, values) in &profile.vary {
+        let mut vary = profile.vary.clone();
+        vary.extend(profile.scale.map(|scale| ("threads".to_owned(), scale.threads(cpus))));
+        for (name, values) in &vary {
             combinations = values
                 .iter()
                 .flat_map(|value| {
@@ -187,6 +310,7 @@ impl Definition {
                 })
                 .collect();
         }
+        combinations.extend(profile.also.iter().cloned());
         let rules: Vec<_> =
             if self.rules.is_empty() { vec![None] } else { self.rules.iter().copied().map(Some).collect() };
         rules
@@ -240,15 +364,30 @@ mod tests {
     fn cells_are_the_product_of_rules_and_values() {
         let all = all();
         let e03 = all.iter().find(|definition| definition.id == "E03").unwrap();
-        let ids: Vec<_> = e03.cells(&e03.profiles["quick"]).into_iter().map(|cell| cell.id).collect();
+        let ids: Vec<_> = e03.cells(&e03.profiles["quick"], 2).into_iter().map(|cell| cell.id).collect();
         assert_eq!(ids.len(), 4);
         assert_eq!(ids[0], "E03/rule=A/threads_per_cpu=4");
+    }
+
+    #[test]
+    fn threads_scale_to_the_host() {
+        assert_eq!(Scale::Powers.threads(12), [1, 2, 4, 8, 12]);
+        assert_eq!(Scale::Powers.threads(8), [1, 2, 4, 8]);
+        assert_eq!(Scale::Ends.threads(1), [1]);
     }
 
     #[test]
     fn a_prediction_about_an_unknown_metric_is_refused() {
         let text = include_str!("../definitions/e01-fast-path.toml").replace("headline = \"", "headline = \"no_");
         assert!(parse("x.toml", &text).unwrap_err().contains("no metric"));
+    }
+
+    #[test]
+    fn every_file_of_the_folder_is_in_the_binary() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("definitions");
+        let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        found.sort();
+        assert_eq!(found, FILES.map(|(name, _)| name));
     }
 
     #[test]

@@ -1,21 +1,85 @@
 //! `perseq doctor`: what this host can measure, and what not and why.
 
+use crate::counters::{self, Status, probe};
 use crate::failure::{Exit, Failure};
 use crate::host::Host;
-use crate::host::pmu::Status;
 use crate::known::Known;
 use crate::output;
+use serde::Serialize;
 use std::fmt::Display;
 
 /// Prints it.
-pub fn main(as_json: bool) -> Result<Exit, Failure> {
+pub fn main(as_json: bool, deep: bool) -> Result<Exit, Failure> {
     let host = Host::read();
+    let deep = deep.then(Deep::look);
     if as_json {
-        output::print_json(&host)?;
+        let mut json = serde_json::to_value(&host).map_err(|error| Failure::host(error.to_string()))?;
+        if let (Some(object), Some(deep)) = (json.as_object_mut(), &deep) {
+            let deep = serde_json::to_value(deep).map_err(|error| Failure::host(error.to_string()))?;
+            object.insert("deep".into(), deep);
+        }
+        output::print_json(&json)?;
     } else {
-        output::print(&page(&host))?;
+        output::print(&(page(&host) + &deep.map_or_else(String::new, |deep| deep.page())))?;
     }
     Ok(if host.rseq.registrant.value.is_some() { Exit::Done } else { Exit::Host })
+}
+
+/// What takes longer to ask, or needs root.
+#[derive(Serialize)]
+struct Deep {
+    /// The processor's name in the table of raw events.
+    processor: Known<String>,
+    /// Each raw event: name, group, whether it can be counted, and what it would show.
+    raw_events: Vec<(String, String, Status, String)>,
+    /// Aborted sequences as the kernel counted them, and as the allocator did, in one run under signals.
+    aborts: Known<(u64, u64)>,
+    /// Nanoseconds for a line to go from the first allowed CPU to each other one and back.
+    round_trip_ns: Known<Vec<(usize, f64)>>,
+}
+
+impl Deep {
+    fn look() -> Deep {
+        let known = counters::this_processor();
+        let try_one = |raw: &counters::vendor::Raw| {
+            (raw.name.to_owned(), raw.group.to_owned(), probe::try_raw(raw.config), raw.supports.to_owned())
+        };
+        let aborts = probe::count_tracepoint("rseq/rseq_ip_fixup", crate::selftest::restarts_under_signals);
+        Deep {
+            processor: Known::from(known.map(|(name, _)| name.to_owned()).ok_or("not in the table of raw events")),
+            raw_events: known.map_or(&[][..], |(_, raw)| raw).iter().map(try_one).collect(),
+            aborts: match aborts {
+                Known { value: Some((kernel, Ok(own))), .. } => Known::is((kernel, own)),
+                Known { value: Some((_, Err(reason))), .. } => Known::missing(reason),
+                Known { reason, .. } => Known { value: None, reason },
+            },
+            round_trip_ns: Known::from(crate::host::cpu::round_trips()),
+        }
+    }
+
+    fn page(&self) -> String {
+        let mut page = Page(String::new());
+        page.heading("deep");
+        page.line("processor", &self.processor);
+        for (name, group, status, supports) in &self.raw_events {
+            page.line(name, format!("{status}; group {group}: {supports}"));
+        }
+        page.line(
+            "aborts",
+            self.aborts
+                .clone()
+                .map(|(kernel, own)| format!("{kernel} by the kernel's count, {own} by the allocator's")),
+        );
+        match &self.round_trip_ns.value {
+            Some(trips) => {
+                for (cpu, ns) in trips {
+                    page.line(&format!("line to CPU {cpu} and back"), format!("{ns:.0} ns"));
+                }
+            }
+            None => page.line("line to another CPU", self.round_trip_ns.clone().map(|_| "")),
+        }
+        page.0
+    }
 }
 
 /// The page under construction.

@@ -44,9 +44,10 @@ impl Failure {
         Failure { exit: Exit::Host, message: message.into() }
     }
 
-    /// A file could not be read or written.
+    /// A file could not be read, which is the caller's choice of file, or not be written, which is the host's.
     pub fn file(path: &Path, doing: &str, error: impl fmt::Display) -> Failure {
-        Failure::usage(format!("{}: cannot {doing}: {error}", path.display()))
+        let exit = if doing == "read" { Exit::Usage } else { Exit::Host };
+        Failure { exit, message: format!("{}: cannot {doing}: {error}", path.display()) }
     }
 }
 

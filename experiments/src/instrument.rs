@@ -22,6 +22,7 @@ impl Reading {
     pub fn since(self, before: &Reading) -> Change {
         let events = self.stats.zip(before.stats).map(|(now, then)| Events {
             misses: (now.underflows + now.overflows) - (then.underflows + then.overflows),
+            moved: (now.refilled_objects + now.flushed_objects) - (then.refilled_objects + then.flushed_objects),
             restarts: now.restarts - then.restarts,
             index_changes: now.index_changes - then.index_changes,
         });
@@ -36,6 +37,7 @@ impl Reading {
 
 struct Events {
     misses: u64,
+    moved: u64,
     restarts: u64,
     index_changes: u64,
 }
@@ -61,8 +63,9 @@ impl Change {
             None => drop(measurement.unavailable.insert(name.into(), why.into())),
         };
         let events = self.events.as_ref();
-        let system = "libc does not count these";
+        let system = "only perseq counts these";
         set("misses_per_pair", events.map(|events| events.misses as f64 / pairs), system);
+        set("moved_per_pair", events.map(|events| events.moved as f64 / pairs), system);
         set("restarts_per_million_pairs", events.map(|events| events.restarts as f64 / pairs * 1e6), system);
         set("restarts", events.map(|events| events.restarts as f64), system);
         set("index_changes", events.map(|events| events.index_changes as f64), system);
@@ -86,4 +89,18 @@ pub fn resident_bytes() -> Result<(u64, u64), String> {
         Ok::<_, String>(kib << 10)
     };
     Ok((field("Rss:")?, field("Pss:")?))
+}
+
+/// Mapped and resident bytes of this process: cheap enough to ask many times.
+pub fn statm_bytes() -> Result<(u64, u64), String> {
+    let text = std::fs::read_to_string("/proc/self/statm").map_err(|error| format!("statm: {error}"))?;
+    let mut pages = text.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+    let page = match nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE) {
+        Ok(Some(bytes)) => bytes as u64,
+        _ => return Err("sysconf does not know the size of a page".into()),
+    };
+    match (pages.next(), pages.next()) {
+        (Some(mapped), Some(resident)) => Ok((mapped * page, resident * page)),
+        _ => Err("statm has no two numbers".into()),
+    }
 }

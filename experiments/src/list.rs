@@ -1,27 +1,37 @@
 //! `perseq list`: the experiments, their cells, and the time each profile takes.
 
-use crate::definition;
+use crate::definition::{self, Definition};
 use crate::failure::{Exit, Failure};
 use crate::host::limits::Limits;
 use crate::output;
 use crate::plan::{self, Choice};
+use regex::Regex;
 use serde_json::json;
 
 /// Prints the list.
-pub fn main(as_json: bool) -> Result<Exit, Failure> {
+pub fn main(as_json: bool, filter: Option<&Regex>) -> Result<Exit, Failure> {
     let limits = Limits::read();
     let (mut listed, mut text) = (Vec::new(), String::new());
-    for definition in definition::all() {
+    let matches =
+        |definition: &Definition| filter.is_none_or(|f| f.is_match(&definition.id) || f.is_match(&definition.title));
+    for definition in definition::all().into_iter().filter(matches) {
         let mut profiles = serde_json::Map::new();
         if !as_json {
             text += &format!("{}  {}\n     {}\n", definition.id, definition.title, definition.question);
         }
         for (name, profile) in &definition.profiles {
-            let choice =
-                Choice { profile: name.clone(), filter: None, modes: None, blocks: None, measure_ms: None, seed: 0 };
+            let choice = Choice {
+                profile: name.clone(),
+                filter: None,
+                modes: None,
+                blocks: None,
+                measure_ms: None,
+                seed: 0,
+                counters: Vec::new(),
+            };
             let plan = plan::make(std::slice::from_ref(&definition), &choice, &limits)?;
             let seconds = plan::estimate(&plan).as_secs_f64();
-            let cells: Vec<_> = definition.cells(profile).into_iter().map(|cell| cell.id).collect();
+            let cells: Vec<_> = definition.cells(profile, limits.cpus).into_iter().map(|cell| cell.id).collect();
             let skipped = plan.iter().filter(|planned| planned.skip.is_some()).count();
             if as_json {
                 profiles.insert(
@@ -36,6 +46,9 @@ pub fn main(as_json: bool) -> Result<Exit, Failure> {
             }
         }
         listed.push(json!({"id": definition.id, "title": definition.title, "question": definition.question, "profiles": profiles}));
+    }
+    if let (true, Some(filter)) = (listed.is_empty(), filter) {
+        return Err(Failure::usage(format!("no experiment matches --filter {filter}")));
     }
     if as_json {
         output::print_json(&listed)?

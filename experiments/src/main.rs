@@ -7,6 +7,8 @@
 //! 5. [`archive`]: rows are appended, never changed; [`manifest`] says on which host.
 //! 6. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
 //!
+//! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
+//! [`counters`] are read in a pass of their own, and [`trace`] brings the allocations of other programs.
 //! Beside the experiments stand the rivals: [`peers`] builds them, [`suite`] measures each [`pattern`] on all of them
 //! through the C interface, and [`programs`] runs real programs on libperseq.
 //!
@@ -16,6 +18,8 @@
 mod archive;
 mod classes;
 mod cli;
+mod compare;
+mod counters;
 mod definition;
 mod doctor;
 mod failure;
@@ -39,6 +43,7 @@ mod selftest;
 mod statistics;
 mod subject;
 mod suite;
+mod trace;
 mod worker;
 mod workload;
 
@@ -49,12 +54,24 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
-        Command::Doctor { json } => doctor::main(json),
-        Command::Selftest => selftest::main(),
-        Command::List { json } => list::main(json),
+        Command::Doctor { json, deep } => doctor::main(json, deep),
+        Command::Selftest { json } => selftest::main(json),
+        Command::List { json, filter } => list::main(json, filter.as_ref()),
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume { dir } => run::resume(&dir),
         Command::Report { dir } => report::main(&dir),
+        Command::Compare(arguments) => {
+            let wanted = compare::Wanted {
+                filter: arguments.filter.as_ref(),
+                fail_on_regression: arguments.fail_on_regression,
+                all_metrics: arguments.all_metrics,
+                json: arguments.json,
+            };
+            compare::main(&arguments.before, &arguments.after, &wanted)
+        }
+        Command::Trace { action } => trace::main(&action),
+        Command::Completions { shell } => cli::completions(shell),
+        Command::Man => cli::man(),
         Command::Classes(arguments) => classes::main(&arguments),
         Command::Peers(arguments) => peers::main(&arguments),
         Command::Suite(arguments) => suite::main(&arguments),

@@ -1,13 +1,21 @@
 //! `manifest.json`: what a run is, on which host, made by which binary. Written before the first sample.
 
+use crate::counters;
 use crate::definition::Definition;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::known::Known;
 use crate::sample::SCHEMA;
+use crate::selftest::{Outcome, Validity};
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+/// Link-time optimisation of the release profile, as the workspace's manifest has it.
+const PROFILE_LTO: &str = match option_env!("BUILD_LTO") {
+    Some(lto) => lto,
+    None => "not known",
+};
 
 /// The manifest. It names neither user nor host nor any path.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +32,9 @@ pub struct Manifest {
     pub profile: String,
     /// Seed of every random choice.
     pub seed: u64,
+    /// What the checks before the first sample found: E00. Empty: they were not made.
+    #[serde(default)]
+    pub validity: Vec<Validity>,
     /// What the command line changed.
     pub options: Options,
     /// The binary.
@@ -34,10 +45,19 @@ pub struct Manifest {
     pub cpus: u64,
     /// Whether the processor's counters work here.
     pub hardware_counters: bool,
+    /// Every event that this processor's table knows.
+    #[serde(default)]
+    pub counter_catalogue: Vec<counters::Listed>,
     /// The host as `perseq doctor --json` shows it.
     pub host: serde_json::Value,
+    /// Name of the host, only if it was asked for.
+    #[serde(default)]
+    pub host_name: Option<String>,
     /// What of the caller's environment reaches a sample.
     pub environment: String,
+    /// How many of the caller's variables no sample got to see. Their names are not recorded.
+    #[serde(default)]
+    pub excluded_variables: usize,
     /// The definitions as they were when the run began.
     pub definitions: Vec<Definition>,
 }
@@ -74,6 +94,15 @@ pub struct Tool {
     pub target: Known<String>,
     /// Optimisation level.
     pub opt_level: Known<String>,
+    /// Instructions the compiler was allowed to use beyond the target's.
+    #[serde(default)]
+    pub target_features: Vec<String>,
+    /// Link-time optimisation of the profile.
+    #[serde(default)]
+    pub lto: String,
+    /// What a panic does.
+    #[serde(default)]
+    pub panic: String,
     /// Whether debug assertions are compiled in. Their times are worth nothing.
     pub debug_assertions: bool,
     /// The binary itself.
@@ -87,7 +116,7 @@ impl Tool {
             Some(value) => Known::is(value.to_owned()),
             None => Known::missing(format!("{what} was not known when perseq was built")),
         };
-        let binary = std::env::current_exe().and_then(std::fs::read);
+        let binary = std::fs::read("/proc/self/exe");
         let binary = binary.map_err(|error| Failure::host(format!("cannot read the own binary: {error}")))?;
         let digest = Sha256::digest(&binary);
         Ok(Tool {
@@ -97,8 +126,14 @@ impl Tool {
             rustc: built(option_env!("BUILD_RUSTC"), "the compiler"),
             target: built(option_env!("BUILD_TARGET"), "the target"),
             opt_level: built(option_env!("BUILD_OPT_LEVEL"), "the optimisation level"),
+            target_features: match option_env!("BUILD_TARGET_FEATURES") {
+                Some(features) => features.split(',').map(str::to_owned).collect(),
+                None => Vec::new(),
+            },
+            lto: if cfg!(debug_assertions) { "off" } else { PROFILE_LTO }.into(),
+            panic: if cfg!(panic = "abort") { "abort" } else { "unwind" }.into(),
             debug_assertions: cfg!(debug_assertions),
-            binary_sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
+            binary_sha256: crate::archive::hex(&digest),
         })
     }
 }
@@ -120,15 +155,26 @@ impl Manifest {
             finished_utc: None,
             profile,
             seed,
+            validity: Vec::new(),
             options,
             tool: Tool::this()?,
             host_caption: host.caption(),
             cpus: host.limits.cpus,
             hardware_counters: host.pmu.hardware(),
+            counter_catalogue: counters::catalogue(),
             host: serde_json::to_value(&host).map_err(|error| Failure::host(error.to_string()))?,
+            host_name: None,
+            excluded_variables: std::env::vars_os().count(),
             environment: "nothing: a sample's environment holds its mode, its capacity and padding only".into(),
             definitions,
         })
+    }
+}
+
+impl Manifest {
+    /// Whether no check of E00 failed.
+    pub fn valid(&self) -> bool {
+        self.validity.iter().all(|validity| validity.status != Outcome::Failed)
     }
 }
 

@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// One sample to take.
@@ -42,6 +43,12 @@ pub struct Planned {
     pub invocation_seed: u64,
     /// Bytes of padding in the environment, so that the stack starts elsewhere.
     pub env_pad: u64,
+    /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter_group: Option<String>,
+    /// The trace it replays. Runs never have one, so that no path is in their files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_file: Option<PathBuf>,
     /// Why this sample is not going to be taken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip: Option<String>,
@@ -55,6 +62,8 @@ impl Planned {
             parameters: self.params.clone(),
             subject: self.mode_requested,
             seed: self.invocation_seed,
+            counters: self.counter_group.clone(),
+            trace_file: self.trace_file.clone(),
         }
     }
 
@@ -75,6 +84,8 @@ impl Planned {
             variables.push(("PERSEQ_MODE", mode.name().into()));
         }
         let parameter = |name: &str| self.params.get(name).map(u64::to_string);
+        // The same in every mode; not all of them empty idle caches.
+        variables.extend(parameter("idle_drain_ms").map(|ms| ("PERSEQ_IDLE_DRAIN", ms)));
         match self.fairness {
             Some(Rule::A) => variables.extend(parameter("cache_bytes").map(|bytes| ("PERSEQ_CACHE_BYTES", bytes))),
             Some(Rule::B) => variables.extend(parameter("total_bytes").map(|bytes| ("PERSEQ_TOTAL_BYTES", bytes))),
@@ -99,7 +110,12 @@ pub struct Choice {
     pub measure_ms: Option<u64>,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Groups of counters to read in a pass of its own.
+    pub counters: Vec<String>,
 }
+
+/// Samples of the counter pass for each group, cell and subject: counts vary less than times.
+const COUNTED: u64 = 3;
 
 /// Makes the plan.
 pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Result<Vec<Planned>, Failure> {
@@ -110,7 +126,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             continue;
         };
         let profile = ProfileCells { measure_ms: choice.measure_ms.unwrap_or(profile.measure_ms), ..profile.clone() };
-        for cell in definition.cells(&profile) {
+        for cell in definition.cells(&profile, limits.cpus) {
             let matches = |regex: &Regex| regex.is_match(&cell.id) || regex.is_match(&definition.title);
             if !choice.filter.as_ref().is_none_or(matches) {
                 continue;
@@ -143,7 +159,9 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                             order_index: 0,
                             invocation_seed: random.random(),
                             env_pad: random.random_range(0..4096),
-                            skip: skip.clone(),
+                            counter_group: None,
+                            trace_file: None,
+                            skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
                         })
                         .collect::<Vec<_>>(),
                 );
@@ -159,6 +177,21 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     }
     blocks.shuffle(&mut random);
     let mut plan: Vec<_> = blocks.into_iter().flatten().collect();
+    let mut counted: Vec<_> = plan
+        .iter()
+        .filter(|planned| planned.block < COUNTED && !planned.twin)
+        .filter(|planned| definitions.iter().any(|d| d.id == planned.experiment && d.counters))
+        .flat_map(|planned| {
+            choice.counters.iter().map(|group| Planned {
+                sample_id: format!("{}/counters={group}", planned.sample_id),
+                counter_group: Some(group.clone()),
+                ..planned.clone()
+            })
+        })
+        .collect();
+    // After the timing samples, which they must not disturb.
+    counted.shuffle(&mut random);
+    plan.extend(counted);
     for (index, planned) in plan.iter_mut().enumerate() {
         planned.order_index = index as u64;
     }
@@ -176,7 +209,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn choice(seed: u64) -> Choice {
-        Choice { profile: "quick".into(), filter: None, modes: None, blocks: None, measure_ms: None, seed }
+        Choice {
+            profile: "quick".into(),
+            filter: None,
+            modes: None,
+            blocks: None,
+            measure_ms: None,
+            seed,
+            counters: Vec::new(),
+        }
     }
 
     fn quick(seed: u64) -> Vec<Planned> {
@@ -202,6 +243,15 @@ mod tests {
     }
 
     #[test]
+    fn the_counter_pass_comes_last_and_leaves_the_timing_samples_alone() {
+        let counters = vec!["caches".to_owned(), "software".to_owned()];
+        let plan = make(&crate::definition::all(), &Choice { counters, ..choice(7) }, &Limits::none()).unwrap();
+        let (timed, counted) = plan.split_at(quick(7).len());
+        assert_eq!(timed, quick(7));
+        assert!(!counted.is_empty() && counted.iter().all(|planned| planned.counter_group.is_some() && !planned.twin));
+    }
+
+    #[test]
     fn a_filter_that_matches_nothing_is_an_error() {
         let choice = Choice { filter: Some(Regex::new("E99").unwrap()), ..choice(1) };
         assert!(make(&crate::definition::all(), &choice, &Limits::none()).is_err());
@@ -209,6 +259,14 @@ mod tests {
 
     #[test]
     fn quick_stays_quick() {
-        assert!(estimate(&quick(1)) < Duration::from_secs(240));
+        assert!(estimate(&quick(1)) < Duration::from_secs(225));
+    }
+
+    /// With a fifth repeated and some threads to start, it must end within 75 minutes.
+    #[test]
+    fn standard_stays_within_its_hour() {
+        let choice = Choice { profile: "standard".into(), ..choice(1) };
+        let plan = make(&crate::definition::all(), &choice, &Limits::none()).unwrap();
+        assert!(estimate(&plan) < Duration::from_secs(55 * 60), "{:?}", estimate(&plan));
     }
 }

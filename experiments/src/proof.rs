@@ -3,6 +3,7 @@
 //! A mode that silently falls back measures something else under the right name. So the allocator's own
 //! counts are held against the number of operations the workload knows it made.
 
+use crate::subject::Subject;
 use crate::worker::Totals;
 use crate::workload::{Cache, Measurement};
 use perseq::{ActiveMode, Mode};
@@ -31,11 +32,11 @@ const FALLBACK_SHARE: u64 = 100;
 
 impl ModeProof {
     /// Counts of a workload that is over.
-    pub fn new(measurement: &Measurement, totals: &Totals) -> ModeProof {
+    pub fn new(mode: Mode, measurement: &Measurement, totals: &Totals) -> ModeProof {
         let fallback_ops = totals.uncached_allocs + totals.uncached_frees;
         let alive;
         let caches = if measurement.caches.is_empty() {
-            alive = Cache::all();
+            alive = Cache::all(Subject::Perseq(mode));
             &alive
         } else {
             &measurement.caches
@@ -43,7 +44,8 @@ impl ModeProof {
         let touched =
             |owner: &str| caches.iter().filter(|cache| cache.owner == owner && cache.touched()).count() as u64;
         ModeProof {
-            fast_ops: (measurement.ops_alloc + measurement.ops_free).saturating_sub(fallback_ops),
+            fast_ops: (measurement.ops_alloc + measurement.ops_free)
+                .saturating_sub(fallback_ops + measurement.large_ops),
             fallback_ops,
             cpu_caches: touched("cpu"),
             cid_caches: touched("cid"),
@@ -82,6 +84,7 @@ pub fn fault(
     if ops == 0 {
         return None;
     }
+    let ops = ops.saturating_sub(measurement.large_ops); // objects too large for any cache prove nothing
     match mode {
         Mode::Central if proof.fallback_ops != ops => {
             Some(format!("mode: central made {ops} operations, {} of them uncached", proof.fallback_ops))

@@ -2,6 +2,7 @@
 
 use crate::archive::Archive;
 use crate::cli;
+use crate::counters::{self, probe::Pmu};
 use crate::definition;
 use crate::failure::{Exit, Failure};
 use crate::gate::NOISY_SHARE;
@@ -12,6 +13,9 @@ use crate::plan::{self, Choice, Planned};
 use crate::progress::Progress;
 use crate::report;
 use crate::sample::{self, Row, Status};
+use crate::selftest::{self, Validity};
+use crate::subject::Subject;
+use perseq::Mode;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,11 +35,15 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
         blocks: arguments.blocks,
         measure_ms: arguments.measure_ms,
         seed,
+        counters: match (hardware_counts(arguments), arguments.counters) {
+            (false, false) => Vec::new(),
+            (hardware, _) => counters::groups(hardware),
+        },
     };
     let definitions = definition::all();
     let plan = plan::make(&definitions, &choice, &limits)?;
     if arguments.dry_run {
-        return print_plan(&plan, seed).map(|()| Exit::Done);
+        return print_plan(&plan, seed, arguments.json).map(|()| Exit::Done);
     }
 
     let run_id = format!("{}-{}", manifest::stamp(), arguments.profile);
@@ -51,24 +59,50 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
     };
     let used = |id: &str| plan.iter().any(|planned| planned.experiment == id);
     let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
-    let manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
+    let mut manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
+    if arguments.identify {
+        manifest.host_name = crate::host::read("/proc/sys/kernel/hostname").value;
+    }
     archive.write_plan(&plan)?;
     archive.write_manifest(&manifest)?;
     if manifest.tool.debug_assertions {
         eprintln!("warning: a debug build; its times are worth nothing");
     }
+    manifest.validity = gate(&plan);
+    archive.write_manifest(&manifest)?;
     complete(&archive, manifest, &plan, Vec::new())
+}
+
+/// E00, for the modes of the plan. A failure stops nothing, but the report will have no headline.
+fn gate(plan: &[Planned]) -> Vec<Validity> {
+    let used = |mode: &Mode| plan.iter().any(|planned| planned.mode_requested == Subject::Perseq(*mode));
+    eprintln!("E00: checking that each mode is what it claims");
+    let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();
+    for validity in found.iter().filter(|validity| validity.status == selftest::Outcome::Failed) {
+        eprintln!("E00 failed: {}: {}", validity.check, validity.detail);
+    }
+    found
+}
+
+/// Whether the processor's counters are to be read: in citable profiles, where there are any.
+fn hardware_counts(arguments: &cli::Run) -> bool {
+    let wanted = arguments.counters || (arguments.profile != "quick" && !arguments.no_counters);
+    wanted && Pmu::probe().hardware()
 }
 
 /// `perseq resume`.
 pub fn resume(root: &Path) -> Result<Exit, Failure> {
     let archive = Archive::open(root)?;
-    let (manifest, plan) = (archive.manifest()?, archive.plan()?);
+    let (mut manifest, plan) = (archive.manifest()?, archive.plan()?);
     if Tool::this()?.binary_sha256 != manifest.tool.binary_sha256 {
         return Err(Failure::usage("resume: this run was made by another build of perseq; expected the same binary"));
     }
     if crate::host::Host::read().caption() != manifest.host_caption {
         return Err(Failure::usage(format!("resume: this run was made on another host: {}", manifest.host_caption)));
+    }
+    if manifest.validity.is_empty() {
+        manifest.validity = gate(&plan);
+        archive.write_manifest(&manifest)?;
     }
     let before = if archive.root().join("samples.jsonl").exists() {
         let rows = archive.rows()?;
@@ -82,6 +116,10 @@ pub fn resume(root: &Path) -> Result<Exit, Failure> {
 
 /// Takes every planned sample that `rows` do not settle, then writes the report.
 fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut rows: Vec<Row>) -> Result<Exit, Failure> {
+    // A file that may not grow is an error to report, not a signal to die of.
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+        .map_err(|error| Failure::host(format!("cannot ignore SIGXFSZ: {error}")))?;
     let handler = || {
         if INTERRUPTED.swap(true, Relaxed) {
             std::process::exit(Exit::Partial as i32);
@@ -127,17 +165,21 @@ fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut row
         manifest.finished_utc = Some(manifest::now());
         archive.write_manifest(&manifest)?;
     }
+    archive.write_sums()?;
     let path = report::write(archive)?;
-    let exit = verdict(&rows);
+    let exit = verdict(&rows, &manifest);
     output::print(&format!("{}\n", path.display()))?;
     Ok(exit)
 }
 
 /// The exit code of a plan that is complete.
-fn verdict(rows: &[Row]) -> Exit {
+fn verdict(rows: &[Row], manifest: &Manifest) -> Exit {
     let count = |status| rows.iter().filter(|row| row.status == status).count();
     let (failed, timeout) = (count(Status::Failed), count(Status::Timeout));
-    if failed > 0 {
+    if !manifest.valid() {
+        eprintln!("E00 failed: the report has no headline");
+        Exit::Invalid
+    } else if failed > 0 {
         eprintln!("{failed} samples failed; the report names each with its reason");
         Exit::Invalid
     } else if timeout > 0 {
@@ -148,7 +190,11 @@ fn verdict(rows: &[Row]) -> Exit {
     }
 }
 
-fn print_plan(plan: &[Planned], seed: u64) -> Result<(), Failure> {
+fn print_plan(plan: &[Planned], seed: u64, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let seconds = plan::estimate(plan).as_secs_f64();
+        return output::print_json(&serde_json::json!({"seed": seed, "seconds": seconds, "samples": plan}));
+    }
     let mut text = String::new();
     for planned in plan {
         let skip = planned.skip.as_ref().map_or_else(String::new, |reason| format!("  skipped: {reason}"));

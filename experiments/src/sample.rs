@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use wait_timeout::ChildExt;
 
 /// Version of the rows and of the manifest. A reader refuses another major version.
-pub const SCHEMA: &str = "1.0.0";
+pub const SCHEMA: &str = "1.1.0";
 
 /// How a sample ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -41,7 +41,7 @@ pub struct Row {
     pub planned: Planned,
     /// 1, or 2 for the one repetition after a rejection.
     pub attempt: u32,
-    /// `time`: counters were closed.
+    /// `time`: counters were closed. `counter`: one group was read.
     pub pass: String,
     /// Start, nanoseconds since 1970.
     pub started_ns: u64,
@@ -55,9 +55,7 @@ pub struct Row {
     pub signal: Option<i32>,
     /// What a reader should know although the sample counts.
     pub warnings: Vec<String>,
-    /// Hardware counters. Null in timing samples.
-    pub counters: Option<serde_json::Value>,
-    /// Why there are none.
+    /// What was counted, or why nothing was.
     pub counters_status: String,
     /// What went on beside it.
     #[serde(flatten)]
@@ -70,6 +68,9 @@ pub struct Row {
 impl Row {
     /// The value of a metric, if the sample counts and has it.
     pub fn value(&self, metric: &str) -> Option<f64> {
+        if self.planned.counter_group.is_some() {
+            return None;
+        }
         let report = self.report.as_ref().filter(|_| self.status == Status::Ok)?;
         report.measurement.metrics.get(metric).copied()
     }
@@ -86,15 +87,17 @@ impl Row {
             run_id: run_id.into(),
             planned: planned.clone(),
             attempt,
-            pass: "time".into(),
+            pass: if planned.counter_group.is_some() { "counter" } else { "time" }.into(),
             started_ns: since.as_nanos() as u64,
             status: Status::Skipped,
             reason: planned.skip.clone(),
             exit_code: None,
             signal: None,
             warnings: Vec::new(),
-            counters: None,
-            counters_status: "closed in timing samples".into(),
+            counters_status: match &planned.counter_group {
+                Some(group) => format!("group {group}, see `counted`"),
+                None => "closed in timing samples".into(),
+            },
             disturbance: Disturbance::default(),
             report: None,
         }
@@ -109,7 +112,7 @@ pub fn take(run_id: &str, planned: &Planned, attempt: u32) -> Row {
     }
     let watch = Watch::start();
     let order = serde_json::to_vec(&planned.order()).map_err(|error| error.to_string());
-    let outcome = order.and_then(|order| observe(worker(planned)?, &order, deadline(planned)));
+    let outcome = order.and_then(|order| observe(worker(planned), &order, deadline(planned)));
     row.disturbance = watch.stop();
     settle(&mut row, outcome, deadline(planned));
     row
@@ -179,11 +182,11 @@ pub enum Ended {
     TimedOut,
 }
 
-fn worker(planned: &Planned) -> Result<Command, String> {
-    let binary = std::env::current_exe().map_err(|error| format!("own binary: {error}"))?;
-    let mut command = Command::new(binary);
+fn worker(planned: &Planned) -> Command {
+    // This very binary, even if its file was replaced by another build meanwhile.
+    let mut command = Command::new("/proc/self/exe");
     command.arg("worker").env_clear().envs(planned.environment());
-    Ok(command)
+    command
 }
 
 fn spawn(mut command: Command, order: &[u8]) -> Result<Child, String> {
@@ -228,8 +231,15 @@ mod tests {
 
     /// The row of a worker that behaves like this shell script.
     fn row_of(script: &str) -> Row {
-        let choice =
-            Choice { profile: "quick".into(), filter: None, modes: None, blocks: None, measure_ms: None, seed: 1 };
+        let choice = Choice {
+            profile: "quick".into(),
+            filter: None,
+            modes: None,
+            blocks: None,
+            measure_ms: None,
+            seed: 1,
+            counters: Vec::new(),
+        };
         let plan = make(&crate::definition::all(), &choice, &Limits::none()).unwrap();
         let mut row = Row::new("test", &plan[0], 1);
         let mut command = Command::new("/bin/sh");

@@ -1,70 +1,105 @@
-//! `perseq selftest`: reasons to believe a run on this host, or not.
+//! `perseq selftest`: reasons to believe a run on this host, or not. A run begins with the same checks: E00.
 //!
 //! Each check runs in fresh processes, like a sample, and has an answer that is known beforehand.
 
+use crate::counters::probe::Pmu;
 use crate::failure::{Exit, Failure};
+use crate::gate::Watch;
 use crate::host::clock::Clock;
-use crate::host::pmu::Pmu;
+use crate::host::limits::Limits;
 use crate::output;
 use crate::plan::Planned;
 use crate::sample::{self, Row, Status};
 use crate::statistics::Paired;
 use crate::subject::{Subject, TWINNED};
 use perseq::Mode;
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// How a check came out.
-enum Outcome {
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
     /// As it should be.
-    Passed(String),
+    Ok,
     /// Not as it should be.
-    Failed(String),
+    Failed,
     /// This host cannot be asked.
-    Unavailable(String),
+    Unavailable,
 }
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (word, detail) = match self {
-            Outcome::Passed(detail) => ("ok", detail),
-            Outcome::Failed(detail) => ("FAILED", detail),
-            Outcome::Unavailable(detail) => ("not available", detail),
-        };
-        write!(f, "{word}: {detail}")
+        f.write_str(match self {
+            Outcome::Ok => "ok",
+            Outcome::Failed => "FAILED",
+            Outcome::Unavailable => "not available",
+        })
     }
+}
+
+/// One check and what it found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Validity {
+    /// What was checked.
+    pub check: String,
+    /// How it came out.
+    pub status: Outcome,
+    /// What was found, or why it failed.
+    pub detail: String,
 }
 
 /// A check: what it found, or why it failed.
 type Check = Result<String, String>;
 
-/// Runs every check and prints a line for each.
-pub fn main() -> Result<Exit, Failure> {
-    let mut failed = 0;
-    let mut say = |name: String, outcome: Outcome| {
-        failed += u32::from(matches!(outcome, Outcome::Failed(_)));
-        output::print(&format!("{name:<30} {outcome}\n"))
-    };
-    let settle = |check: Check| check.map_or_else(Outcome::Failed, Outcome::Passed);
-
-    say("clock".into(), settle(clock()))?;
-    say("known sleep".into(), settle(known_sleep()))?;
-    say("counters".into(), counters())?;
-    for mode in Mode::ALL {
-        if mode == Mode::PerCpuMmCid && !rseq::probe().is_ok_and(|registration| registration.has_mm_cid()) {
-            say(format!("{mode}"), Outcome::Unavailable("the kernel gives no concurrency ids".into()))?;
-            continue;
+/// Prints a line for each check.
+pub fn main(as_json: bool) -> Result<Exit, Failure> {
+    let mut listed = Vec::new();
+    for validity in checks(Mode::ALL.into()) {
+        if !as_json {
+            output::print(&format!("{:<30} {}: {}\n", validity.check, validity.status, validity.detail))?;
         }
-        say(format!("{mode}: mode and objects"), settle(mode_is_itself(mode)))?;
-        say(format!("{mode}: known objects"), settle(known_objects(mode)))?;
-        say(format!("{mode}: preemption"), settle(preemption(mode)))?;
+        listed.push(validity);
     }
-    say("stranded bytes".into(), settle(stranded()))?;
-    say("A/A".into(), settle(same_mode_twice()))?;
+    if as_json {
+        output::print_json(&listed)?;
+    }
+    let failed = listed.iter().filter(|validity| validity.status == Outcome::Failed).count();
     if failed > 0 {
         eprintln!("{failed} checks failed: do not believe a run on this host");
         return Ok(Exit::Invalid);
     }
     Ok(Exit::Done)
+}
+
+/// Every check, made as it is asked for; those of a mode only for these modes.
+pub fn checks(modes: Vec<Mode>) -> impl Iterator<Item = Validity> {
+    type Lazy = Box<dyn FnOnce() -> Validity>;
+    fn lazily(check: impl Into<String>, ask: impl FnOnce() -> Check + 'static) -> Lazy {
+        let check = check.into();
+        Box::new(move || match ask() {
+            Ok(detail) => Validity { check, status: Outcome::Ok, detail },
+            Err(detail) => Validity { check, status: Outcome::Failed, detail },
+        })
+    }
+    let mut all: Vec<Lazy> =
+        vec![lazily("clock", clock), lazily("known sleep", known_sleep), Box::new(counters), Box::new(quiet)];
+    let limits = Limits::read();
+    for mode in modes {
+        if let Some(detail) = limits.refuse_subject(Subject::Perseq(mode)) {
+            all.push(Box::new(move || Validity { check: mode.to_string(), status: Outcome::Unavailable, detail }));
+            continue;
+        }
+        all.push(lazily(format!("{mode}: mode and objects"), move || mode_is_itself(mode)));
+        all.push(lazily(format!("{mode}: known objects"), move || known_objects(mode)));
+        all.push(lazily(format!("{mode}: preemption"), move || preemption(mode)));
+        all.push(lazily(format!("{mode}: signals"), move || signals(mode)));
+    }
+    all.push(lazily("stranded bytes", stranded));
+    all.push(lazily("known order", known_order));
+    all.push(lazily("A/A", same_mode_twice));
+    all.into_iter().map(|check| check())
 }
 
 /// Takes one sample that must count.
@@ -82,6 +117,8 @@ fn sample(workload: &str, subject: Subject, parameters: &[(&str, u64)]) -> Resul
         order_index: 0,
         invocation_seed: 0x5eed,
         env_pad: 0,
+        counter_group: None,
+        trace_file: None,
         skip: None,
     };
     // A second attempt is kept whatever the gates say: a check is not a measurement.
@@ -109,24 +146,44 @@ fn clock() -> Check {
     }
 }
 
+/// The shortest of three: a busy host may wake any one of them late.
 fn known_sleep() -> Check {
-    let row = sample("known-sleep", Subject::System, &[("measure_ms", 100)])?;
-    let wall = row.report.map_or(0, |report| report.measurement.wall_ns) as f64 / 1e6;
-    let line = format!("100 ms of sleep measured as {wall:.2} ms");
-    if (100.0..130.0).contains(&wall) { Ok(line) } else { Err(format!("{line}; expected 100 to 130")) }
+    let mut least = f64::INFINITY;
+    for _ in 0..3 {
+        let row = sample("known-sleep", Subject::System, &[("measure_ms", 100)])?;
+        least = least.min(row.report.map_or(0, |report| report.measurement.wall_ns) as f64 / 1e6);
+    }
+    let line = format!("100 ms of sleep measured as {least:.2} ms");
+    if (100.0..130.0).contains(&least) { Ok(line) } else { Err(format!("{line}; expected 100 to 130")) }
 }
 
-fn counters() -> Outcome {
+fn counters() -> Validity {
     let loop_ratio = Pmu::probe().known_loop;
-    match loop_ratio.value {
+    let (status, detail) = match loop_ratio.value {
         Some(ratio) if (0.99..=1.01).contains(&ratio) => {
-            Outcome::Passed(format!("a known loop counts {ratio:.4} of its instructions"))
+            (Outcome::Ok, format!("a known loop counts {ratio:.4} of its instructions"))
         }
         Some(ratio) => {
-            Outcome::Failed(format!("a known loop counts {ratio:.4} of its instructions; expected 0.99 to 1.01"))
+            (Outcome::Failed, format!("a known loop counts {ratio:.4} of its instructions; expected 0.99 to 1.01"))
         }
-        None => Outcome::Unavailable(loop_ratio.reason.unwrap_or_default()),
-    }
+        None => (Outcome::Unavailable, loop_ratio.reason.unwrap_or_default()),
+    };
+    Validity { check: "counters".into(), status, detail }
+}
+
+/// Load and steal over a moment in which we do nothing. Noise is the gates' business: this fails nothing.
+fn quiet() -> Validity {
+    let watch = Watch::start();
+    std::thread::sleep(Duration::from_millis(500));
+    let seen = watch.stop();
+    let show = |value: Option<f64>, unit: &str| {
+        value.map_or_else(|| "not known".to_owned(), |value| format!("{value:.2}{unit}"))
+    };
+    let share = show(seen.steal_share.map(|share| share * 100.0), " %");
+    let load = show(seen.other_load, " CPUs");
+    let status = if seen.other_load.is_none() { Outcome::Unavailable } else { Outcome::Ok };
+    let noisy = if seen.refusal().is_some() { "; beyond the gates' limits" } else { "" };
+    Validity { check: "load and steal".into(), status, detail: format!("others used {load}, stolen {share}{noisy}") }
 }
 
 /// Threads that move freely and share nothing: the mode is proved by [`crate::proof`], the objects by their sums.
@@ -205,11 +262,35 @@ fn preemption(mode: Mode) -> Check {
     Ok(format!("{ops} operations, {switches:.0} switches/s on one CPU, none lost or doubled; {seen}"))
 }
 
+/// A signal every 100 us to each thread, wherever it is. Lost and doubled objects fail in the worker.
+fn signals(mode: Mode) -> Check {
+    let parameters = [("depth", 64), ("signals_per_s", 10_000), ("threads_per_cpu", 2), ("measure_ms", 300)];
+    let row = sample("signals", Subject::Perseq(mode), &parameters)?;
+    let rate = metric(&row, "signals_per_s_per_thread")?;
+    let restarts = metric(&row, "restarts_per_signal");
+    let line = match restarts {
+        Ok(restarts) => {
+            format!("{rate:.0} signals/s to each thread, {restarts:.4} restarts for each; all objects back")
+        }
+        Err(_) => return Err("no signal was delivered".into()),
+    };
+    if rate < 100.0 { Err(format!("{line}; expected 10 000/s, at least 100")) } else { Ok(line) }
+}
+
+/// Restarts that the allocator counts in one sample under signals, for a second opinion of the kernel's.
+pub fn restarts_under_signals() -> Result<u64, String> {
+    let parameters = [("depth", 64), ("signals_per_s", 10_000), ("threads_per_cpu", 2), ("measure_ms", 300)];
+    let row = sample("signals", TWINNED, &parameters)?;
+    let totals = row.report.and_then(|report| report.allocator).ok_or("the worker did not report its totals")?;
+    Ok(totals.restarts)
+}
+
 /// E04's sum over caches must be the allocator's own total, and idle threads must strand what they hold.
 fn stranded() -> Check {
     let parameters = [
         ("fill_bytes", 65536),
         ("fill_rounds", 2),
+        ("rounds_per_fill", 1 << 40),
         ("size_min_bytes", 64),
         ("size_max_bytes", 256),
         ("working_set_objects", 16),
@@ -228,6 +309,27 @@ fn stranded() -> Check {
     } else {
         Ok(line)
     }
+}
+
+/// A lock per operation costs more than none. In CPU time and the best of three, so that a busy host does not decide;
+/// without optimisation the difference to a lock nobody else wants is too small to ask for.
+fn known_order() -> Check {
+    let parameters =
+        [("arm", 1), ("working_set_objects", 64), ("size_min_bytes", 64), ("size_max_bytes", 64), ("measure_ms", 60)];
+    let best = |subject: Subject| -> Result<f64, String> {
+        let once = || metric(&sample("unfavourable", subject, &parameters)?, "cpu_ns_per_pair");
+        Ok(once()?.min(once()?).min(once()?))
+    };
+    let locked: &[&str] = if cfg!(debug_assertions) { &["central"] } else { &["central", "percpu-lock"] };
+    let free = best(TWINNED)?;
+    let mut line = format!("CPU time of a pair: {TWINNED} {free:.1} ns");
+    let mut slower = true;
+    for subject in locked.iter().filter_map(|name| Subject::from_name(name)) {
+        let found = best(subject)?;
+        line += &format!(", {subject} {found:.1} ns");
+        slower &= found > free;
+    }
+    if slower { Ok(line) } else { Err(format!("{line}; expected every locked mode above {TWINNED}")) }
 }
 
 /// One mode against itself. A 95 % interval misses the truth once in twenty times, so the check fails only if two

@@ -1,4 +1,4 @@
-//! What is measured: a mode of perseq, or the system's malloc as an outside reference.
+//! What is measured: a mode of perseq, the system's malloc as an outside reference, or no allocator at all.
 
 use perseq::Mode;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,8 @@ pub enum Subject {
     Perseq(Mode),
     /// libc's malloc and free.
     System,
+    /// The same work over lists private to a thread, never full and never shared: what is left is not the allocator.
+    Control,
 }
 
 /// The subject every ratio is taken to.
@@ -23,7 +25,7 @@ pub const TWINNED: Subject = Subject::Perseq(Mode::PerCpu);
 impl Subject {
     /// Every subject, in the order reports list them.
     pub fn all() -> impl Iterator<Item = Subject> {
-        Mode::ALL.into_iter().map(Subject::Perseq).chain([Subject::System])
+        Mode::ALL.into_iter().map(Subject::Perseq).chain([Subject::System, Subject::Control])
     }
 
     /// The name used on the command line and in files.
@@ -31,6 +33,7 @@ impl Subject {
         match self {
             Subject::Perseq(mode) => mode.name(),
             Subject::System => "system",
+            Subject::Control => "control",
         }
     }
 

@@ -3,6 +3,7 @@
 //! The order comes on standard input and not as an argument, so that the command line, and with it the
 //! start of the stack, is the same for every sample.
 
+use crate::counters;
 use crate::failure::Failure;
 use crate::output;
 use crate::proof::{self, ModeProof};
@@ -105,7 +106,11 @@ pub fn main() -> Result<(), Failure> {
 }
 
 fn work(order: &Order) -> Result<Report, String> {
-    let measurement = workload::run(order)?;
+    if let Some(group) = &order.counters {
+        counters::want(group);
+    }
+    let mut measurement = workload::run(order)?;
+    measurement.counted = counters::totals();
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let mut report = Report {
         mode_active: None,
@@ -127,7 +132,7 @@ fn work(order: &Order) -> Result<Report, String> {
         report.mode_active = Some(active.active.name().into());
         report.mode_reason = Some(active.reason.to_string());
         let totals = Totals::now();
-        let proof = ModeProof::new(&report.measurement, &totals);
+        let proof = ModeProof::new(mode, &report.measurement, &totals);
         report.fault = report.fault.or_else(|| proof::fault(mode, active, &proof, &report.measurement, &totals));
         report.mode_proof = Some(proof);
         report.allocator = Some(totals);

@@ -3,6 +3,7 @@
 use super::{chosen, read};
 use crate::known::Known;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use std::ffi::CStr;
 
 /// The kernel and those of its settings that move a result.
@@ -10,6 +11,10 @@ use std::ffi::CStr;
 pub struct Kernel {
     /// Release.
     pub release: Known<String>,
+    /// Build, with the kind of preemption in it.
+    pub version: Known<String>,
+    /// SHA-256 of the boot command line, which may name disks and hosts itself.
+    pub cmdline_sha256: Known<String>,
     /// Transparent huge pages.
     pub thp: Known<String>,
     /// Address space randomisation: 2 is full.
@@ -32,6 +37,11 @@ impl Kernel {
                 Ok(name) => Known::is(name.release().to_string_lossy().into_owned()),
                 Err(error) => Known::missing(format!("uname: {error}")),
             },
+            version: match nix::sys::utsname::uname() {
+                Ok(name) => Known::is(name.version().to_string_lossy().into_owned()),
+                Err(error) => Known::missing(format!("uname: {error}")),
+            },
+            cmdline_sha256: read("/proc/cmdline").map(|line| crate::archive::hex(&Sha256::digest(line.as_bytes()))),
             thp: chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
             aslr: read("/proc/sys/kernel/randomize_va_space"),
             overcommit: read("/proc/sys/vm/overcommit_memory"),
@@ -66,6 +76,11 @@ pub fn libc() -> Known<String> {
     // SAFETY: returns a constant string of the library.
     let version = unsafe { CStr::from_ptr(nix::libc::gnu_get_libc_version()) };
     Known::is(format!("glibc {}", version.to_string_lossy()))
+}
+
+/// What tunes the C library of the caller. Samples never inherit it.
+pub fn tunables() -> Known<String> {
+    Known::from(std::env::var("GLIBC_TUNABLES").map_err(|_| "GLIBC_TUNABLES is not set"))
 }
 
 /// What else runs.

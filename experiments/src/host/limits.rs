@@ -3,6 +3,7 @@
 use super::read;
 use crate::definition::{Parameters, Rule};
 use crate::known::Known;
+use crate::subject::Subject;
 use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
@@ -19,10 +20,22 @@ pub struct Limits {
     pub cgroup_memory_bytes: Known<u64>,
     /// Tasks the control group may have.
     pub cgroup_pids: Known<u64>,
+    /// CPUs the control group may use.
+    pub cgroup_cpuset: Known<String>,
     /// Tasks this user may have.
     pub rlimit_nproc: Known<u64>,
+    /// Bytes of address space a process may have.
+    pub rlimit_as: Known<u64>,
+    /// Bytes of a new thread's stack unless it asks for others.
+    pub rlimit_stack: Known<u64>,
+    /// Bytes a file may have.
+    pub rlimit_fsize: Known<u64>,
     /// Bytes of memory in the machine.
     pub ram_bytes: Known<u64>,
+    /// Whether restartable sequences work here.
+    pub sequences: Known<bool>,
+    /// Whether the kernel gives concurrency ids.
+    pub concurrency_ids: Known<bool>,
     /// Threads a sample may have.
     pub max_threads: u64,
     /// Bytes a sample may need: a quarter of what there is.
@@ -36,21 +49,33 @@ impl Limits {
     pub fn read() -> Limits {
         let group = Group::find();
         let ram_bytes = ram();
-        let rlimit_nproc = match getrlimit(Resource::RLIMIT_NPROC) {
+        let limit = |resource: Resource| match getrlimit(resource) {
             Ok((soft, _)) if soft == nix::libc::RLIM_INFINITY => Known::missing(NO_LIMIT),
             Ok((soft, _)) => Known::is(soft),
             Err(error) => Known::missing(format!("getrlimit: {error}")),
         };
+        let rlimit_nproc = limit(Resource::RLIMIT_NPROC);
         let cgroup_memory_bytes = group.number("memory.max", "memory", "memory.limit_in_bytes");
         let cgroup_pids = group.number("pids.max", "pids", "pids.max");
         let tasks = [cgroup_pids.value, rlimit_nproc.value].into_iter().flatten().map(|tasks| tasks.saturating_sub(64));
         let memory = [cgroup_memory_bytes.value, ram_bytes.value].into_iter().flatten().min();
+        let probe = rseq::probe();
         Limits {
+            sequences: Known::from(probe.as_ref().map(|_| true)),
+            concurrency_ids: match &probe {
+                Ok(found) if found.has_mm_cid() => Known::is(true),
+                Ok(_) => Known::missing("the kernel gives no concurrency ids (Linux 6.3)"),
+                Err(why) => Known::missing(why.to_string()),
+            },
             cpus: core_affinity::get_core_ids().map_or(1, |ids| ids.len().max(1) as u64),
             cgroup_version: group.version.clone(),
             cgroup_cpus: group.cpus(),
             max_threads: tasks.chain([8192]).min().unwrap_or(8192),
             max_bytes: memory.unwrap_or(1 << 30) / 4,
+            cgroup_cpuset: group.cpuset(),
+            rlimit_as: limit(Resource::RLIMIT_AS),
+            rlimit_stack: limit(Resource::RLIMIT_STACK),
+            rlimit_fsize: limit(Resource::RLIMIT_FSIZE),
             cgroup_memory_bytes,
             cgroup_pids,
             rlimit_nproc,
@@ -64,15 +89,29 @@ impl Limits {
         Limits { cpus: 2, max_threads: u64::MAX, max_bytes: u64::MAX, ..Limits::read() }
     }
 
+    /// Why a subject cannot be measured here, if it cannot: a mode that falls back would be measured under a wrong name.
+    pub fn refuse_subject(&self, subject: Subject) -> Option<String> {
+        let Subject::Perseq(mode) = subject else { return None };
+        let needed = match mode.name() {
+            "percpu-mmcid" => &self.concurrency_ids,
+            name if name.starts_with("percpu") && name != "percpu-lock" => &self.sequences,
+            _ => return None,
+        };
+        needed.value.is_none().then(|| format!("{mode}: {needed}"))
+    }
+
     /// Why a cell cannot be run here, if it cannot.
     pub fn refuse(&self, parameters: &Parameters, rule: Option<Rule>) -> Option<String> {
         let parameter = |name: &str| parameters.get(name).copied().unwrap_or(0);
-        let threads = parameter("threads_per_cpu").saturating_mul(self.cpus);
+        if parameter("cpus_needed") > self.cpus {
+            return Some(format!("{} CPUs: this host allows {}", parameter("cpus_needed"), self.cpus));
+        }
+        let threads = parameter("threads").max(parameter("threads_per_cpu").saturating_mul(self.cpus));
         if threads > self.max_threads {
             return Some(format!("{threads} threads: this host allows {}", self.max_threads));
         }
         let caches = if rule == Some(Rule::B) { parameter("total_bytes") } else { threads * parameter("cache_bytes") };
-        let bytes = threads * ((64 << 10) + parameter("fill_bytes")) + caches;
+        let bytes = threads * ((64 << 10) + parameter("fill_bytes")) + parameter("live_bytes") + caches;
         (bytes > self.max_bytes).then(|| format!("{bytes} bytes: a sample may use {} here", self.max_bytes))
     }
 }
@@ -160,6 +199,14 @@ impl Group {
         })
     }
 
+    fn cpuset(&self) -> Known<String> {
+        match self.version.value {
+            Some(2) => read(&format!("/sys/fs/cgroup{}/cpuset.cpus.effective", self.path(""))),
+            Some(_) => read(&format!("/sys/fs/cgroup/cpuset{}/cpuset.effective_cpus", self.path("cpuset"))),
+            None => Known { value: None, reason: self.version.reason.clone() },
+        }
+    }
+
     fn path(&self, controller: &str) -> String {
         let line = self.own.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -173,6 +220,15 @@ impl Group {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mode_this_kernel_does_not_have_is_refused() {
+        let limits = Limits { concurrency_ids: Known::missing("too old"), ..Limits::none() };
+        let refuse = |name: &str| Subject::from_name(name).and_then(|subject| limits.refuse_subject(subject));
+        assert!(refuse("percpu-mmcid").unwrap().contains("too old"));
+        assert_eq!(refuse("perthread"), None);
+        assert_eq!(refuse("system"), None);
+    }
 
     #[test]
     fn a_cell_beyond_the_limits_is_refused_with_the_reason() {

@@ -6,9 +6,9 @@ pub mod clock;
 pub mod cpu;
 pub mod kernel;
 pub mod limits;
-pub mod pmu;
 pub mod sequences;
 
+use crate::counters::probe::Pmu;
 use crate::known::Known;
 use serde::Serialize;
 use std::path::Path;
@@ -22,12 +22,14 @@ pub struct Host {
     pub kernel: kernel::Kernel,
     /// The C library.
     pub libc: Known<String>,
+    /// Its tunables.
+    pub libc_tunables: Known<String>,
     /// Restartable sequences.
     pub rseq: sequences::Sequences,
     /// The clock every time is read from.
     pub clock: clock::Clock,
     /// Performance counters.
-    pub pmu: pmu::Pmu,
+    pub pmu: Pmu,
     /// Limits of this process and its control group.
     pub limits: limits::Limits,
     /// What else runs, at the moment of asking.
@@ -57,9 +59,10 @@ impl Host {
             cpu: cpu::Cpu::read(),
             kernel: kernel::Kernel::read(),
             libc: kernel::libc(),
+            libc_tunables: kernel::tunables(),
             rseq: sequences::Sequences::read(),
             clock: clock::Clock::read(),
-            pmu: pmu::Pmu::probe(),
+            pmu: Pmu::probe(),
             limits: limits::Limits::read(),
             load: kernel::Load::read(),
             allocator: Allocator {

@@ -1,10 +1,10 @@
 //! Rows to ratios: every metric of every cell, each subject against the baseline, block by block.
 
-use crate::definition::{Better, Definition, Metric, Parameters, Prediction, Rule};
+use crate::definition::{Better, Definition, Metric, Parameters, Prediction, Quantity, Rule};
 use crate::manifest::Manifest;
 use crate::plan::Planned;
 use crate::sample::{Row, Status};
-use crate::statistics::{Estimate, Paired, Side, holm, side};
+use crate::statistics::{self, Estimate, Paired, Side, holm, side};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +35,8 @@ pub struct Experiment {
 pub struct Cell {
     /// Its id.
     pub id: String,
+    /// The same in words, without the experiment.
+    label: String,
     /// Its rule.
     pub rule: Option<Rule>,
     /// Its parameters.
@@ -55,6 +57,8 @@ pub struct MetricResult {
     pub comparisons: Vec<Comparison>,
     /// The twinned subject against itself.
     pub twin: Option<Estimate>,
+    /// What each subject has beyond the control arm, block by block: mean difference and its interval.
+    pub excess: Vec<(Subject, Estimate)>,
 }
 
 /// One subject against the baseline.
@@ -138,7 +142,11 @@ impl Analysis {
     pub fn least_blocks(&self) -> usize {
         let headline = |experiment: &Experiment| -> Vec<usize> {
             let results = experiment.cells.iter().filter_map(|cell| cell.result(&experiment.definition.headline));
-            results.flat_map(|result| result.comparisons.iter().map(|comparison| comparison.n)).collect()
+            // A subject that cannot have the metric has no pairs, which says nothing about the blocks.
+            let can = |result: &&MetricResult, subject: Subject| !result.unavailable.contains_key(subject.name());
+            results
+                .flat_map(|result| result.comparisons.iter().filter(move |c| can(&result, c.subject)).map(|c| c.n))
+                .collect()
         };
         self.experiments.iter().flat_map(headline).min().unwrap_or(0)
     }
@@ -163,13 +171,17 @@ impl Experiment {
             .iter()
             .filter(about)
             .map(|cell| {
-                let comparison = cell.result(&prediction.metric).and_then(|result| result.comparison(prediction.mode));
-                match comparison.and_then(|comparison| comparison.ratio.as_ref().ok()) {
-                    None => (cell, Outcome::Untested, None),
-                    Some(ratio) if ratio.mean.within(low, high) => (cell, Outcome::Held, Some(ratio.mean)),
-                    Some(ratio) if ratio.mean.outside(low, high) => (cell, Outcome::Failed, Some(ratio.mean)),
-                    Some(ratio) => (cell, Outcome::Undecided, Some(ratio.mean)),
-                }
+                let found = cell.result(&prediction.metric).and_then(|result| match prediction.of {
+                    Quantity::Ratio => Some(result.comparison(prediction.mode)?.ratio.as_ref().ok()?.mean),
+                    Quantity::Value => statistics::mean(result.of(prediction.mode)),
+                });
+                let outcome = match found {
+                    None => Outcome::Untested,
+                    Some(found) if found.within(low, high) => Outcome::Held,
+                    Some(found) if found.outside(low, high) => Outcome::Failed,
+                    Some(_) => Outcome::Undecided,
+                };
+                (cell, outcome, found)
             })
             .collect()
     }
@@ -181,6 +193,7 @@ impl Cell {
         let results = definition.metrics.iter().map(|metric| MetricResult::new(&planned.cell_id, metric, &rows));
         Cell {
             id: planned.cell_id.clone(),
+            label: label(definition, &planned.cell_id),
             rule: planned.fairness,
             parameters: planned.params.clone(),
             metrics: results.collect(),
@@ -192,11 +205,21 @@ impl Cell {
         self.metrics.iter().find(|result| result.metric.name == metric)
     }
 
-    /// The id without the experiment, for labels.
+    /// The id without the experiment, in words.
     pub fn short_id(&self) -> String {
-        let rest = self.id.split_once('/').map_or("", |(_, rest)| rest);
-        rest.replace('/', ", ").replace("threads_per_cpu", "r").replace("rule=", "rule ").replace('=', " = ")
+        self.label.clone()
     }
+}
+
+/// `rule A, r = 4` for `E03/rule=A/threads_per_cpu=4`.
+fn label(definition: &Definition, id: &str) -> String {
+    let part = |part: &str| match part.split_once('=') {
+        Some(("rule", rule)) => format!("rule {rule}"),
+        Some((name, value)) => value.parse().map_or_else(|_| part.to_owned(), |value| definition.label(name, value)),
+        None => part.to_owned(),
+    };
+    let parts: Vec<_> = id.split('/').skip(1).map(part).collect();
+    if parts.is_empty() { "all".into() } else { parts.join(", ") }
 }
 
 impl MetricResult {
@@ -219,6 +242,13 @@ impl MetricResult {
                 Comparison { subject, n: pairs.len(), ratio: compare(&pairs, twin, seed), holm: None }
             })
             .collect();
+        let control = series(Subject::Control, false);
+        let beyond = |subject: Subject| {
+            let pairs = pairs(&control, &series(subject, false));
+            let differences: Vec<_> = pairs.iter().map(|(control, value)| value - control).collect();
+            Some((subject, statistics::mean(&differences)?))
+        };
+        let excess = Subject::all().filter(|subject| *subject != Subject::Control).filter_map(beyond).collect();
         let mut unavailable = BTreeMap::new();
         for row in rows {
             let reason = row.report.as_ref().and_then(|report| report.measurement.unavailable.get(&metric.name));
@@ -230,7 +260,7 @@ impl MetricResult {
             .map(|subject| (subject, series(subject, false).into_values().collect::<Vec<_>>()))
             .filter(|(subject, _)| present(subject))
             .collect();
-        MetricResult { metric: metric.clone(), values, unavailable, comparisons, twin }
+        MetricResult { metric: metric.clone(), values, unavailable, comparisons, twin, excess }
     }
 
     /// The comparison of one subject.

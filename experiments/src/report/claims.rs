@@ -1,14 +1,15 @@
 //! What may be claimed from this run, and what not and why.
 
-use super::analysis::{Analysis, Experiment, Ratio};
+use super::analysis::{Analysis, Cell, Experiment, Ratio};
 use super::number;
 use crate::definition::Rule;
-use crate::statistics::Side;
-use crate::subject::Subject;
+use crate::sample::{Row, Status};
+use crate::statistics::{Side, median, poisson};
+use crate::subject::{BASELINE, Subject, TWINNED};
 use perseq::Mode;
 
 /// Pairs below which no claim is made.
-const ENOUGH: usize = 10;
+pub const ENOUGH: usize = 10;
 
 /// A sentence somebody might want to say.
 pub struct Claim {
@@ -26,10 +27,10 @@ pub fn all(analysis: &Analysis) -> Vec<Claim> {
         throughput(analysis),
         stranded(analysis),
         locality(analysis),
-        missing("per-CPU caches have a lower latency tail", "no experiment of this run measures latency"),
+        tail(analysis),
         scaling(analysis),
         aborts(analysis),
-        missing("per-CPU caches are generally better", "no run can support this"),
+        missing("per-CPU caches are generally better", "no run can support this; E13 shows where they should lose"),
     ]
 }
 
@@ -40,7 +41,9 @@ fn missing(claim: &str, because: impl Into<String>) -> Claim {
 /// What stands in the way of any claim.
 fn obstacle(analysis: &Analysis) -> Option<String> {
     let n = analysis.least_blocks();
-    if analysis.manifest.tool.debug_assertions {
+    if !analysis.manifest.valid() {
+        Some("a check of E00 failed".into())
+    } else if analysis.manifest.tool.debug_assertions {
         Some("this is a debug build".into())
     } else if analysis.noisy() {
         Some("the host was too noisy".into())
@@ -57,7 +60,7 @@ fn find<'a>(analysis: &'a Analysis, id: &str) -> Option<&'a Experiment> {
 
 /// Headline ratios of percpu: label of the cell, rule, ratio.
 fn percpu(experiment: &Experiment) -> Vec<(String, Option<Rule>, Ratio)> {
-    let ratio = |cell: &super::analysis::Cell| {
+    let ratio = |cell: &Cell| {
         let result = cell.result(&experiment.definition.headline)?;
         let comparison = result.comparison(Subject::Perseq(Mode::PerCpu))?;
         Some((cell.short_id(), cell.rule, *comparison.ratio.as_ref().ok()?))
@@ -91,53 +94,158 @@ fn throughput(analysis: &Analysis) -> Claim {
 
 fn stranded(analysis: &Analysis) -> Claim {
     const CLAIM: &str = "per-CPU caches strand less memory";
-    let because = match find(analysis, "E04") {
-        None => "E04 was not run",
-        Some(_) => {
-            "E04 compares with caches that idle threads never give back; a rival that drains them was not measured"
+    let Some(experiment) = find(analysis, "E04") else {
+        return missing(CLAIM, "E04 was not run");
+    };
+    if let Some(obstacle) = obstacle(analysis) {
+        return missing(CLAIM, obstacle);
+    }
+    let drained = Subject::Perseq(Mode::PerThreadDrain);
+    let mut cells = Vec::new();
+    let mut seen = false;
+    for cell in &experiment.cells {
+        let Some(result) = cell.result(&experiment.definition.headline) else { continue };
+        let ratio = |subject| result.comparison(subject).and_then(|comparison| comparison.ratio.as_ref().ok());
+        if let (Some(percpu), Some(drained)) = (ratio(TWINNED), ratio(drained)) {
+            seen = true;
+            if percpu.side == Side::Below && percpu.mean.high < drained.mean.low {
+                cells.push(format!("{}: {}", cell.short_id(), number::ratio(percpu.mean.ratio)));
+            }
         }
-    };
-    missing(CLAIM, because)
+    }
+    match (seen, cells.as_slice()) {
+        (false, _) => missing(CLAIM, format!("{drained} was not measured in E04")),
+        (true, []) => missing(CLAIM, format!("no cell of E04 shows it against {BASELINE} and against {drained}")),
+        (true, cells) => Claim {
+            claim: CLAIM.into(),
+            supported: true,
+            because: format!("than {BASELINE} and than {drained}, only for {}", cells.join("; ")),
+        },
+    }
 }
 
+/// Needs an open loop and an arm without an allocator, which E08 has, and a percentile beyond its interval.
+fn tail(analysis: &Analysis) -> Claim {
+    const CLAIM: &str = "per-CPU caches have a lower latency tail";
+    let Some(experiment) = find(analysis, "E08") else {
+        return missing(CLAIM, "E08 was not run");
+    };
+    if let Some(obstacle) = obstacle(analysis) {
+        return missing(CLAIM, obstacle);
+    }
+    let metrics = ["operation_p99_ns", "operation_p999_ns", "request_p99_ns", "request_p999_ns"];
+    let mut shown = Vec::new();
+    for cell in &experiment.cells {
+        for result in metrics.iter().filter_map(|metric| cell.result(metric)) {
+            if result.of(Subject::Control).is_empty() {
+                return missing(CLAIM, "the control arm was not measured");
+            }
+            if let Some(Ok(ratio)) = result.comparison(TWINNED).map(|comparison| &comparison.ratio)
+                && ratio.side == Side::Below
+            {
+                shown.push(format!("{}, {}: {}", cell.short_id(), result.metric.name, number::ratio(ratio.mean.ratio)));
+            }
+        }
+    }
+    match shown.as_slice() {
+        [] => missing(CLAIM, "no percentile of E08 shows it"),
+        shown => Claim { claim: CLAIM.into(), supported: true, because: format!("only for {}", shown.join("; ")) },
+    }
+}
+
+/// Needs the vendor's own events: generic ones mean another cache on each.
 fn locality(analysis: &Analysis) -> Claim {
-    let because = match analysis.manifest.hardware_counters {
-        false => "no hardware counter can be opened on this host",
-        true => "no counters were read in this run",
+    const CLAIM: &str = "per-CPU caches have better locality";
+    const GROUPS: [&str; 3] = ["caches", "transfers", "writes"];
+    let counted = |row: &&Row| {
+        row.status == Status::Ok && row.planned.counter_group.as_deref().is_some_and(|group| GROUPS.contains(&group))
     };
-    missing("per-CPU caches have better locality", because)
-}
-
-fn scaling(analysis: &Analysis) -> Claim {
-    let cpus = analysis.manifest.cpus;
+    if !analysis.manifest.hardware_counters {
+        return missing(CLAIM, "no hardware counter can be opened on this host");
+    }
+    if analysis.rows.iter().filter(counted).count() == 0 {
+        return missing(CLAIM, "no counter of caches or transfers was read in this run");
+    }
     missing(
-        "per-CPU caches scale to N cores",
-        format!("no experiment of this run varies the CPUs; this host has {cpus}"),
+        CLAIM,
+        "the table of counters shows misses and transfers per pair; it names each event and no more is claimed",
     )
 }
 
+fn scaling(analysis: &Analysis) -> Claim {
+    const LEAST: u64 = 4;
+    let cpus = analysis.manifest.cpus;
+    let claim = format!("per-CPU caches scale to {cpus} CPUs");
+    let Some(experiment) = find(analysis, "E02") else {
+        return missing(&claim, "E02 was not run");
+    };
+    if let Some(obstacle) = obstacle(analysis) {
+        return missing(&claim, obstacle);
+    }
+    if cpus < LEAST {
+        return missing(&claim, format!("scaling is not assessable with {cpus} CPUs"));
+    }
+    let rate = |threads: u64| {
+        let cell = experiment.cells.iter().find(|cell| cell.parameters.get("threads") == Some(&threads))?;
+        let mut values = cell.result("pairs_per_s_per_thread")?.of(TWINNED).to_vec();
+        (!values.is_empty()).then(|| median(&mut values))
+    };
+    match (rate(1), rate(cpus)) {
+        (Some(one), Some(all)) => {
+            let because = format!("a thread of {cpus} does {:.0} % of what one alone does", 100.0 * all / one);
+            Claim { claim, supported: all / one >= 0.8, because }
+        }
+        _ => missing(&claim, "E02 lacks the cell of one thread or of all"),
+    }
+}
+
+/// Needs a rate with its interval, and the cost of signals against the control arm's.
 fn aborts(analysis: &Analysis) -> Claim {
     const CLAIM: &str = "restarts are negligible";
-    let total = |field: fn(&crate::worker::Totals) -> u64| -> u64 {
-        let percpu = analysis.rows.iter().filter(|row| row.planned.mode_requested == Subject::Perseq(Mode::PerCpu));
-        percpu.filter_map(|row| row.report.as_ref()?.allocator.as_ref()).map(field).sum()
+    let reports = || {
+        let counts = |row: &&Row| row.status == Status::Ok && row.planned.mode_requested == TWINNED;
+        analysis.rows.iter().filter(counts).filter_map(|row| row.report.as_ref())
     };
-    let ops: u64 = analysis
-        .rows
-        .iter()
-        .filter(|row| row.planned.mode_requested == Subject::Perseq(Mode::PerCpu))
-        .filter_map(|row| row.report.as_ref())
-        .map(|report| report.measurement.ops_alloc + report.measurement.ops_free)
-        .sum();
-    let restarts = total(|totals| totals.restarts);
-    let seen = match (restarts, ops) {
-        (_, 0) => "percpu made no operation in this run".to_owned(),
-        (0, ops) => format!(
-            "none seen in {} operations, so fewer than {} per operation (95 %)",
-            number::short(ops as f64),
-            number::short(3.7 / ops as f64)
-        ),
-        (restarts, ops) => format!("{restarts} seen in {} operations of percpu", number::short(ops as f64)),
+    let ops: u64 = reports().map(|report| report.measurement.ops_alloc + report.measurement.ops_free).sum();
+    let restarts: u64 = reports().filter_map(|report| Some(report.allocator.as_ref()?.restarts)).sum();
+    if ops == 0 {
+        return missing(CLAIM, format!("{TWINNED} made no operation in this run"));
+    }
+    let (low, high) = poisson(restarts);
+    let rate = |count: f64| number::short(count * 1e9 / ops as f64);
+    let seen = format!(
+        "{restarts} seen in {} operations of {TWINNED}: {} to {} in a billion (95 %)",
+        number::short(ops as f64),
+        rate(low),
+        rate(high)
+    );
+    let Some(experiment) = find(analysis, "E09") else {
+        return missing(CLAIM, format!("their cost was not measured, E09 was not run; {seen}"));
     };
-    missing(CLAIM, format!("their cost was not measured; {seen}"))
+    if let Some(obstacle) = obstacle(analysis) {
+        return missing(CLAIM, format!("{obstacle}; {seen}"));
+    }
+    // Of one subject: throughput under the most signals over throughput under none.
+    let kept = |subject: Subject| {
+        let middle = |cell: &Cell| {
+            let mut values = cell.result(&experiment.definition.headline)?.of(subject).to_vec();
+            (!values.is_empty()).then(|| median(&mut values))
+        };
+        let signals = |cell: &&Cell| cell.parameters.get("signals_per_s").copied();
+        let (least, most) =
+            (experiment.cells.iter().min_by_key(signals)?, experiment.cells.iter().max_by_key(signals)?);
+        (signals(&least) == Some(0)).then_some(middle(most)? / middle(least)?)
+    };
+    match (kept(TWINNED), kept(Subject::Control)) {
+        (Some(percpu), Some(control)) => Claim {
+            claim: CLAIM.into(),
+            supported: percpu / control >= 0.95,
+            because: format!(
+                "under the most signals {TWINNED} keeps {:.0} % of its throughput and the control arm {:.0} % of its own; {seen}",
+                percpu * 100.0,
+                control * 100.0
+            ),
+        },
+        _ => missing(CLAIM, format!("E09 lacks the cell without signals or the control arm; {seen}")),
+    }
 }

@@ -1,16 +1,19 @@
 //! The report of a run, from its files alone: the same rows give the same bytes.
 //!
 //! [`analysis`] turns rows into ratios, [`claims`] says what they allow, [`figure`] draws them, [`text`] tells
-//! it as a [`document`], and [`markdown`] and [`html`] write that down.
+//! it as a [`document`], and [`markdown`], [`html`] and [`latex`] write that down.
 
 mod analysis;
 mod claims;
+mod counted;
 pub mod document;
 mod figure;
 pub mod html;
+mod latex;
 pub mod markdown;
 pub mod number;
 mod summary;
+mod tables;
 mod text;
 
 use crate::archive::Archive;
@@ -33,6 +36,9 @@ pub fn write(archive: &Archive) -> Result<PathBuf, Failure> {
     let plan = archive.plan()?;
     let rows = archive.rows()?;
     rows.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    for name in archive.changed()? {
+        eprintln!("warning: {name} is not the file that this run ended with; see SHA256SUMS");
+    }
     let analysis = Analysis::new(manifest, &plan, rows.rows, rows.warning);
     let document = text::document(&analysis)?;
 
@@ -44,6 +50,11 @@ pub fn write(archive: &Archive) -> Result<PathBuf, Failure> {
     };
     for figure in document.figures() {
         save(figures.join(format!("{}.svg", figure.name)), &figure.svg)?;
+    }
+    let tex = directory.join("latex");
+    fs::create_dir_all(&tex).map_err(|error| Failure::file(&tex, "create", error))?;
+    for (name, contents) in latex::files(&analysis) {
+        save(tex.join(name), &contents)?;
     }
     save(directory.join("summary.csv"), &summary::csv(&analysis))?;
     save(directory.join("report.md"), &markdown::write(&document))?;

@@ -34,6 +34,13 @@ pub fn axis(value: f64, unit: &str) -> String {
     }
 }
 
+/// A time on an axis, in the unit that leaves the fewest digits.
+pub fn nanoseconds(value: f64) -> String {
+    const UNITS: [(&str, f64); 4] = [("s", 1e9), ("ms", 1e6), ("us", 1e3), ("ns", 1.0)];
+    let (unit, size) = UNITS.into_iter().find(|(_, size)| value >= *size).unwrap_or(("ns", 1.0));
+    format!("{} {unit}", tick(value / size))
+}
+
 /// A ratio: two digits after the point where it is near 1, more where it is small.
 pub fn ratio(value: f64) -> String {
     if (0.1..10.0).contains(&value) { format!("{value:.3}") } else { short(value) }
@@ -46,7 +53,7 @@ pub fn with_unit(value: f64, unit: &str) -> String {
         "1/s" if value.abs() >= 1e6 => format!("{} M/s", short(value / 1e6)),
         "1/s" if value.abs() >= 1e4 => format!("{} k/s", short(value / 1e3)),
         "1/s" => format!("{} /s", short(value)),
-        "events" | "caches" => short(value),
+        "events" | "caches" | "lines" | "share" => short(value),
         unit => format!("{} {unit}", short(value)),
     }
 }

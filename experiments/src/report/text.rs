@@ -1,32 +1,36 @@
 //! What the report says, in order: what may not be believed, the ratios, the predictions, the claims.
 
-use super::analysis::{Analysis, Experiment, MetricResult, Outcome};
+use super::analysis::{Analysis, Experiment, Outcome};
 use super::document::{Block, Document, Table};
-use super::{claims, figure, number};
-use crate::definition::Better;
+use super::{claims, counted, figure, tables};
 use crate::failure::Failure;
 use crate::sample::Status;
-use crate::statistics::{Doubt, Estimate, Side};
-use crate::subject::{BASELINE, Subject, TWINNED};
+use crate::selftest::Validity;
+use crate::subject::{BASELINE, TWINNED};
 
 /// Tells it.
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     let mut blocks = Vec::new();
     opening(analysis, &mut blocks);
-    blocks.push(Block::Figure(figure::forest(analysis)?));
+    if analysis.manifest.valid() {
+        blocks.push(Block::Figure(figure::forest(analysis)?));
+    }
     blocks.push(Block::Paragraph(format!(
         "A ratio above 1 means more than {BASELINE}. That is good for throughput and bad for time and bytes; the verdict \
          says which. `faster` and `slower`, `less` and `more`: the whole interval lies outside 1 ± 1 %. `equivalent`: \
          wholly inside 1 ± 2 %. `unclear`: neither, or the same mode run twice differs as much."
     )));
+    validity(analysis, &mut blocks);
     for experiment in &analysis.experiments {
         self::experiment(analysis, experiment, &mut blocks)?;
     }
+    blocks.extend(counted::blocks(analysis)?);
     claims(analysis, &mut blocks);
     blocks.push(Block::Heading(2, "Order of the run".into()));
     blocks.extend(figure::drift(analysis)?.map(Block::Figure));
     left_out(analysis, &mut blocks);
     method(analysis, &mut blocks);
+    checklist(analysis, &mut blocks);
     Ok(Document { title: format!("perseq run {}", analysis.manifest.run_id), blocks })
 }
 
@@ -50,6 +54,9 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     let mut notice = |text: String| blocks.push(Block::Notice(text));
     if manifest.profile == "quick" {
         notice("A quick run is a smoke test. It shows that everything works and how large an effect might be; it is not to be cited.".into());
+    }
+    if !manifest.valid() {
+        notice("A check of E00 failed. This report has no headline, and nothing may be claimed from it.".into());
     }
     if manifest.tool.debug_assertions {
         notice("This is a debug build. Its times are worth nothing.".into());
@@ -80,6 +87,23 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     }
 }
 
+fn validity(analysis: &Analysis, blocks: &mut Vec<Block>) {
+    blocks.push(Block::Heading(2, "E00 Validity".into()));
+    let validity = &analysis.manifest.validity;
+    if validity.is_empty() {
+        blocks.push(Block::Paragraph("The checks were not made in this run; `perseq selftest` makes them.".into()));
+        return;
+    }
+    let row = |validity: &Validity| vec![validity.check.clone(), validity.status.to_string(), validity.detail.clone()];
+    blocks.push(Block::Table(Table {
+        caption: "Checks with known answers, made before the first sample. If one fails the report has no headline."
+            .into(),
+        header: vec!["check", "outcome", "found"],
+        text_columns: 3,
+        rows: validity.iter().map(row).collect(),
+    }));
+}
+
 fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Block>) -> Result<(), Failure> {
     let definition = &experiment.definition;
     blocks.push(Block::Heading(2, format!("{} {}", definition.id, definition.title)));
@@ -88,181 +112,16 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     for curve in &definition.curves {
         blocks.extend(figure::curve(analysis, experiment, curve)?.map(Block::Figure));
     }
-    blocks.push(Block::Table(headline(experiment)));
-    blocks.push(Block::Table(others(experiment)));
+    for picture in &definition.figures {
+        blocks.extend(figure::picture(analysis, experiment, picture)?.map(Block::Figure));
+    }
+    blocks.extend(figure::modes(analysis, experiment)?.map(Block::Figure));
+    blocks.push(Block::Table(tables::headline(experiment)));
+    blocks.push(Block::Table(tables::others(experiment)));
+    blocks.extend(tables::excess(experiment).map(Block::Table));
     blocks.push(Block::Heading(3, format!("Predictions of {}, written before the run", definition.id)));
-    blocks.push(Block::Table(predictions(experiment)));
+    blocks.push(Block::Table(tables::predictions(experiment)));
     Ok(())
-}
-
-fn headline(experiment: &Experiment) -> Table {
-    let definition = &experiment.definition;
-    let metric = definition.metric(&definition.headline);
-    let mut rows = Vec::new();
-    for cell in &experiment.cells {
-        let Some(result) = cell.result(&definition.headline) else {
-            continue;
-        };
-        for (index, (subject, values)) in result.values.iter().enumerate() {
-            let label = if index == 0 { cell.short_id() } else { String::new() };
-            rows.push(headline_row(label, result, *subject, values));
-        }
-    }
-    let good = metric.map_or("", |metric| match metric.better {
-        Better::LessTime | Better::Less => "Less is better.",
-        Better::MoreRate => "More is better.",
-        Better::Neither => "Neither direction is better.",
-    });
-    let meaning = metric.map_or("", |metric| metric.meaning.as_str());
-    Table {
-        caption: format!(
-            "`{}`: {meaning} {good} Ratio to {BASELINE}: geometric mean with 95 % interval, paired by block. Median: of the same \
-             ratios, with its bootstrap interval. A/A: {TWINNED} against itself. Resolution: the smallest difference this \
-             many pairs find four times in five.",
-            definition.headline
-        ),
-        header: vec![
-            "cell",
-            "mode",
-            "n",
-            "value: median (least, most)",
-            "ratio",
-            "median",
-            "A/A",
-            "resolution",
-            "verdict",
-        ],
-        text_columns: 2,
-        rows,
-    }
-}
-
-fn headline_row(label: String, result: &MetricResult, subject: Subject, values: &[f64]) -> Vec<String> {
-    let mut row = vec![label, subject.name().into(), values.len().to_string(), spread(values, &result.metric.unit)];
-    let mut end = |ratio: String, median: String, twin: String, resolution: String, verdict: String| {
-        row.extend([ratio, median, twin, resolution, verdict]);
-    };
-    let dash = || "–".to_owned();
-    let comparison = result.comparison(subject).map(|comparison| (&comparison.ratio, comparison.holm));
-    match comparison {
-        Some((Ok(ratio), holm)) => {
-            let decided = matches!(ratio.side, Side::Below | Side::Above);
-            let lost = if holm == Some(false) && decided { ", not after Holm" } else { "" };
-            end(
-                estimate(ratio.mean),
-                estimate(ratio.median),
-                result.twin.map_or_else(dash, interval),
-                format!("{} %", number::short(ratio.resolution * 100.0)),
-                format!("{}{}{lost}", result.word(ratio.side), doubt(ratio.side)),
-            );
-        }
-        Some((Err(reason), _)) => end(dash(), dash(), dash(), dash(), why(result, subject, reason)),
-        None if subject == BASELINE => end("1".into(), dash(), dash(), dash(), "baseline".into()),
-        None => end(dash(), dash(), dash(), dash(), "not compared".into()),
-    }
-    row
-}
-
-/// Why there is no ratio: the worker's own reason where it gave one.
-fn why(result: &MetricResult, subject: Subject, reason: &str) -> String {
-    result
-        .unavailable
-        .get(subject.name())
-        .map_or_else(|| reason.to_owned(), |reason| format!("not available: {reason}"))
-}
-
-fn doubt(side: Side) -> &'static str {
-    match side {
-        Side::Unclear(Doubt::SameModeDiffers) => ": this host cannot resolve it",
-        Side::Unclear(Doubt::MedianDisagrees) => ": the median disagrees",
-        _ => "",
-    }
-}
-
-fn others(experiment: &Experiment) -> Table {
-    let definition = &experiment.definition;
-    let rest = || definition.metrics.iter().filter(|metric| metric.name != definition.headline);
-    let mut subjects: Vec<Subject> = Vec::new();
-    for (subject, _) in experiment.cells.iter().flat_map(|cell| &cell.metrics).flat_map(|result| &result.values) {
-        if !subjects.contains(subject) {
-            subjects.push(*subject);
-        }
-    }
-    let mut rows = Vec::new();
-    for cell in &experiment.cells {
-        for (index, result) in
-            cell.metrics.iter().filter(|result| result.metric.name != definition.headline).enumerate()
-        {
-            let mut row =
-                vec![if index == 0 { cell.short_id() } else { String::new() }, format!("`{}`", result.metric.name)];
-            row.extend(subjects.iter().map(|subject| match result.of(*subject) {
-                [] => "–".to_owned(),
-                values => number::with_unit(crate::statistics::median(&mut values.to_vec()), &result.metric.unit),
-            }));
-            row.push(match result.comparison(TWINNED).map(|comparison| &comparison.ratio) {
-                Some(Ok(ratio)) => format!("{} {}", estimate(ratio.mean), result.word(ratio.side)),
-                Some(Err(reason)) => why(result, TWINNED, reason),
-                None => "not compared".into(),
-            });
-            rows.push(row);
-        }
-    }
-    let meanings: Vec<_> = rest().map(|metric| format!("`{}`: {}", metric.name, metric.meaning)).collect();
-    let mut header = vec!["cell", "metric"];
-    header.extend(subjects.iter().map(|subject| subject.name()));
-    header.push("percpu to perthread");
-    Table {
-        caption: format!("Other metrics, medians; `summary.csv` has every ratio. {}", meanings.join(" ")),
-        header,
-        text_columns: 2,
-        rows,
-    }
-}
-
-fn predictions(experiment: &Experiment) -> Table {
-    let mut rows = Vec::new();
-    for prediction in &experiment.definition.predictions {
-        let bounds = match prediction.at_most {
-            Some(most) => format!("{} to {}", number::ratio(prediction.at_least), number::ratio(most)),
-            None => format!("{} or more", number::ratio(prediction.at_least)),
-        };
-        let mut outcomes = experiment.outcomes(prediction);
-        if outcomes.is_empty() {
-            rows.push(vec![
-                prediction.text.trim().into(),
-                "none measured".into(),
-                bounds.clone(),
-                "–".into(),
-                word(Outcome::Untested).into(),
-            ]);
-        }
-        for (index, (cell, outcome, found)) in outcomes.drain(..).enumerate() {
-            rows.push(vec![
-                if index == 0 { prediction.text.trim().into() } else { "the same".into() },
-                format!("{}, `{}`, {}", cell.short_id(), prediction.metric, prediction.mode),
-                bounds.clone(),
-                found.map_or_else(|| "–".into(), estimate),
-                word(outcome).into(),
-            ]);
-        }
-    }
-    Table {
-        caption: format!(
-            "Ratios to {BASELINE}. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside."
-        ),
-        header: vec!["prediction", "cell", "predicted", "found", "outcome"],
-        text_columns: 2,
-        rows,
-    }
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Held => "held",
-        Outcome::Failed => "failed",
-        Outcome::Undecided => "undecided",
-        Outcome::Untested => "not tested",
-    }
 }
 
 fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {
@@ -303,54 +162,122 @@ fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {
 }
 
 fn method(analysis: &Analysis, blocks: &mut Vec<Block>) {
-    let tool = &analysis.manifest.tool;
     blocks.push(Block::Heading(2, "Method".into()));
-    blocks.push(Block::Paragraph(format!(
-        "Each sample is a fresh process with randomised stack padding and address space. A block is one shuffled pass over \
-         the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The first 15 % of \
-         each sample warm up. The value of a sample is one number; its windows only show whether it was steady. Ratios are \
-         paired by block: geometric mean, paired t interval of the logarithms, and beside it the median with a percentile \
-         bootstrap of 2000 resamples. No value was left out for being far from the others. A sample is taken again, once, \
-         if more than {:.0} % of CPU time was stolen or other processes used more than {} CPUs, whatever its mode and value.",
-        analysis.manifest.seed,
-        crate::gate::STEAL_SHARE * 100.0,
-        crate::gate::OTHER_LOAD,
-    )));
+    blocks.extend(method_paragraphs(analysis).into_iter().map(Block::Paragraph));
+}
+
+/// What an evaluator of empirical work asks, after the SIGPLAN checklist.
+fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
+    let manifest = &analysis.manifest;
+    let definitions = || analysis.experiments.iter().map(|experiment| &experiment.definition);
+    let yes = |yes: bool| if yes { "yes" } else { "no" };
+    let outcomes = || {
+        analysis.experiments.iter().flat_map(|experiment| {
+            experiment.definition.predictions.iter().flat_map(|prediction| experiment.outcomes(prediction))
+        })
+    };
+    let came = |wanted: Outcome| outcomes().filter(|(_, outcome, _)| *outcome == wanted).count();
+    let enough = analysis.least_blocks() >= claims::ENOUGH;
+    let asked = [
+        (
+            "claims are explicit and bounded",
+            yes(true),
+            "the table of claims says what may be said and what is missing".to_owned(),
+        ),
+        (
+            "predictions precede the data",
+            yes(true),
+            format!(
+                "{} held, {} failed, {} undecided; all are shown",
+                came(Outcome::Held),
+                came(Outcome::Failed),
+                came(Outcome::Undecided)
+            ),
+        ),
+        ("the baseline is fair", yes(true), format!("{BASELINE} on the same back end, in the same binary")),
+        ("a negative case is measured", yes(definitions().any(|definition| definition.id == "E13")), "E13".into()),
+        (
+            "enough repetitions",
+            yes(enough),
+            format!("n = {}; {} are asked for", analysis.least_blocks(), claims::ENOUGH),
+        ),
+        (
+            "variation is shown",
+            yes(true),
+            "intervals, every sample in the curves, and the same mode against itself".into(),
+        ),
+        (
+            "the host was quiet",
+            yes(!analysis.noisy()),
+            format!("{} of {} samples disturbed", analysis.disturbed(), analysis.planned),
+        ),
+        (
+            "the build is optimised",
+            yes(!manifest.tool.debug_assertions),
+            format!("optimisation level {}", manifest.tool.opt_level),
+        ),
+        (
+            "the source is known",
+            yes(manifest.tool.dirty.value == Some(false)),
+            format!("commit {}", manifest.tool.git_commit),
+        ),
+        ("all data are kept", yes(true), "every row, those that do not count with their reason".into()),
+        ("more than one machine", "no", "one run is one host; `perseq compare` holds two together".into()),
+    ];
+    blocks.push(Block::Heading(2, "Checklist".into()));
+    blocks.push(Block::Table(Table {
+        caption: "What the SIGPLAN checklist for empirical evaluations asks.".into(),
+        header: vec!["asked", "here", "because"],
+        text_columns: 3,
+        rows: asked.into_iter().map(|(what, here, why)| vec![what.into(), here.into(), why]).collect(),
+    }));
+}
+
+/// How the numbers were made: order, n, interval, host and exclusions, from the files of the run.
+pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
+    let (manifest, tool) = (&analysis.manifest, &analysis.manifest.tool);
     let dirty = match tool.dirty.value {
         Some(true) => " with uncommitted changes",
         _ => "",
     };
-    blocks.push(Block::Paragraph(format!(
-        "perseq {}, commit {}{dirty}, {}, target {}, optimisation level {}. Binary `{}`. Hardware counters: {}.",
-        tool.version,
-        tool.git_commit,
-        tool.rustc,
-        tool.target,
-        tool.opt_level,
-        tool.binary_sha256,
-        if analysis.manifest.hardware_counters {
-            "available, closed in timing samples"
-        } else {
-            "not available on this host"
-        },
-    )));
-}
-
-fn spread(values: &[f64], unit: &str) -> String {
-    if values.is_empty() {
-        return "no value".into();
-    }
-    let least = values.iter().copied().fold(f64::MAX, f64::min);
-    let most = values.iter().copied().fold(f64::MIN, f64::max);
-    let middle = crate::statistics::median(&mut values.to_vec());
-    let show = |value: f64| number::with_unit(value, unit);
-    if least == most { show(middle) } else { format!("{} ({}, {})", show(middle), show(least), show(most)) }
-}
-
-fn estimate(estimate: Estimate) -> String {
-    format!("{} [{}]", number::ratio(estimate.ratio), interval(estimate))
-}
-
-fn interval(estimate: Estimate) -> String {
-    format!("{} to {}", number::ratio(estimate.low), number::ratio(estimate.high))
+    vec![
+        format!(
+            "Each sample is a fresh process with randomised stack padding and address space. A block is one shuffled pass \
+             over the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The number \
+             of blocks was fixed beforehand; the cell with the fewest pairs has n = {}. The first 15 % of each sample warm \
+             up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
+             block: geometric mean, paired t interval of the logarithms, and beside it the median with a percentile \
+             bootstrap of 2000 resamples. {} headline comparisons were tested, and Holm's procedure counts all of them.",
+            manifest.seed,
+            analysis.least_blocks(),
+            analysis.headlines(),
+        ),
+        format!(
+            "No value was left out for being far from the others. A sample is taken again, once, if more than {:.0} % of CPU \
+             time was stolen or other processes used more than {} CPUs, whatever its mode and value: {} of {} samples were \
+             disturbed so. {} failed, {} did not end in time, {} were beyond the limits of the host; each is listed.",
+            crate::gate::STEAL_SHARE * 100.0,
+            crate::gate::OTHER_LOAD,
+            analysis.disturbed(),
+            analysis.planned,
+            analysis.count(Status::Failed),
+            analysis.count(Status::Timeout),
+            analysis.count(Status::Skipped),
+        ),
+        format!(
+            "Host: {}. perseq {}, commit {}{dirty}, {}, target {}, optimisation level {}. Binary `{}`. Hardware counters: {}.",
+            manifest.host_caption,
+            tool.version,
+            tool.git_commit,
+            tool.rustc,
+            tool.target,
+            tool.opt_level,
+            tool.binary_sha256,
+            if manifest.hardware_counters {
+                "available, closed in timing samples"
+            } else {
+                "not available on this host"
+            },
+        ),
+    ]
 }

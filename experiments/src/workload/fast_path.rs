@@ -30,6 +30,7 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
         }
     };
 
+    let counting = crate::counters::start();
     // Warm-up, which also finds how many rounds fill a window.
     let (start, length) = (Instant::now(), windows::warmup(measure).max(Duration::from_millis(1)));
     let mut warm_rounds = 0;
@@ -49,6 +50,9 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
         recorded.push((rounds, start.elapsed()));
     }
     let change = Reading::take(order.subject).since(&before);
+    if let Some(counting) = counting {
+        counting.stop();
+    }
     if failed {
         return Err("the allocator returned null".into());
     }

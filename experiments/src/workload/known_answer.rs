@@ -42,7 +42,7 @@ pub fn objects<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> R
             let held = perseq::stats();
             let sums = empty(allocator, &sizes, &mut slots, tag);
             // Read while this thread is alive: a per-thread cache is flushed when its thread exits.
-            Ok(((held, perseq::stats()), (sums, Cache::all())))
+            Ok(((held, perseq::stats()), (sums, Cache::all(order.subject))))
         };
         scope.spawn(body).join().map_err(|_| "the thread panicked".to_owned())?
     })?;
@@ -91,7 +91,7 @@ pub fn preemption<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -
         pinned?;
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
-    let look = |measurement: &mut Measurement| measurement.caches = Cache::all();
+    let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
     let team = Team { threads: threads + disturbers, meetings: 1, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops = measurement.per_thread_pairs.iter().sum();

@@ -3,12 +3,24 @@
 //! A workload is generic over the allocator, so that the fast path is inlined into it; the harness's own
 //! allocations go to the system allocator and never disturb the caches that are measured.
 
+mod churn;
+mod control;
+mod false_sharing;
 mod fast_path;
 mod known_answer;
+mod latency;
+mod life_cycle;
+mod migration;
 mod objects;
 mod oversubscription;
+mod phases;
+mod remote;
+mod replay;
+mod signals;
 mod stranded_memory;
+mod structures;
 mod team;
+mod unfavourable;
 mod windows;
 
 use crate::definition::Parameters;
@@ -29,6 +41,12 @@ pub struct Order {
     pub subject: Subject,
     /// Seed of the values written into objects.
     pub seed: u64,
+    /// Group of counters to read. None: a timing sample, all counters closed.
+    #[serde(default)]
+    pub counters: Option<String>,
+    /// The trace to replay, for the workload that does.
+    #[serde(default)]
+    pub trace_file: Option<std::path::PathBuf>,
 }
 
 impl Order {
@@ -36,6 +54,14 @@ impl Order {
     pub fn get(&self, name: &str) -> Result<u64, String> {
         let missing = || format!("workload `{}` needs the parameter `{name}`", self.workload);
         self.parameters.get(name).copied().ok_or_else(missing)
+    }
+
+    /// Threads: `threads`, or `threads_per_cpu` for each of `cpus`.
+    fn threads(&self, cpus: usize) -> Result<usize, String> {
+        match self.parameters.get("threads") {
+            Some(threads) => Ok((*threads).max(1) as usize),
+            None => Ok(cpus * self.get("threads_per_cpu")?.max(1) as usize),
+        }
     }
 
     fn measure(&self) -> Result<std::time::Duration, String> {
@@ -52,6 +78,9 @@ pub struct Measurement {
     pub ops_alloc: u64,
     /// Frees of the whole process, warm-up included.
     pub ops_free: u64,
+    /// Of both, those of objects too large for any cache.
+    #[serde(default)]
+    pub large_ops: u64,
     /// Time before the measured part.
     pub warmup_ns: u64,
     /// The measured part.
@@ -74,11 +103,46 @@ pub struct Measurement {
     pub unavailable: BTreeMap<String, String>,
     /// Each cache, read while every thread was quiet and alive.
     pub caches: Vec<Cache>,
+    /// Events counted over the whole work of all threads, warm-up included. Empty in timing samples.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<String, crate::counters::Value>,
+    /// Values over time: pairs of nanoseconds since the start of the measured part and a value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub series: BTreeMap<String, Vec<(u64, u64)>>,
+    /// Histograms: pairs of nanoseconds and how many operations took as long, to two significant digits.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub histograms: BTreeMap<String, Vec<(u64, u64)>>,
 }
 
 impl Measurement {
     fn set(&mut self, metric: &str, value: f64) {
         self.metrics.insert(metric.into(), value);
+    }
+
+    /// The bytes in all caches, from `caches`.
+    fn set_cached(&mut self, subject: Subject) {
+        if let Subject::Perseq(_) = subject {
+            let cached: u64 = self.caches.iter().map(|cache| cache.cached_bytes).sum();
+            self.set("cached_bytes", cached as f64);
+            self.set("caches_touched", self.caches.iter().filter(|cache| cache.touched()).count() as f64);
+        } else {
+            self.lack("cached_bytes", "only perseq reports its caches");
+            self.lack("caches_touched", "only perseq reports its caches");
+        }
+    }
+
+    /// What the kernel says of the process at this moment.
+    fn set_resident(&mut self) {
+        match crate::instrument::resident_bytes() {
+            Ok((rss, pss)) => {
+                self.set("rss_bytes", rss as f64);
+                self.set("pss_bytes", pss as f64);
+            }
+            Err(reason) => {
+                self.lack("rss_bytes", &reason);
+                self.lack("pss_bytes", &reason);
+            }
+        }
     }
 
     fn lack(&mut self, metric: &str, reason: &str) {
@@ -109,8 +173,11 @@ impl Cache {
         self.cached_objects + self.underflows + self.overflows > 0
     }
 
-    /// Every cache of this process.
-    pub fn all() -> Vec<Cache> {
+    /// Every cache of this process. Asking starts the allocator, so it is not asked where it is not the subject.
+    pub fn all(subject: Subject) -> Vec<Cache> {
+        if !matches!(subject, Subject::Perseq(_)) {
+            return Vec::new();
+        }
         // Reserved before the walk: the callback must not wait for an allocator.
         let mut caches = Vec::with_capacity(perseq::stats().caches as usize + 64);
         perseq::for_each_cache(&mut |cache| {
@@ -135,6 +202,7 @@ impl Cache {
 
 static PERSEQ: Perseq = Perseq::new();
 static SYSTEM: System = System;
+static CONTROL: control::Private = control::Private;
 
 /// Whether there is a workload called `name`.
 #[cfg(test)]
@@ -148,6 +216,7 @@ pub fn run(order: &Order) -> Result<Measurement, String> {
     match order.subject {
         Subject::Perseq(_) => find(&order.workload).ok_or_else(unknown)?(&PERSEQ, order),
         Subject::System => find(&order.workload).ok_or_else(unknown)?(&SYSTEM, order),
+        Subject::Control => find(&order.workload).ok_or_else(unknown)?(&CONTROL, order),
     }
 }
 
@@ -155,7 +224,18 @@ type Workload<A> = fn(&'static A, &Order) -> Result<Measurement, String>;
 
 fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
     match name {
+        "churn" => Some(churn::run),
+        "false-sharing" => Some(false_sharing::run),
         "fast-path" => Some(fast_path::run),
+        "latency" => Some(latency::run),
+        "life-cycle" => Some(life_cycle::run),
+        "migration" => Some(migration::run),
+        "phases" => Some(phases::run),
+        "remote" => Some(remote::run),
+        "replay" => Some(replay::run),
+        "signals" => Some(signals::run),
+        "structures" => Some(structures::run),
+        "unfavourable" => Some(unfavourable::run),
         "oversubscription" => Some(oversubscription::run),
         "stranded-memory" => Some(stranded_memory::run),
         "known-sleep" => Some(known_answer::sleep),

@@ -8,6 +8,18 @@ use std::hint::black_box;
 
 /// The last word is the signature times this odd number.
 const LAST: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Its inverse: an object of one word holds the last word only.
+const INVERSE: u64 = inverse(LAST);
+
+/// Newton's iteration doubles the digits that are right.
+const fn inverse(odd: u64) -> u64 {
+    let (mut inverse, mut step) = (odd, 0);
+    while step < 6 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(odd.wrapping_mul(inverse)));
+        step += 1;
+    }
+    inverse
+}
 
 /// Sizes that follow one another round and round, a power of two of them.
 pub struct Sizes {
@@ -108,6 +120,52 @@ fn expected(count: u64, signature: u64) -> u64 {
     count.wrapping_mul(signature).wrapping_add(indices).wrapping_mul(LAST.wrapping_add(1))
 }
 
+/// Allocates one object and signs it with `word`. None: the allocator has no memory left.
+#[inline(always)]
+pub fn create<A: GlobalAlloc>(allocator: &A, layout: Layout, word: u64) -> Option<*mut u8> {
+    // SAFETY: no layout of a workload has size 0.
+    let object = unsafe { allocator.alloc(black_box(layout)) };
+    if object.is_null() {
+        return None;
+    }
+    // SAFETY: the object has at least 8 bytes and is ours.
+    unsafe { object.cast::<u64>().write(word) };
+    // SAFETY: the last word lies within the layout; sizes are multiples of 8.
+    unsafe { object.add(layout.size() - 8).cast::<u64>().write(word.wrapping_mul(LAST)) };
+    Some(black_box(object))
+}
+
+/// Reads the words of an object of [`create`] and frees it. [`words`] says what the sum should be.
+///
+/// # Safety
+///
+/// * `object` came from `create` with this allocator and layout, and nobody else uses it.
+#[inline(always)]
+pub unsafe fn destroy<A: GlobalAlloc>(allocator: &A, layout: Layout, object: *mut u8) -> u64 {
+    // SAFETY: `create` wrote this word of an object that is ours.
+    let first = unsafe { object.cast::<u64>().read() };
+    // SAFETY: as above.
+    let last = unsafe { object.add(layout.size() - 8).cast::<u64>().read() };
+    // SAFETY: by our own contract.
+    unsafe { allocator.dealloc(object, layout) };
+    if layout.size() == 8 { last.wrapping_mul(INVERSE).wrapping_add(last) } else { first.wrapping_add(last) }
+}
+
+/// Sum of the words of an object signed with `word`.
+#[inline(always)]
+pub fn words(word: u64) -> u64 {
+    word.wrapping_mul(LAST.wrapping_add(1))
+}
+
+/// A random number generator of one word, for choices inside measured loops.
+#[inline(always)]
+pub fn next(state: &mut u64) -> u64 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    *state
+}
+
 /// A signature for round `round` of thread `thread`, different for each.
 #[inline(always)]
 pub fn signature(seed: u64, thread: u64, round: u64) -> u64 {
@@ -128,6 +186,16 @@ mod tests {
             assert!(fill(&System, &sizes, &mut slots, signature(1, 2, 3)));
             let sums = empty(&System, &sizes, &mut slots, signature(1, 2, 3));
             assert_eq!(sums.found, sums.expected);
+        }
+    }
+
+    #[test]
+    fn one_object_at_a_time_sums_up_as_well() {
+        for size in [8, 16, 24, 4096] {
+            let layout = Layout::from_size_align(size, 8).unwrap();
+            let object = create(&System, layout, 77).unwrap();
+            // SAFETY: just created, and ours.
+            assert_eq!(unsafe { destroy(&System, layout, object) }, words(77), "{size}");
         }
     }
 

@@ -17,6 +17,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let objects = sizes.objects_for(order.get("fill_bytes")?);
     let fill_rounds = order.get("fill_rounds")?.max(1);
     let working_set = (order.get("working_set_objects")? as usize).clamp(1, objects);
+    let rounds_per_fill = order.get("rounds_per_fill")?.max(1);
     let cpus = allowed()?;
     let threads = cpus.len() * order.get("threads_per_cpu")? as usize;
     let active_threads = Mutex::new(BTreeSet::new());
@@ -56,11 +57,13 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         while active && full && member.working() {
             round += 1;
             let tag = signature(order.seed, member.number as u64, round);
-            full = fill(allocator, &sizes, &mut slots[..working_set], tag);
+            // Now and then as much as at first, so that it misses: what is done about idle caches is done at a miss.
+            let held = if round % rounds_per_fill == 0 { objects } else { working_set };
+            full = fill(allocator, &sizes, &mut slots[..held], tag);
             if full {
-                sums.add(empty(allocator, &sizes, &mut slots[..working_set], tag));
-                member.count.add(working_set as u64);
-                done += working_set as u64;
+                sums.add(empty(allocator, &sizes, &mut slots[..held], tag));
+                member.count.add(held as u64);
+                done += held as u64;
             }
         }
         ops.fetch_add(done, Relaxed);
@@ -70,7 +73,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
     let look = |measurement: &mut Measurement| {
-        measurement.caches = Cache::all();
+        measurement.caches = Cache::all(order.subject);
         let active = active_threads.lock().map(|set| set.clone()).unwrap_or_default();
         describe(measurement, order.subject, &cpus, &active);
     };
@@ -80,6 +83,8 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
     Ok(measurement)
 }
+
+const UNREPORTED: &str = "only perseq reports its caches";
 
 /// Who holds what, and what the kernel says of the process, at one quiet moment.
 fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], active: &BTreeSet<u32>) {
@@ -107,22 +112,13 @@ fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], act
         Subject::Perseq(Mode::PerCpuMmCid) => {
             measurement.lack("stranded_bytes", "a concurrency id has no lasting owner");
         }
-        Subject::System => measurement.lack("stranded_bytes", "libc does not report its caches"),
+        Subject::System | Subject::Control => measurement.lack("stranded_bytes", UNREPORTED),
     }
-    if let Subject::System = subject {
-        measurement.metrics.remove("cached_bytes");
-        measurement.metrics.remove("caches_touched");
-        measurement.lack("cached_bytes", "libc does not report its caches");
-        measurement.lack("caches_touched", "libc does not report its caches");
-    }
-    match crate::instrument::resident_bytes() {
-        Ok((rss, pss)) => {
-            measurement.set("rss_bytes", rss as f64);
-            measurement.set("pss_bytes", pss as f64);
-        }
-        Err(reason) => {
-            measurement.lack("rss_bytes", &reason);
-            measurement.lack("pss_bytes", &reason);
+    if !matches!(subject, Subject::Perseq(_)) {
+        for metric in ["cached_bytes", "caches_touched"] {
+            measurement.metrics.remove(metric);
+            measurement.lack(metric, UNREPORTED);
         }
     }
+    measurement.set_resident();
 }

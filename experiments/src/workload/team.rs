@@ -3,9 +3,11 @@
 use super::Measurement;
 use super::objects::Sums;
 use super::windows::{self, Window};
+use crate::counters::{self, Running};
 use crate::instrument::Reading;
 use crate::subject::Subject;
 use core_affinity::CoreId;
+use std::cell::Cell;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -46,6 +48,21 @@ impl Count {
     }
 }
 
+/// What a thread that works for a member needs: where to count, and when to stop.
+#[derive(Clone, Copy)]
+pub struct Pace<'a> {
+    /// The member's count.
+    pub count: &'a Count,
+    stop: &'a AtomicBool,
+}
+
+impl Pace<'_> {
+    /// Whether to go on working.
+    pub fn working(&self) -> bool {
+        !self.stop.load(Relaxed) // as for the member
+    }
+}
+
 /// What a thread sees of its team.
 pub struct Member<'a> {
     /// Its number, from 0.
@@ -54,9 +71,17 @@ pub struct Member<'a> {
     pub count: &'a Count,
     stop: &'a AtomicBool,
     gate: &'a Barrier,
+    meetings: usize,
+    met: Cell<usize>,
+    counting: Cell<Option<Running>>,
 }
 
-impl Member<'_> {
+impl<'a> Member<'a> {
+    /// For a thread that works in this member's place.
+    pub fn pace(&self) -> Pace<'a> {
+        Pace { count: self.count, stop: self.stop }
+    }
+
     /// Whether to go on working.
     #[inline(always)]
     pub fn working(&self) -> bool {
@@ -65,8 +90,19 @@ impl Member<'_> {
     }
 
     /// Waits for every member and the leader.
+    ///
+    /// Counters, if any are wanted, run between the start and the meeting after the work.
     pub fn meet(&self) {
+        self.met.set(self.met.get() + 1);
+        if self.met.get() == self.meetings + 1
+            && let Some(counting) = self.counting.take()
+        {
+            counting.stop();
+        }
         self.gate.wait();
+        if self.met.get() == self.meetings {
+            self.counting.set(counters::start());
+        }
     }
 }
 
@@ -103,8 +139,11 @@ impl Team {
         let outcomes = std::thread::scope(|scope| {
             let mut handles = Vec::with_capacity(self.threads);
             for (number, count) in counts.iter().enumerate() {
-                let (member, stop, gate) = (&member, &stop, &gate);
-                let body = move || member(&Member { number, count, stop, gate });
+                let (member, stop, gate, meetings) = (&member, &stop, &gate, self.meetings);
+                let body = move || {
+                    let (met, counting) = (Cell::new(0), Cell::new(None));
+                    member(&Member { number, count, stop, gate, meetings, met, counting })
+                };
                 let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, body);
                 match spawned {
                     Ok(handle) => handles.push(handle),
@@ -146,8 +185,16 @@ impl Team {
         }
         measurement.per_thread_pairs = counts.iter().map(|count| count.pairs.load(Relaxed)).collect();
         (measurement.checksum, measurement.checksum_expected) = (sums.found, sums.expected);
+        measurement.set("jain_fairness", jain(&measurement.per_thread_pairs));
         Ok(measurement)
     }
+}
+
+/// Jain's index: 1 if every thread got as much done, 1/n if one thread did it all.
+fn jain(pairs: &[u64]) -> f64 {
+    let sum: f64 = pairs.iter().map(|pairs| *pairs as f64).sum();
+    let squares: f64 = pairs.iter().map(|pairs| (*pairs as f64).powi(2)).sum();
+    if squares == 0.0 { 1.0 } else { sum * sum / (pairs.len() as f64 * squares) }
 }
 
 /// Ends the worker with one line; its parent records the sample as failed.

@@ -1,15 +1,14 @@
-//! Performance counters, event by event. The only file that knows the counter library.
+//! What this host can count, event by event.
 //!
 //! Generic events do not mean the same on every processor, so they are never compared across vendors.
 
-use super::read;
+use super::Status;
+use crate::host::read;
 use crate::known::Known;
 use perf_event::Builder;
 use perf_event::events::{Event, Hardware, Software};
 use serde::Serialize;
-use std::fmt;
 use std::hint::black_box;
-use std::io;
 
 /// The counters of this host.
 #[derive(Debug, Serialize)]
@@ -33,53 +32,6 @@ pub struct Counter {
     pub status: Status,
     /// errno of a refusal.
     pub errno: Option<i32>,
-}
-
-/// Whether an event can be counted, and if not, why. Missing is not zero.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It counts.
-    Ok,
-    /// There is no such hardware, or the hypervisor hides it (ENOENT).
-    NoPmu,
-    /// The kernel or a filter forbids it (EACCES, EPERM).
-    NoPermission,
-    /// This combination is not possible (EINVAL, EOPNOTSUPP).
-    NotSupported,
-    /// No file descriptor is left, or a counter is taken (EMFILE, EBUSY).
-    Busy,
-    /// Opened, but never ran.
-    NotScheduled,
-    /// Something else.
-    Failed,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Status::Ok => "available",
-            Status::NoPmu => "no such hardware here (ENOENT)",
-            Status::NoPermission => "no permission; see perf_event_paranoid, or a seccomp filter",
-            Status::NotSupported => "not supported in this combination",
-            Status::Busy => "no counter or descriptor left",
-            Status::NotScheduled => "opened, but the kernel never ran it",
-            Status::Failed => "refused",
-        })
-    }
-}
-
-impl Status {
-    fn of(error: &io::Error) -> Status {
-        use nix::errno::Errno;
-        match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENOENT | Errno::ENODEV | Errno::ENOSYS) => Status::NoPmu,
-            Some(Errno::EACCES | Errno::EPERM) => Status::NoPermission,
-            Some(Errno::EINVAL | Errno::EOPNOTSUPP) => Status::NotSupported,
-            Some(Errno::EMFILE | Errno::EBUSY) => Status::Busy,
-            _ => Status::Failed,
-        }
-    }
 }
 
 const EVENTS: [(&str, Result<Hardware, Software>); 12] = [
@@ -114,6 +66,50 @@ impl Pmu {
     /// Whether the processor's own counters work.
     pub fn hardware(&self) -> bool {
         self.events.iter().any(|event| event.hardware && event.status == Status::Ok)
+    }
+}
+
+/// One raw event of the vendor's table, tried.
+pub fn try_raw(config: u64) -> Status {
+    const PERF_TYPE_RAW: u32 = 4;
+    let mut builder = Builder::new();
+    let attributes = builder.attrs_mut();
+    (attributes.type_, attributes.config) = (PERF_TYPE_RAW, config);
+    match builder.build() {
+        Ok(_) => Status::Ok,
+        Err(error) => Status::of(&error),
+    }
+}
+
+/// Counts a tracepoint of the kernel in this process and all it starts, while `body` runs.
+pub fn count_tracepoint<T>(name: &str, body: impl FnOnce() -> T) -> Known<(u64, T)> {
+    const PERF_TYPE_TRACEPOINT: u32 = 2;
+    let number = ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
+        .map(|root| read(&format!("{root}/events/{name}/id")))
+        .into_iter()
+        .reduce(|first, second| if first.value.is_some() { first } else { second });
+    let id = match number {
+        Some(Known { value: Some(text), .. }) => text.parse::<u64>().map_err(|error| error.to_string()),
+        Some(Known { reason, .. }) => Err(reason.unwrap_or_default()),
+        None => Err("no tracing".into()),
+    };
+    let id = match id {
+        Ok(id) => id,
+        Err(reason) => return Known::missing(reason),
+    };
+    let mut builder = Builder::new();
+    builder.inherit(true).include_kernel();
+    let attributes = builder.attrs_mut();
+    (attributes.type_, attributes.config) = (PERF_TYPE_TRACEPOINT, id);
+    let counted = builder.build().and_then(|mut counter| {
+        counter.enable()?;
+        let result = body();
+        counter.disable()?;
+        Ok((counter.read()?, result))
+    });
+    match counted {
+        Ok(counted) => Known::is(counted),
+        Err(error) => Known::missing(format!("{name}: {} ({error})", Status::of(&error))),
     }
 }
 
@@ -171,18 +167,4 @@ fn spin(iterations: u64) -> Option<u64> {
 #[cfg(not(target_arch = "x86_64"))]
 fn spin(_: u64) -> Option<u64> {
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_refusal_has_its_own_name() {
-        let status = |errno| Status::of(&io::Error::from_raw_os_error(errno));
-        assert_eq!(status(nix::libc::ENOENT), Status::NoPmu);
-        assert_eq!(status(nix::libc::EACCES), Status::NoPermission);
-        assert_eq!(status(nix::libc::EPERM), Status::NoPermission);
-        assert_eq!(status(nix::libc::EINVAL), Status::NotSupported);
-    }
 }

@@ -1,0 +1,254 @@
+//! A preloadable recorder: the C library's malloc, with a note of each call. `perseq trace record` uses it.
+//!
+//! Notes go to the file `PERSEQ_TRACE_FILE.PID`, which is mapped and shared, so nothing is lost when the program dies.
+//! It has room for `PERSEQ_TRACE_EVENTS` notes (default 2^24) and is sparse: only what is written takes space.
+//!
+//! ```text
+//! bytes   what, little-endian
+//! 0-7     "PSQRAW01"
+//! 8-15    notes taken, more than the file holds if it was too short
+//! 16-23   notes the file has room for
+//! 24-63   0
+//! 64-...  notes of 24 bytes: address u64, size u64, thread u32, kind u32 (0 not written, 1 allocated, 2 freed)
+//! ```
+//!
+//! The place of a note is its place in time: an allocation is noted after the C library made it, a release before it
+//! is carried out. A forked child is not recorded; a program it executes is, in a file of its own. Recording orders all
+//! threads by one counter, so it keeps who allocated and who freed, not how fast.
+//!
+//! For glibc: the calls behind are its `__libc_malloc` family.
+
+use core::ffi::{c_int, c_void};
+use core::ptr::null_mut;
+use core::sync::atomic::{
+    AtomicPtr, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+unsafe extern "C" {
+    fn __libc_malloc(size: usize) -> *mut c_void;
+    fn __libc_calloc(count: usize, size: usize) -> *mut c_void;
+    fn __libc_realloc(pointer: *mut c_void, size: usize) -> *mut c_void;
+    fn __libc_memalign(align: usize, size: usize) -> *mut c_void;
+    fn __libc_free(pointer: *mut c_void);
+}
+
+/// The first bytes of a file.
+#[repr(C)]
+struct Head {
+    magic: [u8; 8],
+    taken: AtomicU64,
+    room: u64,
+    reserved: [u64; 5],
+}
+
+/// One note.
+#[repr(C)]
+struct Note {
+    address: AtomicU64,
+    size: AtomicU64,
+    thread: AtomicU32,
+    kind: AtomicU32,
+}
+
+const ALLOCATED: u32 = 1;
+const FREED: u32 = 2;
+const DEFAULT_ROOM: u64 = 1 << 24;
+
+/// The mapped file; null: not recording.
+static FILE: AtomicPtr<Head> = AtomicPtr::new(null_mut());
+
+/// Runs when the library is loaded, before the program's own start.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static START: extern "C" fn() = start;
+
+extern "C" fn start() {
+    let Some((file, room)) = open() else { return };
+    let bytes = size_of::<Head>() + room as usize * size_of::<Note>();
+    // SAFETY: a descriptor of ours and a length that is not 0; the map is never taken away.
+    let map = unsafe {
+        if libc::ftruncate(file, bytes as libc::off_t) != 0 {
+            return complain(b"perseq-recorder: PERSEQ_TRACE_FILE cannot be made long enough\n");
+        }
+        let map = libc::mmap(null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED, file, 0);
+        libc::close(file);
+        map
+    };
+    if map == libc::MAP_FAILED {
+        return complain(b"perseq-recorder: PERSEQ_TRACE_FILE cannot be mapped\n");
+    }
+    let head = map.cast::<Head>();
+    // SAFETY: the map is that large, zeroed and ours alone until FILE names it.
+    unsafe { head.write(Head { magic: *b"PSQRAW01", taken: AtomicU64::new(0), room, reserved: [0; 5] }) };
+    // SAFETY: the handler is this library's and lives for ever.
+    unsafe { libc::pthread_atfork(None, None, Some(stop)) };
+    FILE.store(head, Release);
+}
+
+/// In a forked child: its addresses are the parent's again, so they cannot go to the same file.
+extern "C" fn stop() {
+    FILE.store(null_mut(), Release);
+}
+
+/// The file and how many notes it has room for.
+fn open() -> Option<(c_int, u64)> {
+    // SAFETY: C strings; getenv does not allocate.
+    let (path, events) =
+        unsafe { (libc::getenv(c"PERSEQ_TRACE_FILE".as_ptr()), libc::getenv(c"PERSEQ_TRACE_EVENTS".as_ptr())) };
+    if path.is_null() {
+        return None;
+    }
+    let mut room = DEFAULT_ROOM;
+    if !events.is_null() {
+        // SAFETY: a C string.
+        let parsed = unsafe { libc::strtoull(events, null_mut(), 10) };
+        if parsed == 0 || parsed > 1 << 32 {
+            complain(b"perseq-recorder: PERSEQ_TRACE_EVENTS: expected a number from 1 to 2^32\n");
+            return None;
+        }
+        room = parsed;
+    }
+    let mut name = [0u8; 4096];
+    // SAFETY: the buffer's own length is given; both arguments are what the format says.
+    let file = unsafe {
+        let length = libc::snprintf(name.as_mut_ptr().cast(), name.len(), c"%s.%d".as_ptr(), path, libc::getpid());
+        if length < 0 || length as usize >= name.len() {
+            complain(b"perseq-recorder: PERSEQ_TRACE_FILE is too long\n");
+            return None;
+        }
+        libc::open(name.as_ptr().cast(), libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC, 0o600)
+    };
+    if file < 0 {
+        complain(b"perseq-recorder: PERSEQ_TRACE_FILE cannot be created\n");
+        return None;
+    }
+    Some((file, room))
+}
+
+fn complain(line: &[u8]) {
+    // SAFETY: a buffer and its length.
+    unsafe { libc::write(2, line.as_ptr().cast(), line.len()) };
+}
+
+fn note(kind: u32, pointer: *mut c_void, size: usize) {
+    let head = FILE.load(Acquire); // pairs with `start`
+    if head.is_null() || pointer.is_null() {
+        return;
+    }
+    // SAFETY: once named, the map stays.
+    let (taken, room) = unsafe { (&(*head).taken, (*head).room) };
+    // Relaxed: the C library orders an address's release before its next allocation, and we count in between.
+    let place = taken.fetch_add(1, Relaxed);
+    if place >= room {
+        return;
+    }
+    // SAFETY: the map has `room` notes behind its head.
+    let note = unsafe { &*head.add(1).cast::<Note>().add(place as usize) };
+    note.address.store(pointer as u64, Relaxed);
+    note.size.store(size as u64, Relaxed);
+    // SAFETY: gettid has no preconditions.
+    note.thread.store(unsafe { libc::syscall(libc::SYS_gettid) } as u32, Relaxed);
+    note.kind.store(kind, Release); // last: a note without a kind was not finished
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc(size: usize) -> *mut c_void {
+    // SAFETY: by our own contract.
+    let pointer = unsafe { __libc_malloc(size) };
+    note(ALLOCATED, pointer, size);
+    pointer
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn calloc(count: usize, size: usize) -> *mut c_void {
+    // SAFETY: by our own contract.
+    let pointer = unsafe { __libc_calloc(count, size) };
+    note(ALLOCATED, pointer, count.wrapping_mul(size)); // it did not overflow, or the pointer is null
+    pointer
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn realloc(pointer: *mut c_void, size: usize) -> *mut c_void {
+    // Noted before it happens: the address may be another thread's the moment after. If the C library then refuses, the
+    // block is noted as new under its old address; its old size is not known, and the new one serves.
+    note(FREED, pointer, 0);
+    // SAFETY: by our own contract.
+    let moved = unsafe { __libc_realloc(pointer, size) };
+    if moved.is_null() && size != 0 {
+        note(ALLOCATED, pointer, size);
+    }
+    note(ALLOCATED, moved, size);
+    moved
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn free(pointer: *mut c_void) {
+    note(FREED, pointer, 0);
+    // SAFETY: by our own contract.
+    unsafe { __libc_free(pointer) };
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn memalign(align: usize, size: usize) -> *mut c_void {
+    // SAFETY: by our own contract.
+    let pointer = unsafe { __libc_memalign(align, size) };
+    note(ALLOCATED, pointer, size);
+    pointer
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn aligned_alloc(align: usize, size: usize) -> *mut c_void {
+    // SAFETY: by our own contract.
+    unsafe { memalign(align, size) }
+}
+
+/// As the C library's.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn posix_memalign(result: *mut *mut c_void, align: usize, size: usize) -> c_int {
+    if !align.is_power_of_two() || !align.is_multiple_of(size_of::<*mut c_void>()) {
+        return libc::EINVAL;
+    }
+    // SAFETY: by our own contract.
+    let pointer = unsafe { memalign(align, size) };
+    if pointer.is_null() {
+        return libc::ENOMEM;
+    }
+    // SAFETY: the caller gave a place for the result.
+    unsafe { result.write(pointer) };
+    0
+}

@@ -1,0 +1,271 @@
+//! `perseq compare A B`: what changed from one run to another, cell by cell, and what cannot be compared.
+//!
+//! Two runs on one host are compared value by value. Across hosts a value means nothing, so there the ratios to the
+//! baseline are compared: whether the second host finds what the first found. Processes of two runs are not paired, so
+//! the interval is Welch's. What differs in more than the binary or the host is refused, not adjusted.
+
+use crate::archive::Archive;
+use crate::definition::{Better, Metric};
+use crate::failure::{Exit, Failure};
+use crate::manifest::Manifest;
+use crate::output;
+use crate::report::number;
+use crate::sample::Row;
+use crate::statistics::{Estimate, Paired, difference, unpaired};
+use crate::subject::{BASELINE, Subject};
+use regex::Regex;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What is compared.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    /// Values: the runs are of one host.
+    Values,
+    /// Ratios to the baseline: the hosts differ.
+    Ratios,
+}
+
+/// One line of the comparison.
+#[derive(Debug, Serialize)]
+struct Change {
+    cell: String,
+    metric: String,
+    mode: Subject,
+    before: usize,
+    after: usize,
+    ratio: f64,
+    low: f64,
+    high: f64,
+    verdict: &'static str,
+    /// Percent by which it surely got worse.
+    regression_percent: f64,
+}
+
+/// The whole comparison.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    kind: Kind,
+    hosts: [String; 2],
+    commits: [String; 2],
+    changes: Vec<Change>,
+    /// What one run has and the other has not, or has otherwise.
+    left_out: Vec<String>,
+    notes: Vec<String>,
+}
+
+/// A run as it is compared.
+struct Run {
+    manifest: Manifest,
+    rows: Vec<Row>,
+}
+
+impl Run {
+    fn open(root: &Path) -> Result<Run, Failure> {
+        let archive = Archive::open(root)?;
+        let rows = archive.rows()?;
+        rows.warning.iter().for_each(|warning| eprintln!("warning: {}: {warning}", root.display()));
+        let run = Run { manifest: archive.manifest()?, rows: rows.rows };
+        if !run.manifest.valid() {
+            return Err(Failure::usage(format!("{}: a check of E00 failed; expected a valid run", root.display())));
+        }
+        Ok(run)
+    }
+
+    /// The rows of each cell.
+    fn cells(&self) -> BTreeMap<&str, Vec<&Row>> {
+        let mut cells: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+        for row in &self.rows {
+            cells.entry(&row.planned.cell_id).or_default().push(row);
+        }
+        cells
+    }
+}
+
+/// Options of the command.
+pub struct Wanted<'a> {
+    /// Only cells that match.
+    pub filter: Option<&'a Regex>,
+    /// Exit with 1 if a headline metric surely got worse by more percent than this.
+    pub fail_on_regression: Option<f64>,
+    /// Every metric instead of the headline only.
+    pub all_metrics: bool,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Compares and prints.
+pub fn main(before: &Path, after: &Path, wanted: &Wanted) -> Result<Exit, Failure> {
+    let (before, after) = (Run::open(before)?, Run::open(after)?);
+    if before.manifest.tool.debug_assertions != after.manifest.tool.debug_assertions {
+        return Err(Failure::usage("compare: one run is of a debug build and the other is not; expected two alike"));
+    }
+    let kind = if before.manifest.host_caption == after.manifest.host_caption { Kind::Values } else { Kind::Ratios };
+    if kind == Kind::Ratios && wanted.fail_on_regression.is_some() {
+        return Err(Failure::usage(format!(
+            "compare: --fail-on-regression needs two runs of one host; these are of {} and {}",
+            before.manifest.host_caption, after.manifest.host_caption
+        )));
+    }
+    let comparison = compare(&before, &after, kind, wanted);
+    if comparison.changes.is_empty() {
+        let why = comparison.left_out.first().map_or("no cell is in both runs", String::as_str);
+        return Err(Failure::usage(format!("compare: nothing can be compared: {why}")));
+    }
+    if wanted.json {
+        output::print_json(&comparison)?
+    } else {
+        output::print(&page(&comparison))?
+    }
+    let limit = wanted.fail_on_regression.unwrap_or(f64::INFINITY);
+    let worse = comparison.changes.iter().filter(|change| change.regression_percent > limit).count();
+    if worse > 0 {
+        eprintln!("{worse} of {} compared got worse by more than {limit} %", comparison.changes.len());
+        return Ok(Exit::Invalid);
+    }
+    Ok(Exit::Done)
+}
+
+fn compare(before: &Run, after: &Run, kind: Kind, wanted: &Wanted) -> Comparison {
+    let (cells, others) = (before.cells(), after.cells());
+    let (mut changes, mut left_out) = (Vec::new(), Vec::new());
+    let matches = |id: &str| wanted.filter.is_none_or(|filter| filter.is_match(id));
+    for (id, rows) in cells.iter().filter(|(id, _)| matches(id)) {
+        let Some(counterparts) = others.get(id) else {
+            left_out.push(format!("{id}: only in the first run"));
+            continue;
+        };
+        if let Some(why) = differs(rows[0], counterparts[0]) {
+            left_out.push(format!("{id}: {why}"));
+            continue;
+        }
+        let definition = before.manifest.definitions.iter().find(|d| d.id == rows[0].planned.experiment);
+        let Some(definition) = definition else { continue };
+        let metrics = definition.metrics.iter();
+        for metric in metrics.filter(|metric| wanted.all_metrics || metric.name == definition.headline) {
+            for subject in Subject::all() {
+                if let Some(change) = change(id, metric, subject, kind, rows, counterparts) {
+                    changes.push(change);
+                }
+            }
+        }
+    }
+    left_out.extend(
+        others
+            .keys()
+            .filter(|id| matches(id) && !cells.contains_key(*id))
+            .map(|id| format!("{id}: only in the second run")),
+    );
+    let mut notes = Vec::new();
+    for (which, run) in [("first", before), ("second", after)] {
+        if run.manifest.profile == "quick" {
+            notes.push(format!("the {which} run is a smoke test"));
+        }
+        if run.manifest.finished_utc.is_none() {
+            notes.push(format!("the {which} run is not complete"));
+        }
+    }
+    let pair = |of: fn(&Manifest) -> String| [of(&before.manifest), of(&after.manifest)];
+    Comparison {
+        kind,
+        hosts: pair(|manifest| manifest.host_caption.clone()),
+        commits: pair(|manifest| manifest.tool.git_commit.to_string()),
+        changes,
+        left_out,
+        notes,
+    }
+}
+
+/// Why two cells of one id are not the same question.
+fn differs(before: &Row, after: &Row) -> Option<String> {
+    if before.planned.workload != after.planned.workload {
+        return Some(format!("workload {} and {}", before.planned.workload, after.planned.workload));
+    }
+    let (a, b) = (&before.planned.params, &after.planned.params);
+    let names = a.keys().chain(b.keys());
+    let show = |value: Option<&u64>| value.map_or_else(|| "none".to_owned(), u64::to_string);
+    names
+        .filter(|name| a.get(*name) != b.get(*name))
+        .map(|name| format!("{name} is {} and {}", show(a.get(name)), show(b.get(name))))
+        .next()
+}
+
+fn change(id: &str, metric: &Metric, subject: Subject, kind: Kind, before: &[&Row], after: &[&Row]) -> Option<Change> {
+    let values = |rows: &[&Row], subject: Subject| -> BTreeMap<u64, f64> {
+        let chosen = rows.iter().filter(|row| row.planned.mode_requested == subject && !row.planned.twin);
+        chosen.filter_map(|row| Some((row.planned.block, row.value(&metric.name)?))).collect()
+    };
+    let (estimate, n) = match kind {
+        Kind::Values => {
+            let plain = |rows| values(rows, subject).into_values().collect::<Vec<_>>();
+            let (a, b): (Vec<f64>, Vec<f64>) = (plain(before), plain(after));
+            (unpaired(&a, &b)?, [a.len(), b.len()])
+        }
+        Kind::Ratios => {
+            let paired = |rows| {
+                let (base, own) = (values(rows, BASELINE), values(rows, subject));
+                let pairs: Vec<_> = base.iter().filter_map(|(block, base)| Some((*base, *own.get(block)?))).collect();
+                Paired::new(&pairs).filter(|paired| subject != BASELINE && paired.n() > 1)
+            };
+            let (a, b) = (paired(before)?, paired(after)?);
+            (difference(&a, &b)?, [a.n(), b.n()])
+        }
+    };
+    let Estimate { ratio, low, high } = estimate;
+    let worse = match metric.better {
+        Better::LessTime | Better::Less => low - 1.0,
+        Better::MoreRate => 1.0 - high,
+        Better::Neither => 0.0,
+    };
+    let verdict = match (low > 1.0, high < 1.0, metric.better, kind) {
+        (false, false, ..) => "no clear change",
+        (_, _, _, Kind::Ratios) => "the hosts disagree in size",
+        (_, _, Better::Neither, _) => "changed",
+        _ if worse > 0.0 => "worse",
+        _ => "better",
+    };
+    Some(Change {
+        cell: id.into(),
+        metric: metric.name.clone(),
+        mode: subject,
+        before: n[0],
+        after: n[1],
+        ratio,
+        low,
+        high,
+        verdict,
+        regression_percent: worse.max(0.0) * 100.0,
+    })
+}
+
+fn page(comparison: &Comparison) -> String {
+    let mut text = match comparison.kind {
+        Kind::Values => format!("second run over first, on {}\n", comparison.hosts[0]),
+        Kind::Ratios => format!(
+            "two hosts: ratios to {BASELINE}, those of the second run over those of the first\n  first:  {}\n  second: {}\n",
+            comparison.hosts[0], comparison.hosts[1]
+        ),
+    };
+    text += &format!("  commits {} and {}\n\n", comparison.commits[0], comparison.commits[1]);
+    for change in &comparison.changes {
+        let label = format!("{} {}", change.cell, change.metric);
+        text += &format!(
+            "{label:<58} {:<14} {:>8} [{} to {}]  n {}, {}  {}\n",
+            change.mode.name(),
+            number::ratio(change.ratio),
+            number::ratio(change.low),
+            number::ratio(change.high),
+            change.before,
+            change.after,
+            change.verdict
+        );
+    }
+    let lines = |title: &str, lines: &[String]| match lines {
+        [] => String::new(),
+        lines => format!("\n{title}\n{}", lines.iter().map(|line| format!("  {line}\n")).collect::<String>()),
+    };
+    text += &lines("not compared", &comparison.left_out);
+    text + &lines("note", &comparison.notes)
+}

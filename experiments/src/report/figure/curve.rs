@@ -1,0 +1,87 @@
+//! A metric over a parameter.
+
+use super::super::analysis::{Analysis, Cell, Experiment};
+use super::super::document::Figure;
+use super::super::number;
+use super::{Axis, INK, Panel, colour, draw, legend, line, marker, text};
+use crate::definition::{Curve, Rule};
+use crate::failure::Failure;
+use crate::subject::Subject;
+use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
+
+/// One metric against one parameter, a panel for each rule, every sample shown.
+pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Result<Option<Figure>, Failure> {
+    let Some(metric) = experiment.definition.metric(&curve.metric) else {
+        return Ok(None);
+    };
+    let mut rules: Vec<Option<Rule>> = experiment.cells.iter().map(|cell| cell.rule).collect();
+    rules.dedup();
+    let points = |rule: Option<Rule>, subject: Subject| -> Vec<(f64, Vec<f64>)> {
+        let at = |cell: &Cell| {
+            let values = cell.result(&curve.metric)?.of(subject).to_vec();
+            (!values.is_empty()).then_some((*cell.parameters.get(&curve.parameter)? as f64, values))
+        };
+        experiment.cells.iter().filter(|cell| cell.rule == rule).filter_map(at).collect()
+    };
+    let everything: Vec<_> = rules
+        .iter()
+        .flat_map(|rule| Subject::all().map(move |subject| (*rule, subject)))
+        .map(|(rule, subject)| (rule, subject, points(rule, subject)))
+        .filter(|(_, _, points)| !points.is_empty())
+        .collect();
+    if everything.is_empty() {
+        return Ok(None);
+    }
+    let xs: Vec<f64> = everything.iter().flat_map(|(_, _, points)| points.iter().map(|(x, _)| *x)).collect();
+    let ys: Vec<f64> =
+        everything.iter().flat_map(|(_, _, points)| points.iter().flat_map(|(_, ys)| ys.clone())).collect();
+    let x_axis = Axis::around(&xs, true);
+    let y_axis = if curve.log { Axis::around(&ys, true) } else { Axis { low: 0.0, ..Axis::around(&ys, false) } };
+    let mut subjects: Vec<_> = everything.iter().map(|(_, subject, _)| *subject).collect();
+    subjects.sort_by_key(|subject| subject.rank());
+    subjects.dedup();
+
+    let svg = draw((960, 380), |area| {
+        legend(area, &subjects)?;
+        let gap = 100;
+        let width = (960 - 110 - gap * (rules.len() as i32 - 1)) / rules.len() as i32;
+        for (index, rule) in rules.iter().enumerate() {
+            let panel =
+                Panel { left: 90 + index as i32 * (width + gap), top: 62, width, height: 250, x: x_axis, y: y_axis };
+            let title = rule.map_or_else(String::new, |rule| format!("rule {rule:?}: {}", rule.words()));
+            let mut ticks = xs.clone();
+            ticks.sort_by(f64::total_cmp);
+            ticks.dedup();
+            let y_ticks = if metric.unit == "bytes" { y_axis.binary_ticks() } else { y_axis.ticks() };
+            let y_text = |value: f64| number::axis(value, &metric.unit);
+            panel.frame(area, &title, (&curve.label, &ticks), &y_ticks, y_text)?;
+            if curve.parameter == "threads_per_cpu" && (x_axis.low..=x_axis.high).contains(&1.0) {
+                let (foot, head) = (panel.place(1.0, y_axis.low), (panel.place(1.0, 1.0).0, panel.top));
+                line(area, &[(head.0, panel.top + panel.height), head], INK.mix(0.35), 1)?;
+                text(area, "T = L", (foot.0 + 4, panel.top + 8), HPos::Left, VPos::Center)?;
+            }
+            for (_, subject, points) in everything.iter().filter(|(of, _, _)| of == rule) {
+                let colour = colour(*subject);
+                let middle: Vec<_> =
+                    points.iter().map(|(x, ys)| panel.place(*x, crate::statistics::median(&mut ys.clone()))).collect();
+                line(area, &middle, colour.to_rgba(), 2)?;
+                for (x, ys) in points {
+                    for y in ys {
+                        marker(area, *subject, panel.place(*x, *y), 3, colour.mix(0.4))?;
+                    }
+                }
+                for place in middle {
+                    marker(area, *subject, place, 5, colour.to_rgba())?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    let n = analysis.least_blocks();
+    let caption = format!(
+        "{}: `{}` against {}. Large marks: medians; small marks: every sample, n = {n} or more for each. {}.",
+        experiment.definition.id, curve.metric, curve.label, analysis.manifest.host_caption
+    );
+    Ok(Some(Figure { name: format!("{}-{}", experiment.definition.id.to_lowercase(), curve.metric), caption, svg }))
+}

@@ -1,0 +1,56 @@
+//! Whether the host changed while the run went on.
+
+use super::super::analysis::Analysis;
+use super::super::document::Figure;
+use super::{Axis, INK, Panel, colour, draw, legend, line, marker};
+use crate::failure::Failure;
+use crate::subject::Subject;
+use plotters::prelude::*;
+
+/// Residual of every headline value against its place in the run: a trend here means that time, not mode, was measured.
+pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
+    let mut points = Vec::new();
+    for experiment in &analysis.experiments {
+        let metric = &experiment.definition.headline;
+        for subject in Subject::all() {
+            for cell in &experiment.cells {
+                let rows = analysis
+                    .rows
+                    .iter()
+                    .filter(|row| row.planned.cell_id == cell.id && row.planned.mode_requested == subject);
+                let values: Vec<_> = rows
+                    .filter_map(|row| Some((row.planned.order_index, row.value(metric).filter(|value| *value > 0.0)?)))
+                    .collect();
+                let mean = values.iter().map(|(_, value)| value.ln()).sum::<f64>() / values.len().max(1) as f64;
+                points.extend(
+                    values.iter().map(|(index, value)| (subject, *index as f64, (value.ln() - mean).exp_m1() * 100.0)),
+                );
+            }
+        }
+    }
+    if points.is_empty() {
+        return Ok(None);
+    }
+    let reach = points.iter().map(|point| point.2.abs()).fold(1.0, f64::max) * 1.1;
+    let mut subjects: Vec<_> = points.iter().map(|point| point.0).collect();
+    subjects.sort_by_key(|subject| subject.rank());
+    subjects.dedup();
+    let svg = draw((960, 320), |area| {
+        legend(area, &subjects)?;
+        let x = Axis { low: -1.0, high: analysis.planned as f64, log: false, zero: false };
+        let y = Axis { low: -reach, high: reach, log: false, zero: false };
+        let panel = Panel { left: 90, top: 50, width: 850, height: 210, x, y };
+        panel.frame(area, "", ("place in the run", &x.ticks()), &y.ticks(), |value| format!("{value:+.0} %"))?;
+        line(area, &[panel.place(x.low, 0.0), panel.place(x.high, 0.0)], INK.mix(0.5), 1)?;
+        for (subject, index, residual) in &points {
+            marker(area, *subject, panel.place(*index, *residual), 3, colour(*subject).mix(0.8))?;
+        }
+        Ok(())
+    })?;
+    let caption = format!(
+        "Run order: deviation of each sample's headline metric from the mean of its cell and mode. n = {}. {}.",
+        points.len(),
+        analysis.manifest.host_caption
+    );
+    Ok(Some(Figure { name: "run-order".into(), caption, svg }))
+}

@@ -1,0 +1,233 @@
+//! The tables of an experiment: headline ratios, other metrics, differences to the control arm, predictions.
+
+use super::analysis::{Experiment, MetricResult, Outcome};
+use super::document::Table;
+use super::number;
+use crate::definition::{Better, Quantity};
+use crate::statistics::{Doubt, Estimate, Side};
+use crate::subject::{BASELINE, Subject, TWINNED};
+
+/// Headline ratios of every mode in every cell.
+pub fn headline(experiment: &Experiment) -> Table {
+    let definition = &experiment.definition;
+    let metric = definition.metric(&definition.headline);
+    let mut rows = Vec::new();
+    for cell in &experiment.cells {
+        let Some(result) = cell.result(&definition.headline) else {
+            continue;
+        };
+        for (index, (subject, values)) in result.values.iter().enumerate() {
+            let label = if index == 0 { cell.short_id() } else { String::new() };
+            rows.push(headline_row(label, result, *subject, values));
+        }
+    }
+    let good = metric.map_or("", |metric| match metric.better {
+        Better::LessTime | Better::Less => "Less is better.",
+        Better::MoreRate => "More is better.",
+        Better::Neither => "Neither direction is better.",
+    });
+    let meaning = metric.map_or("", |metric| metric.meaning.as_str());
+    Table {
+        caption: format!(
+            "`{}`: {meaning} {good} Ratio to {BASELINE}: geometric mean with 95 % interval, paired by block. Median: of the same \
+             ratios, with its bootstrap interval. A/A: {TWINNED} against itself. Resolution: the smallest difference this \
+             many pairs find four times in five.",
+            definition.headline
+        ),
+        header: vec![
+            "cell",
+            "mode",
+            "n",
+            "value: median (least, most)",
+            "ratio",
+            "median",
+            "A/A",
+            "resolution",
+            "verdict",
+        ],
+        text_columns: 2,
+        rows,
+    }
+}
+
+fn headline_row(label: String, result: &MetricResult, subject: Subject, values: &[f64]) -> Vec<String> {
+    let mut row = vec![label, subject.name().into(), values.len().to_string(), spread(values, &result.metric.unit)];
+    let mut end = |ratio: String, median: String, twin: String, resolution: String, verdict: String| {
+        row.extend([ratio, median, twin, resolution, verdict]);
+    };
+    let dash = || "–".to_owned();
+    let comparison = result.comparison(subject).map(|comparison| (&comparison.ratio, comparison.holm));
+    match comparison {
+        Some((Ok(ratio), holm)) => {
+            let decided = matches!(ratio.side, Side::Below | Side::Above);
+            let lost = if holm == Some(false) && decided { ", not after Holm" } else { "" };
+            end(
+                estimate(ratio.mean),
+                estimate(ratio.median),
+                result.twin.map_or_else(dash, interval),
+                format!("{} %", number::short(ratio.resolution * 100.0)),
+                format!("{}{}{lost}", result.word(ratio.side), doubt(ratio.side)),
+            );
+        }
+        Some((Err(reason), _)) => end(dash(), dash(), dash(), dash(), why(result, subject, reason)),
+        None if subject == BASELINE => end("1".into(), dash(), dash(), dash(), "baseline".into()),
+        None => end(dash(), dash(), dash(), dash(), "not compared".into()),
+    }
+    row
+}
+
+/// Why there is no ratio: the worker's own reason where it gave one.
+fn why(result: &MetricResult, subject: Subject, reason: &str) -> String {
+    result
+        .unavailable
+        .get(subject.name())
+        .map_or_else(|| reason.to_owned(), |reason| format!("not available: {reason}"))
+}
+
+fn doubt(side: Side) -> &'static str {
+    match side {
+        Side::Unclear(Doubt::SameModeDiffers) => ": this host cannot resolve it",
+        Side::Unclear(Doubt::MedianDisagrees) => ": the median disagrees",
+        _ => "",
+    }
+}
+
+/// Medians of every other metric.
+pub fn others(experiment: &Experiment) -> Table {
+    let definition = &experiment.definition;
+    let rest = || definition.metrics.iter().filter(|metric| metric.name != definition.headline);
+    let mut subjects: Vec<Subject> = Vec::new();
+    for (subject, _) in experiment.cells.iter().flat_map(|cell| &cell.metrics).flat_map(|result| &result.values) {
+        if !subjects.contains(subject) {
+            subjects.push(*subject);
+        }
+    }
+    let mut rows = Vec::new();
+    for cell in &experiment.cells {
+        for (index, result) in
+            cell.metrics.iter().filter(|result| result.metric.name != definition.headline).enumerate()
+        {
+            let mut row =
+                vec![if index == 0 { cell.short_id() } else { String::new() }, format!("`{}`", result.metric.name)];
+            row.extend(subjects.iter().map(|subject| match result.of(*subject) {
+                [] => "–".to_owned(),
+                values => number::with_unit(crate::statistics::median(&mut values.to_vec()), &result.metric.unit),
+            }));
+            row.push(match result.comparison(TWINNED).map(|comparison| &comparison.ratio) {
+                Some(Ok(ratio)) => format!("{} {}", estimate(ratio.mean), result.word(ratio.side)),
+                Some(Err(reason)) => why(result, TWINNED, reason),
+                None => "not compared".into(),
+            });
+            rows.push(row);
+        }
+    }
+    let meanings: Vec<_> = rest().map(|metric| format!("`{}`: {}", metric.name, metric.meaning)).collect();
+    let mut header = vec!["cell", "metric"];
+    header.extend(subjects.iter().map(|subject| subject.name()));
+    header.push("percpu to perthread");
+    Table {
+        caption: format!("Other metrics, medians; `summary.csv` has every ratio. {}", meanings.join(" ")),
+        header,
+        text_columns: 2,
+        rows,
+    }
+}
+
+/// What each mode costs beyond the control arm. None: no control arm was measured.
+pub fn excess(experiment: &Experiment) -> Option<Table> {
+    let headline = &experiment.definition.headline;
+    let metric = experiment.definition.metric(headline)?;
+    let mut rows = Vec::new();
+    for cell in &experiment.cells {
+        for (index, (subject, difference)) in cell.result(headline)?.excess.iter().enumerate() {
+            let show = |value: f64| number::with_unit(value, &metric.unit);
+            rows.push(vec![
+                if index == 0 { cell.short_id() } else { String::new() },
+                subject.name().into(),
+                show(difference.ratio),
+                format!("{} to {}", show(difference.low), show(difference.high)),
+            ]);
+        }
+    }
+    (!rows.is_empty()).then(|| Table {
+        caption: format!(
+            "`{headline}` beyond the control arm: mean difference within a block, with its 95 % interval. The control arm does \
+             the same work over private lists, so it has signals, switches and moves but no allocator."
+        ),
+        header: vec!["cell", "mode", "difference to control", "95 % interval"],
+        text_columns: 2,
+        rows,
+    })
+}
+
+/// Every prediction and what came of it.
+pub fn predictions(experiment: &Experiment) -> Table {
+    let mut rows = Vec::new();
+    for prediction in &experiment.definition.predictions {
+        let unit = experiment.definition.metric(&prediction.metric).map_or("", |metric| metric.unit.as_str());
+        let show = |value: f64| match prediction.of {
+            Quantity::Ratio => number::ratio(value),
+            Quantity::Value => number::with_unit(value, unit),
+        };
+        let bounds = match prediction.at_most {
+            Some(most) => format!("{} to {}", show(prediction.at_least), show(most)),
+            None => format!("{} or more", show(prediction.at_least)),
+        };
+        let estimate = |found: Estimate| format!("{} [{} to {}]", show(found.ratio), show(found.low), show(found.high));
+        let mut outcomes = experiment.outcomes(prediction);
+        if outcomes.is_empty() {
+            rows.push(vec![
+                prediction.text.trim().into(),
+                "none measured".into(),
+                bounds.clone(),
+                "–".into(),
+                word(Outcome::Untested).into(),
+            ]);
+        }
+        for (index, (cell, outcome, found)) in outcomes.drain(..).enumerate() {
+            rows.push(vec![
+                if index == 0 { prediction.text.trim().into() } else { "the same".into() },
+                format!("{}, `{}`, {}", cell.short_id(), prediction.metric, prediction.mode),
+                bounds.clone(),
+                found.map_or_else(|| "–".into(), estimate),
+                word(outcome).into(),
+            ]);
+        }
+    }
+    Table {
+        caption: format!(
+            "Ratios to {BASELINE}, or values where a unit stands beside them. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside."
+        ),
+        header: vec!["prediction", "cell", "predicted", "found", "outcome"],
+        text_columns: 2,
+        rows,
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Held => "held",
+        Outcome::Failed => "failed",
+        Outcome::Undecided => "undecided",
+        Outcome::Untested => "not tested",
+    }
+}
+
+fn spread(values: &[f64], unit: &str) -> String {
+    if values.is_empty() {
+        return "no value".into();
+    }
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
+    let middle = crate::statistics::median(&mut values.to_vec());
+    let show = |value: f64| number::with_unit(value, unit);
+    if least == most { show(middle) } else { format!("{} ({}, {})", show(middle), show(least), show(most)) }
+}
+
+fn estimate(estimate: Estimate) -> String {
+    format!("{} [{}]", number::ratio(estimate.ratio), interval(estimate))
+}
+
+fn interval(estimate: Estimate) -> String {
+    format!("{} to {}", number::ratio(estimate.low), number::ratio(estimate.high))
+}

@@ -1,0 +1,100 @@
+//! From a recorder's notes to a trace: addresses become numbers, and what was allocated before the recording is left out.
+
+use super::format::{Event, Trace};
+use std::collections::BTreeMap;
+
+const MAGIC: &[u8; 8] = b"PSQRAW01";
+const HEAD_BYTES: usize = 64;
+const NOTE_BYTES: usize = 24;
+
+/// A trace, and what could not be part of it.
+#[derive(Debug)]
+pub struct Imported {
+    /// The trace.
+    pub trace: Trace,
+    /// Notes that the file had no room for.
+    pub lost: u64,
+    /// Releases of what was allocated before the recording began, or beside it.
+    pub foreign: u64,
+    /// Notes that were not finished when the program ended.
+    pub unfinished: u64,
+}
+
+/// Reads the notes of a recorder.
+pub fn import(bytes: &[u8]) -> Result<Imported, String> {
+    if bytes.get(..8) != Some(MAGIC) {
+        return Err("not a recording: expected the first bytes PSQRAW01".into());
+    }
+    let word = |at: usize| -> Option<u64> { Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?)) };
+    let (taken, room) = word(8).zip(word(16)).ok_or("cut off inside its head")?;
+    let notes = taken.min(room) as usize;
+    let end = notes.checked_mul(NOTE_BYTES).and_then(|length| length.checked_add(HEAD_BYTES));
+    let body =
+        end.and_then(|end| bytes.get(HEAD_BYTES..end)).ok_or("cut off: it has fewer notes than its head says")?;
+
+    let mut imported =
+        Imported { trace: Trace::default(), lost: taken.saturating_sub(room), foreign: 0, unfinished: 0 };
+    let (mut live, mut threads) = (BTreeMap::new(), BTreeMap::new());
+    for note in body.chunks_exact(NOTE_BYTES) {
+        let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| note[at + index]));
+        let (address, size, thread, kind) = (long(0), long(8), long(16) as u32, long(16) >> 32);
+        let number = threads.len();
+        let thread = *threads.entry(thread).or_insert(number);
+        if thread == imported.trace.threads.len() {
+            imported.trace.threads.push(Vec::new());
+        }
+        let events = &mut imported.trace.threads[thread];
+        match kind {
+            1 => {
+                let object = imported.trace.objects;
+                imported.trace.objects += 1;
+                // An address that comes again without a release was released by a call we do not see.
+                live.insert(address, object);
+                events.push(Event::Allocate(object, size.max(1)));
+            }
+            2 => match live.remove(&address) {
+                Some(object) => events.push(Event::Free(object)),
+                None => imported.foreign += 1,
+            },
+            _ => imported.unfinished += 1,
+        }
+    }
+    imported.trace.check()?;
+    Ok(imported)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(room: u64, notes: &[(u64, u64, u32, u32)]) -> Vec<u8> {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend((notes.len() as u64).to_le_bytes());
+        bytes.extend(room.to_le_bytes());
+        bytes.resize(HEAD_BYTES, 0);
+        for (address, size, thread, kind) in notes {
+            bytes.extend(address.to_le_bytes());
+            bytes.extend(size.to_le_bytes());
+            bytes.extend(thread.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn an_address_used_twice_is_two_objects() {
+        let notes = [(64, 10, 7, 1), (64, 0, 9, 2), (64, 20, 9, 1), (128, 0, 9, 2), (0, 0, 0, 0)];
+        let imported = import(&raw(16, &notes)).unwrap();
+        assert_eq!(imported.trace.threads[0], [Event::Allocate(0, 10)]);
+        assert_eq!(imported.trace.threads[1], [Event::Free(0), Event::Allocate(1, 20)]);
+        assert_eq!((imported.foreign, imported.unfinished, imported.lost), (1, 1, 0));
+    }
+
+    #[test]
+    fn notes_beyond_the_room_are_counted_as_lost() {
+        let imported = import(&raw(1, &[(64, 10, 7, 1), (64, 0, 7, 2)])).unwrap();
+        assert_eq!((imported.lost, imported.trace.events()), (1, 1));
+        assert!(import(&raw(9, &[(1, 1, 1, 1)])[..70]).unwrap_err().contains("cut off"));
+        assert!(import(b"else").unwrap_err().contains("PSQRAW01"));
+    }
+}

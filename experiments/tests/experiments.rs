@@ -1,0 +1,117 @@
+//! Runs every experiment as a user does, very briefly: what they measure is not judged here, that they measure it is.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Command;
+
+fn rows(directory: &std::path::Path) -> Vec<Value> {
+    let text = fs::read_to_string(directory.join("samples.jsonl")).expect("rows");
+    text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn every_experiment_verifies_its_work_and_reports_every_metric_it_defines() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_perseq"))
+        .args(["run", "--blocks", "2", "--measure-ms", "25", "--seed", "11", "--out"])
+        .arg(&out)
+        .output()
+        .expect("perseq starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+
+    let manifest: Value =
+        serde_json::from_str(&fs::read_to_string(out.join("manifest.json")).expect("a manifest")).expect("JSON");
+    let definitions: BTreeMap<&str, &Value> = manifest["definitions"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|definition| (definition["id"].as_str().expect("an id"), definition))
+        .collect();
+    assert!(definitions.len() >= 15, "{:?}", definitions.keys());
+    for row in rows(&out).iter().filter(|row| row["status"] == "ok") {
+        let name = &row["sample_id"];
+        assert_eq!(row["verified"], true, "{name}");
+        assert_eq!(row["checksum"], row["checksum_expected"], "{name}");
+        assert!(row["ops_alloc"].as_u64() > Some(0) && row["ops_alloc"] == row["ops_free"], "{name}");
+        let definition = definitions[row["experiment"].as_str().expect("an id")];
+        for metric in definition["metrics"].as_array().expect("metrics") {
+            let metric = metric["name"].as_str().expect("a name");
+            let (value, reason) = (&row["metrics"][metric], &row["unavailable"][metric]);
+            assert!(value.is_f64() || reason.is_string(), "{name} has neither `{metric}` nor a reason");
+        }
+        // What the caches hold one by one is what the metric says they hold together.
+        if let Some(cached) = row["metrics"]["cached_bytes"].as_f64() {
+            let caches = row["caches"].as_array().expect("caches");
+            let sum: u64 = caches.iter().map(|cache| cache["cached_bytes"].as_u64().expect("bytes")).sum();
+            assert_eq!(sum as f64, cached, "{name}");
+        }
+        if row["experiment"] == "E04" && row["mode_requested"] != "system" {
+            assert_eq!(row["metrics"]["cached_bytes"], row["metrics"]["cached_bytes_by_total"], "{name}");
+        }
+    }
+
+    // Every file of the report, and every prediction in it whatever came of it.
+    let report = fs::read_to_string(out.join("report/report.md")).expect("a report");
+    for (id, definition) in &definitions {
+        assert!(report.contains(&format!("## {id} ")), "{id}");
+        assert!(out.join(format!("report/latex/{}.tex", id.to_lowercase())).is_file(), "{id}");
+        for prediction in definition["predictions"].as_array().expect("predictions") {
+            assert!(report.contains(prediction["text"].as_str().expect("text").trim()), "{id}");
+        }
+    }
+    for figure in ["forest", "run-order", "e08-request-tail", "e11-tiers", "e12-iso-performance", "e04-occupancy"] {
+        assert!(out.join(format!("report/figures/{figure}.svg")).is_file(), "{figure}");
+    }
+}
+
+/// The kernel's counters are everywhere, so the pass can be tried where the processor has none.
+#[test]
+fn the_counter_pass_counts_on_every_thread_and_leaves_timing_samples_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("run");
+    let output = Command::new(env!("CARGO_BIN_EXE_perseq"))
+        .args(["run", "--counters", "--filter", "E01/depth=1$|E02/threads=1$", "--modes", "percpu,perthread"])
+        .args(["--blocks", "2", "--measure-ms", "30", "--seed", "3", "--out"])
+        .arg(&out)
+        .output()
+        .expect("perseq starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows = rows(&out);
+    let (counted, timed): (Vec<_>, Vec<_>) = rows.iter().partition(|row| row["pass"] == "counter");
+    assert!(!counted.is_empty() && timed.iter().all(|row| row["pass"] == "time" && row["counted"].is_null()));
+    for row in counted.iter().filter(|row| row["counter_group"] == "software") {
+        let clock = &row["counted"]["task-clock"];
+        if clock["status"] == "no_permission" {
+            eprintln!("this host forbids even the kernel's counters: {clock}");
+            assert!(clock["raw"].is_null() && clock["errno"].is_i64());
+            continue;
+        }
+        assert_eq!(clock["status"], "ok", "{row}");
+        // How much CPU time a busy host gave it is the host's affair, but some it was.
+        let nanoseconds = clock["raw"].as_u64().expect("a count");
+        assert!(nanoseconds > 0, "{nanoseconds}");
+        assert_eq!(clock["enabled_ns"], clock["running_ns"]);
+    }
+    let report = fs::read_to_string(out.join("report/report.md")).expect("a report");
+    assert!(report.contains("## Counters") && report.contains("`task-clock`"));
+}
+
+#[test]
+fn runs_that_the_project_quotes_can_still_be_reported() {
+    let results = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
+    for entry in fs::read_dir(results).expect("results").flatten().filter(|entry| entry.path().is_dir()) {
+        let directory = tempfile::tempdir().expect("a directory");
+        for file in ["manifest.json", "plan.jsonl", "samples.jsonl"] {
+            fs::copy(entry.path().join(file), directory.path().join(file)).expect("a file of the run");
+        }
+        let output = Command::new(env!("CARGO_BIN_EXE_perseq"))
+            .arg("report")
+            .arg(directory.path())
+            .output()
+            .expect("perseq starts");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(directory.path().join("report/report.html").is_file(), "{:?}", entry.path());
+    }
+}
