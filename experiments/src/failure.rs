@@ -46,7 +46,7 @@ impl Failure {
 
     /// A file could not be read, which is the caller's choice of file, or not be written, which is the host's.
     pub fn file(path: &Path, doing: &str, error: impl fmt::Display) -> Failure {
-        let exit = if doing == "read" { Exit::Usage } else { Exit::Host };
+        let exit = if matches!(doing, "read" | "open") { Exit::Usage } else { Exit::Host };
         Failure { exit, message: format!("{}: cannot {doing}: {error}", path.display()) }
     }
 }
