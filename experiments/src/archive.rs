@@ -157,7 +157,7 @@ impl Archive {
     pub fn appender(&self) -> Result<Appender, Failure> {
         let path = self.root.join("samples.jsonl");
         let open = OpenOptions::new().create(true).append(true).open(&path);
-        let file = open.map_err(|error| Failure::file(&path, "open", error))?;
+        let file = open.map_err(|error| Failure::file(&path, "append", error))?;
         let complete = self.rows()?.complete_bytes;
         file.set_len(complete).map_err(|error| Failure::file(&path, "drop the cut-off line of", error))?;
         Ok(Appender { file, path })

@@ -142,7 +142,7 @@ impl Store {
     pub fn appender(&self) -> Result<Appender, Failure> {
         let path = self.root.join("samples.jsonl");
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.map_err(|error| Failure::file(&path, "open", error)).map(|file| Appender { path, file })
+        file.map_err(|error| Failure::file(&path, "append", error)).map(|file| Appender { path, file })
     }
 
     /// Writes the manifest.
