@@ -129,7 +129,10 @@ impl Perseq {
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
         match front_end::pop_gated(class) {
-            Some(object) => object.as_ptr(),
+            Some(object) => {
+                hits::allocated(class);
+                object.as_ptr()
+            }
             None => self.alloc_slower(class),
         }
     }
@@ -213,10 +216,11 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     }
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
     unsafe {
-        if !front_end::push_gated(class, object) {
-            front_end::push_slow(class, object);
-            background::tend();
+        if front_end::push_gated(class, object) {
+            return hits::freed(class);
         }
+        front_end::push_slow(class, object);
+        background::tend();
     }
 }
 

@@ -6,7 +6,7 @@
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{
-    AtomicU8, AtomicUsize,
+    AtomicI32, AtomicU8, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -241,9 +241,22 @@ pub fn set_at_exit(asked: &str) -> bool {
     true
 }
 
+/// Where the report goes if no file was named. Many programs close standard error in an exit handler of their own, which
+/// runs before ours: so it is another descriptor of the same file.
+static STANDARD_ERROR: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
+/// Above what programs usually have, so that they get the numbers they expect.
+const LOWEST_COPY: i32 = 100;
+
 /// Arranges for the report at exit, if one was asked for. May allocate.
 pub fn arrange_exit() {
     if FORM.load(Acquire) != NONE {
+        if PATH_LENGTH.load(Relaxed) == 0 {
+            // SAFETY: fcntl of a number; if it is no descriptor, nothing happens.
+            let copy = keep_errno(|| unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, LOWEST_COPY) });
+            if copy >= 0 {
+                STANDARD_ERROR.store(copy, Relaxed); // read at exit
+            }
+        }
         // SAFETY: the function is this module's and lives for ever.
         keep_errno(|| unsafe { libc::atexit(write_at_exit) });
     }
@@ -254,7 +267,8 @@ extern "C" fn write_at_exit() {
     let named = PATH_LENGTH.load(Relaxed) > 0;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
     // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
-    let file = if named { unsafe { libc::open(PATH.as_ptr().cast(), flags, 0o666) } } else { 2 };
+    let file =
+        if named { unsafe { libc::open(PATH.as_ptr().cast(), flags, 0o666) } } else { STANDARD_ERROR.load(Relaxed) };
     if file < 0 {
         crate::fatal::message(&["PERSEQ_STATS: the file cannot be opened for writing"]);
         return;

@@ -40,6 +40,10 @@ mod family;
 mod inspect;
 mod record;
 
+// The `libc` crate leaves this to `std` when any package of the same build has its feature `std`.
+#[link(name = "c")]
+unsafe extern "C" {}
+
 /// Nothing here panics; what the compiler cannot see that of ends the process.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -41,6 +41,17 @@ fn the_library_says_which_mode_is_active() {
 }
 
 #[test]
+fn statistics_at_exit_of_a_program_that_closes_standard_error() {
+    let output = std::process::Command::new("ls")
+        .env("LD_PRELOAD", kit::library())
+        .env("PERSEQ_STATS", "text")
+        .output()
+        .expect("ls starts");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && message.contains("live_small_bytes"), "{message}");
+}
+
+#[test]
 fn shell_pipelines_and_subshells() {
     same_in_every_mode("bash", &["-c", "for i in $(seq 200); do (echo $((i * i)) & wait); done | sort -n | tail -5"]);
 }
