@@ -241,7 +241,7 @@ mod tests {
                     assert!(layout.classes + layout.pages <= layout.huge);
                     assert!(end <= start + length, "{granule} {start:#x} {length}");
                     // What tables take and alignment costs, no more.
-                    let least = length / PAGE_SIZE / 64 * 63;
+                    let least = length / (PAGE_SIZE + 80);
                     let slack = 6 * granule.max(if length >= ALIGNED_FROM { HUGE_PAGE } else { PAGE_SIZE }) / PAGE_SIZE;
                     assert!(layout.pages + slack >= least, "{} pages of {least}", layout.pages);
                 }
