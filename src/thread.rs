@@ -31,12 +31,12 @@ static EXITED: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
 
 rseq::thread_cell! {
     /// Names the slab the calling thread used last, in the modes whose fast path is inlined.
-    pub fn cell() -> "perseq_cell": CLASSES, NO_SLAB
+    pub fn cell() -> "perseq_cell": CLASSES, NO_SLAB.slab
 }
 
 rseq::thread_cell! {
     /// Names the calling thread's slab in the other modes, where it has one.
-    pub fn home() -> "perseq_home": CLASSES, NO_SLAB
+    pub fn home() -> "perseq_home": CLASSES, NO_SLAB.slab
 }
 
 /// The cache that `word` names, if it names one.

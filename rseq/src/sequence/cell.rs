@@ -56,20 +56,49 @@ impl<const LISTS: usize> ThreadCell<LISTS> {
 
 /// Defines a function that returns a [`ThreadCell`] backed by one word of static TLS (initial-exec),
 /// named `$symbol` in the binary. `$initial` is a `static` [`Slab`] that stays stopped for ever: what
-/// the cell names in a thread that has used no slab yet.
+/// the cell names in a thread that has used no slab yet, or a `static.field` that is one; the compiler checks its type:
+///
+/// ```
+/// static NO_SLAB: rseq::Slab<4> = rseq::Slab::new();
+///
+/// rseq::thread_cell! {
+///     /// The slab used last.
+///     fn cell() -> "my_program_cell": 4, NO_SLAB
+/// }
+///
+/// fn main() {
+///     assert_eq!(cell().get().id(), rseq::STOPPED);
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// static NO_SLAB: rseq::Slab<2> = rseq::Slab::new(); // has fewer lists than the cell says
+///
+/// rseq::thread_cell! {
+///     fn cell() -> "my_program_cell": 4, NO_SLAB
+/// }
+/// # fn main() {}
+/// ```
+///
+/// The word is initial-exec TLS, as this crate's own area is: a library that is loaded with `dlopen` takes both from what libc keeps for
+/// such libraries (glibc: the tunable `rtld.optional_static_tls`), and is refused where nothing is left or, by musl, always.
 #[macro_export]
 macro_rules! thread_cell {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident() -> $symbol:literal: $lists:expr, $initial:path) => {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident() -> $symbol:literal: $lists:expr, $initial:ident $(. $field:ident)?) => {
+        // `sym` takes a static of any type.
+        const _: fn() -> &'static $crate::Slab<{ $lists }> = || &$initial $(. $field)?;
         ::core::arch::global_asm!(
             concat!(".pushsection .tdata.", $symbol, ", \"awT\", @progbits"),
             ".balign 8",
             concat!(".globl ", $symbol),
             concat!(".hidden ", $symbol),
             concat!(".type ", $symbol, ", @object"),
-            concat!($symbol, ": .quad {initial}"),
+            concat!($symbol, ": .quad {initial} + {offset}"),
             concat!(".size ", $symbol, ", 8"),
             ".popsection",
             initial = sym $initial,
+            // SAFETY: two addresses in the same static.
+            offset = const unsafe { (&raw const $initial $(. $field)?).byte_offset_from(&raw const $initial) },
         );
         $(#[$doc])*
         #[inline(always)]
