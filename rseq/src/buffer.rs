@@ -15,6 +15,19 @@ struct Items<const N: usize> {
     items: [AtomicU64; N],
 }
 
+impl<const N: usize> Items<N> {
+    /// Moves the last items to `block`, as many as there are and fit; returns how many. Nobody else changes the buffer.
+    fn take(&self, block: &mut [u64]) -> usize {
+        let length = self.length.load(Relaxed) as usize;
+        let taken = length.min(block.len());
+        for (place, item) in block.iter_mut().zip(&self.items[length - taken..length]) {
+            *place = item.load(Relaxed);
+        }
+        self.length.store((length - taken) as u64, Relaxed);
+        taken
+    }
+}
+
 // SAFETY: zero is the empty buffer, and all fields are atomics.
 unsafe impl<const N: usize> Zeroed for Items<N> {}
 
@@ -68,8 +81,8 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
         match self.access.run(append) {
             Some(answer) => answer.map_err(|_| Full),
             None => {
-                let row = self.rows.overflow();
-                if local::append(&row.length, &row.items, item) { Ok(()) } else { Err(Full) }
+                let appended = self.rows.with_overflow(|row| local::append(&row.length, &row.items, item));
+                if appended { Ok(()) } else { Err(Full) }
             }
         }
     }
@@ -81,22 +94,16 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
     ///
     /// If the kernel refuses the fence it granted before.
     pub fn drain(&self, mut user: impl FnMut(u64)) {
-        for index in 0..=self.rows.count() {
-            let mut left = self.rows.values().nth(index).map_or(0, |row| row.length.load(Relaxed)) as usize;
+        for (index, row) in self.rows.values().enumerate() {
+            let mut left = row.length.load(Relaxed) as usize;
             while left > 0 {
-                let row = match self.rows.stop_in_turn(index) {
-                    Ok(row) => row,
-                    Err(StopError::NoRow) => self.rows.overflow(),
+                let mut block = [0; BLOCK];
+                let mut take = |row: &Items<N>| row.take(&mut block);
+                let taken = match self.rows.stop_in_turn(index) {
+                    Ok(row) => take(&row),
+                    Err(StopError::NoRow) => self.rows.with_overflow(take),
                     Err(why) => panic!("cannot stop row {index}: {why}"),
                 };
-                let mut block = [0; BLOCK];
-                let length = row.length.load(Relaxed) as usize;
-                let taken = length.min(BLOCK);
-                for (place, item) in block.iter_mut().zip(&row.items[length - taken..length]) {
-                    *place = item.load(Relaxed);
-                }
-                row.length.store((length - taken) as u64, Relaxed);
-                drop(row);
                 block[..taken].iter().for_each(|&item| user(item));
                 left = if taken == 0 { 0 } else { left.saturating_sub(taken) };
             }

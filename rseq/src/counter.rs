@@ -46,7 +46,7 @@ impl<I: Index> PerCpuCounter<I> {
         // SAFETY: the handle is of index `I`; the word is the row's number.
         let add = |handle| unsafe { sequence::add(handle, &self.rows, Row::<AtomicU64>::VALUE, value) };
         if self.access.run(add).is_none() {
-            local::add(&self.rows.overflow(), value);
+            self.rows.with_overflow(|row| local::add(row, value));
         }
     }
 

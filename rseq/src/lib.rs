@@ -63,8 +63,8 @@
 //!
 //! # What to know before relying on it
 //!
-//! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. The ready-made structures are too
-//!   while rows are available; their fallback takes a lock.
+//! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. So are the ready-made structures,
+//!   whose fallback holds its lock with signals blocked; only `drain` is not, as it waits for rows its thread may hold.
 //! * A child of `fork` is registered as its parent was. A child of `vfork` or `clone(CLONE_VM)` shares the parent's area
 //!   without being registered: it must run none.
 //! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.

@@ -84,8 +84,8 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
         // SAFETY: the handle is of index `I`; the node is exclusively ours, 8-aligned, and its link is its first word.
         let push = |handle| unsafe { sequence::linked_push(handle, &self.rows, HEAD, node) };
         if self.access.run(push).is_none() {
-            // SAFETY: the guard makes us the only user; the node as above.
-            unsafe { local::linked_push(&self.rows.overflow(), node) };
+            // SAFETY: in there we are the only user; the node as above.
+            self.rows.with_overflow(|head| unsafe { local::linked_push(head, node) });
         }
     }
 
@@ -97,8 +97,8 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
         let pop = |handle| unsafe { sequence::linked_pop(handle, &self.rows, HEAD) };
         let node = match self.access.run(pop) {
             Some(answer) => answer.ok()?,
-            // SAFETY: the guard makes us the only user.
-            None => unsafe { local::linked_pop(&self.rows.overflow()) }?,
+            // SAFETY: in there we are the only user.
+            None => self.rows.with_overflow(|head| unsafe { local::linked_pop(head) })?,
         };
         // SAFETY: a node that was pushed as `&'a mut Node<T>`, on no list any more.
         Some(unsafe { node.cast().as_mut() })
@@ -111,7 +111,7 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
         let pop_all = |handle| unsafe { sequence::linked_pop_all(handle, &self.rows, HEAD) };
         let first = match self.access.run(pop_all) {
             Some(answer) => answer.ok(),
-            None => local::linked_pop_all(&self.rows.overflow()),
+            None => self.rows.with_overflow(local::linked_pop_all),
         };
         Chain { first, _nodes: PhantomData }
     }
@@ -133,7 +133,7 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
             };
             Chain { first, _nodes: PhantomData }.for_each(&mut user);
         }
-        let first = local::linked_pop_all(&self.rows.overflow());
+        let first = self.rows.with_overflow(local::linked_pop_all);
         Chain { first, _nodes: PhantomData }.for_each(user);
     }
 

@@ -196,6 +196,12 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
         }
     }
 
+    /// Runs `f` on the overflow row. No handler of this thread runs meanwhile, since it would wait for the row for ever.
+    #[cold]
+    pub(crate) fn with_overflow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        kernel::without_signals(|| f(&self.overflow()))
+    }
+
     fn hold(&self, index: usize) -> Option<StoppedRow<'_, T>> {
         let row = self.row(index);
         // AcqRel: we see what the last guard did. Sequences that read 0 before are dealt with by the fence.

@@ -181,3 +181,60 @@ fn a_child_of_vfork_is_not_registered() {
         expect(command);
     }
 }
+
+/// Structures of a handler and of the thread it interrupts. Rows are never available here, so that all meet at the lock.
+#[test]
+fn handlers_use_the_structures_where_there_is_only_the_lock() {
+    const NAME: &str = "life::handlers_use_the_structures_where_there_is_only_the_lock";
+    const TIMES: u64 = 5_000;
+    static COUNTER: OnceLock<PerCpuCounter<CpuId>> = OnceLock::new();
+    static EVENTS: OnceLock<PerCpuBuffer<64>> = OnceLock::new();
+    static HANDLED: AtomicU64 = AtomicU64::new(0);
+    static APPENDED: AtomicU64 = AtomicU64::new(0);
+    fn use_both() {
+        COUNTER.get().expect("made before").add(1);
+        if EVENTS.get().expect("made before").append(1).is_ok() {
+            APPENDED.fetch_add(1, Relaxed);
+        }
+    }
+    extern "C" fn handler(_: i32) {
+        use_both();
+        HANDLED.fetch_add(1, Relaxed);
+    }
+    play_if_asked(|_| {
+        let counter = COUNTER.get_or_init(|| PerCpuCounter::new().expect("address space"));
+        let events = EVENTS.get_or_init(|| PerCpuBuffer::new().expect("address space"));
+        assert_eq!((counter.is_per_cpu(), events.is_per_cpu()), (false, false));
+        // SAFETY: the handler uses the structures and atomics only. A lock that is never given back ends in SIGALRM.
+        let me = unsafe {
+            libc::alarm(60);
+            libc::signal(libc::SIGUSR1, handler as extern "C" fn(i32) as libc::sighandler_t);
+            libc::pthread_self()
+        };
+        let (mut used, mut drained, mut sent) = (0, 0, 0);
+        std::thread::scope(|scope| {
+            let sender = scope.spawn(|| {
+                let mut sent = 0_u64;
+                while HANDLED.load(Relaxed) < TIMES {
+                    // SAFETY: the thread waits for this one.
+                    unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
+                    sent += 1;
+                }
+                sent
+            });
+            while !sender.is_finished() {
+                use_both();
+                used += 1;
+                events.drain(|item| drained += item);
+            }
+            sent = sender.join().expect("no panic");
+        });
+        events.drain(|item| drained += item);
+        assert!(sent >= TIMES && HANDLED.load(Relaxed) >= TIMES);
+        assert_eq!(counter.sum(), used + HANDLED.load(Relaxed));
+        assert_eq!(drained, APPENDED.load(Relaxed));
+    });
+    let mut command = again(NAME, "use");
+    refused::refuse_rseq(&mut command, libc::ENOSYS);
+    expect(command);
+}

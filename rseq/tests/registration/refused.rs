@@ -3,7 +3,7 @@
 use super::*;
 
 /// Has the kernel answer the rseq system call with `errno` in the process that `command` starts.
-fn refuse_rseq(command: &mut Command, errno: i32) {
+pub fn refuse_rseq(command: &mut Command, errno: i32) {
     // SAFETY: two system calls in the child before it executes.
     unsafe { command.pre_exec(move || kit::refuse(libc::SYS_rseq, errno)) };
 }
