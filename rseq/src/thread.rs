@@ -150,8 +150,13 @@ impl Registration {
     }
 
     /// The handle that sequences indexed by `I` take.
+    ///
+    /// # Panics
+    ///
+    /// The kernel does not fill the field of `I`, see [`Registration::has`]: sequences would take what is there for an index.
     #[must_use]
     pub fn handle<I: Index>(&self) -> Handle {
+        assert!(self.has::<I>(), "{} is not filled by this kernel", core::any::type_name::<I>());
         Handle(self.offset + I::TAG)
     }
 
@@ -228,7 +233,7 @@ impl Handle {
     }
 
     /// The calling thread's index now: a plain load, out of date as soon as it is read.
-    /// [`abi::UNREGISTERED`] in a thread that is not registered.
+    /// [`abi::UNREGISTERED`], or -2 where libc was refused, in a thread that is not registered; see [`crate::MmCid`] for the exception.
     ///
     /// # Safety
     ///
@@ -420,4 +425,33 @@ fn own_area(length: u32, flags: u32) -> libc::c_long {
 
 fn unavailable(errno: i32) -> Unavailable {
     if errno == libc::ENOSYS { Unavailable::NotImplemented } else { Unavailable::Refused(errno) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::index::{CpuId, MmCid};
+
+    /// What Linux before 6.3 gives.
+    const OLD: Registration = Registration {
+        registrant: Registrant::Libc,
+        offset: 64,
+        length: abi::ORIGINAL_LENGTH,
+        feature_size: abi::ORIGINAL_FEATURE_SIZE,
+        align: 32,
+        flags: 0,
+    };
+
+    #[test]
+    fn there_is_a_handle_for_what_the_kernel_fills() {
+        assert!(Handle::from_bits::<CpuId>(OLD.handle::<CpuId>().to_bits()).is_some());
+        assert!(!OLD.has::<MmCid>());
+    }
+
+    /// In libc's area the field would be 0 in every thread, an index nobody protects.
+    #[test]
+    #[should_panic(expected = "MmCid")]
+    fn there_is_no_handle_for_what_it_does_not() {
+        let _ = OLD.handle::<MmCid>();
+    }
 }
