@@ -2,10 +2,8 @@
 //!
 //! A sequence that read a slab's id before another thread changed it may still commit. The fence makes
 //! the kernel abort it: every thread of this process that was inside a sequence on a target CPU restarts.
-//! The caller itself is never aborted. Costs a system call and an interrupt per target CPU: about half a
-//! microsecond at best, several under load. Never on a hot path.
-
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+//! The caller itself is never aborted. Costs a system call and an interrupt of every target CPU that runs this process. Never on a
+//! hot path.
 
 use linux_raw_sys::general::{__NR_membarrier, membarrier_cmd, membarrier_cmd_flag};
 
@@ -26,16 +24,9 @@ pub fn register() -> Result<(), i32> {
 ///
 /// The errno of the membarrier call, for instance EPERM before [`register`].
 pub fn cpu(cpu: u32) -> Result<(), i32> {
-    // A kernel that cannot aim fences everybody instead; asked once.
-    static AIMLESS: AtomicBool = AtomicBool::new(false);
-    if !AIMLESS.load(Relaxed) {
-        let flag = membarrier_cmd_flag::MEMBARRIER_CMD_FLAG_CPU as u32;
-        match membarrier(membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, flag, cpu) {
-            Err(libc::EINVAL) => AIMLESS.store(true, Relaxed),
-            answer => return answer,
-        }
-    }
-    all()
+    // The flag is as old as the command.
+    let flag = membarrier_cmd_flag::MEMBARRIER_CMD_FLAG_CPU as u32;
+    membarrier(membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, flag, cpu)
 }
 
 /// Aborts every sequence of this process on every CPU (Linux 5.10).

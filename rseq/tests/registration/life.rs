@@ -56,7 +56,9 @@ fn fork_and_spawn() {
                     for _ in 0..100 {
                         counter.add(1);
                     }
-                    let well = found.ensure_thread().is_ok() && counter.sum() == before + 100;
+                    // Registered as the parent was, for fences as well.
+                    let fenced = rseq::fence::all().is_ok() && rseq::fence::cpu(0).is_ok();
+                    let well = fenced && found.ensure_thread().is_ok() && counter.sum() == before + 100;
                     // SAFETY: ends the child.
                     unsafe { libc::_exit(if well { 0 } else { 1 }) };
                 }
