@@ -5,7 +5,7 @@
 #   if slab.top[list] != expected: leave with CHANGED
 #   slab.top[list] = new                            # commit
 #
-# The slab stays in `outcome`, as in push.
+# The slab stays in `outcome`: it is even, and so are all outcomes that are not a miss.
     mov {tmp:e}, fs:[{handle} + {INDEX}]
     mov {outcome}, fs:[{cell}]
     cmp {tmp:e}, dword ptr [{outcome}]

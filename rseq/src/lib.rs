@@ -2,8 +2,8 @@
 //!
 //! A program with per-CPU data would like to say: *add one to this CPU's counter*. In user space that is
 //! two steps, find out the CPU and change its counter, and between them the kernel may move the thread to another CPU or let
-//! another thread run. Atomics make the change safe wherever it happens, at some twenty cycles each; per-thread
-//! data avoids the question, and costs memory for every thread.
+//! another thread run. Atomics make the change safe wherever it happens, and are slower even where nobody
+//! contends (`cargo bench --bench sequences` compares); per-thread data avoids the question, and costs memory for every thread.
 //!
 //! A *restartable sequence* is a short run of instructions that the kernel promises not to interrupt
 //! half-way. It does not hold off the interruption. It only looks, when the thread is about to go on: if it was
@@ -65,12 +65,14 @@
 //!
 //! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. So are the ready-made structures,
 //!   whose fallback holds its lock with signals blocked; only `drain` is not, as it waits for rows its thread may hold.
-//! * A child of `fork` is registered as its parent was. A child of `vfork` or `clone(CLONE_VM)` shares the parent's area
+//! * A child of `fork` is registered as its parent was, for fences as well. What another thread held stopped in that moment stays
+//!   so in the child: its rows are passed over, and who waits for them waits for ever, as with any lock. A child of `vfork` or `clone(CLONE_VM)` shares the parent's area
 //!   without being registered: it must run none.
 //! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.
 //! * Where libc registers nothing and unmaps a thread's memory from within it, as musl does for detached threads, such a
 //!   thread calls [`Registration::forget_thread`] before it ends: the kernel may still write to the area.
 //! * Code with sequences may be unloaded after every thread that ran some called [`Registration::forget_thread`].
+//! * A library that is loaded with `dlopen` takes a little of the static TLS that libc keeps for such, see [`thread_cell!`].
 //! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that comes
 //!   second in a thread is refused (EINVAL) and falls back.
 //! * Where the kernel, an emulator (valgrind, qemu-user) or a filter refuses, [`probe`] says so; nothing else need be asked.

@@ -60,7 +60,6 @@ const WITHOUT_COMMIT: usize = 2;
 
 struct Program {
     image: Vec<u8>,
-    base: u64,
 }
 
 impl Program {
@@ -92,16 +91,16 @@ impl Program {
             pointers: section("__rseq_cs_ptr_array"),
             text: section(".text"),
         };
-        (Program { image, base: 0 }, sections)
+        (Program { image }, sections)
     }
 
     fn word(&self, address: u64) -> u64 {
-        let at = (address - self.base) as usize;
+        let at = address as usize;
         u64::from_le_bytes(self.image[at..at + 8].try_into().expect("eight bytes"))
     }
 
     fn half(&self, address: u64) -> u32 {
-        let at = (address - self.base) as usize;
+        let at = address as usize;
         u32::from_le_bytes(self.image[at..at + 4].try_into().expect("four bytes"))
     }
 

@@ -48,7 +48,7 @@ unsafe extern "C" {
     static RESTARTS: AtomicU64;
 }
 
-/// Sequences of this process that the kernel aborted and that were restarted, since it started.
+/// Sequences that the kernel aborted and that were restarted, since the process started: all of this copy of the crate.
 #[must_use]
 pub fn restarts() -> u64 {
     // SAFETY: the word defined above, which starts as 0 and is changed by atomic additions only.
@@ -58,10 +58,10 @@ pub fn restarts() -> u64 {
 /// Why a sequence did nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Miss {
-    /// The cell's slab is not the slab of the thread's index: the thread moved, the slab is stopped, or
-    /// the thread is not registered.
+    /// The cell's slab is not the slab of the thread's index, or the index has no row: the thread moved, the slab or row is
+    /// stopped, or the thread is not registered.
     Moved,
-    /// `pop`: the list is empty. `push`: it is full. `replace`: its top was not the expected one.
+    /// There is nothing to take, no room, or not what was expected; each sequence says which.
     Unfit,
 }
 
