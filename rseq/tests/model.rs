@@ -370,7 +370,7 @@ proptest! {
             Ok(found) => found,
             Err(why) => {
                 static SAID: std::sync::Once = std::sync::Once::new();
-                SAID.call_once(|| println!("not run: {why}"));
+                SAID.call_once(|| kit::not_run(why));
                 return Ok(());
             }
         };

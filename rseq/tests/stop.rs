@@ -198,7 +198,7 @@ fn a_set_is_exclusive<I: Index>(found: Registration) {
 fn sets_are_exclusive_by_cpu_id() {
     match rseq::probe() {
         Ok(found) => a_set_is_exclusive::<CpuId>(found),
-        Err(why) => println!("not run: {why}"),
+        Err(why) => kit::not_run(why),
     }
 }
 
@@ -206,14 +206,14 @@ fn sets_are_exclusive_by_cpu_id() {
 fn sets_are_exclusive_by_mm_cid() {
     match rseq::probe() {
         Ok(found) if found.has_mm_cid() => a_set_is_exclusive::<MmCid>(found),
-        other => println!("not run: no mm_cid here ({other:?})"),
+        other => kit::not_run(format_args!("no mm_cid here ({other:?})")),
     }
 }
 
 /// An index beyond what was reserved is no address: its threads go another way.
 #[test]
 fn an_index_beyond_the_rows_has_none() {
-    let Ok(found) = rseq::probe() else { return println!("not run: no rseq here") };
+    let Ok(found) = rseq::probe() else { return kit::not_run("no rseq here") };
     let word = rseq::rows::Row::<AtomicU64>::VALUE;
     for cpu in kit::allowed_cpus() {
         kit::pin(0, cpu);

@@ -263,7 +263,7 @@ fn abort_everywhere<I: Index>() {
     let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let found = match rseq::probe() {
         Ok(found) if found.has::<I>() => found,
-        other => return println!("not run: no {} here ({other:?})", std::any::type_name::<I>()),
+        other => return kit::not_run(format_args!("no {} here ({other:?})", std::any::type_name::<I>())),
     };
     rseq::fence::register().expect("membarrier");
     // SAFETY: the handler adds to an atomic only.
@@ -273,7 +273,7 @@ fn abort_everywhere<I: Index>() {
     let mut forces = vec![Force::Signal(1), Force::Signal(2), Force::Preemption];
     match cpus.get(1) {
         Some(&other) => forces.push(Force::Migration(other)),
-        None => println!("not run: aborts by migration, for want of a second CPU"),
+        None => kit::not_run("aborts by migration, for want of a second CPU"),
     }
     let mut visits = Visits::default();
     for case in cases() {
@@ -350,7 +350,7 @@ fn boundaries(start: u64, length: u64) -> BTreeSet<u64> {
 /// The test must be able to fail: a sequence that goes on after its commit adds twice when it is aborted there.
 #[test]
 fn a_sequence_that_commits_early_is_caught() {
-    let Ok(found) = rseq::probe() else { return println!("not run: no rseq here") };
+    let Ok(found) = rseq::probe() else { return kit::not_run("no rseq here") };
     let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     pin(0, allowed_cpus()[0]);
     let case = Case { operation: Operation::EarlyCommit, place: Place::Own, filled: 0 };

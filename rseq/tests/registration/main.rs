@@ -64,7 +64,7 @@ fn kernel_registers(test: &str) -> bool {
     let text = expect(again(test, "probe"));
     let can = !text.contains("rseq unavailable");
     if !can {
-        println!("not run: {text}");
+        kit::not_run(text);
     }
     can
 }

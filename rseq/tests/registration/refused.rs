@@ -48,7 +48,7 @@ fn emulators_that_do_not_restart() {
     for emulator in [&["valgrind", "--quiet"] as &[&str], &["qemu-x86_64"]] {
         let mut command = Command::new(emulator[0]);
         if command.arg("--version").output().is_err() {
-            println!("not run: {} is not installed", emulator[0]);
+            kit::not_run(format_args!("{} is not installed", emulator[0]));
             continue;
         }
         let mut command = Command::new(emulator[0]);

@@ -106,7 +106,7 @@ fn can_run(mm_cid: bool) -> bool {
     let found = rseq::probe();
     let can = found.is_ok_and(|found| if mm_cid { found.has::<MmCid>() } else { found.has::<CpuId>() });
     if !can {
-        println!("not run: {found:?}, mm_cid wanted: {mm_cid}");
+        kit::not_run(format_args!("{found:?}, mm_cid wanted: {mm_cid}"));
     }
     can
 }
