@@ -127,7 +127,8 @@ pub fn image(case: Case, base: u64) -> Vec<u8> {
     set(SLAB, if case.place == Place::Stopped { u64::from(u32::MAX - 2) } else { 0 });
     set(OTHER_SLAB, 77);
     for (slab, array, filled) in [(SLAB, ARRAY, state.list.as_slice()), (OTHER_SLAB, OTHER_ARRAY, &[])] {
-        set(slab + 8, base + array + 8 + 8 * filled.len() as u64);
+        set(slab + 8, base + OTHER_ARRAY + 8); // another list, which nobody touches
+        set(slab + TOP, base + array + 8 + 8 * filled.len() as u64);
         set(array, 1);
         set(array + 8 * (CAPACITY + 1), 1);
         for (slot, &object) in filled.iter().enumerate() {
@@ -157,7 +158,7 @@ pub fn image(case: Case, base: u64) -> Vec<u8> {
 pub fn observe(bytes: &[u8], base: u64) -> State {
     let word = |at: u64| u64::from_le_bytes(bytes[at as usize..at as usize + 8].try_into().expect("eight bytes"));
     let mut state = State::default();
-    let mut slot = word(SLAB + 8) - base - 8;
+    let mut slot = word(SLAB + TOP) - base - 8;
     state.replaced = slot >= OTHER_ARRAY;
     while word(slot) & 1 == 0 {
         state.list.insert(0, word(slot));

@@ -34,6 +34,10 @@ const SIGNATURE: u32 = 0xd428_bc00;
 const AREA: u64 = 0;
 const CELL: u64 = 64;
 const SLAB: u64 = 128;
+/// Of a slab's lists, the one used: not the first, so that its number counts.
+const LIST: u64 = 1;
+/// Where the list's top is.
+const TOP: u64 = 8 + 8 * LIST;
 const ARRAY: u64 = 256;
 const OBJECTS: u64 = 384;
 const ROWS: u64 = 512;
@@ -78,7 +82,7 @@ fn run(machine: &mut Machine, case: Case, target: usize, new_index: u32, seen: &
         _ => (55, CAPACITY),
     };
     let inputs =
-        [base + AREA, if on_slab { base + CELL } else { base + ROWS }, if on_slab { 0 } else { rows }, word, x4, x5];
+        [base + AREA, if on_slab { base + CELL } else { base + ROWS }, if on_slab { LIST } else { rows }, word, x4, x5];
     for (number, &input) in inputs.iter().enumerate() {
         machine.set_register(number as u64, input);
     }
