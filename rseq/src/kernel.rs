@@ -63,7 +63,8 @@ impl Release {
     }
 
     /// Whether a thread that is preempted on this kernel may go on in the middle of a sequence: on arm64
-    /// the check was lost in 6.19 and came back with 7.0.14.
+    /// the check was lost in 6.19 and came back with 7.0.14 (commit 411c1cf43039; not in 6.19's stable series). A kernel that has the
+    /// fix under an older number is refused as well.
     #[must_use]
     pub fn breaks_sequences(self, arm64: bool) -> bool {
         arm64 && self >= Release::new(6, 19, 0) && self < Release::new(7, 0, 14)
@@ -85,8 +86,9 @@ impl Release {
     }
 }
 
-/// When the kernel writes the area and checks for a running sequence. Sequences of this crate are correct
-/// in each; the mode matters for what a return to user space costs.
+/// When the kernel writes the area and checks for a running sequence. Sequences of this crate rely on what all modes
+/// promise; the mode matters for what a return to user space costs. Read from the kernel's commits (39a167560a61 in 6.19,
+/// b9eac6a9, 82f572449cfe and 99428157dcf3 in 7.0.10); only the legacy mode has been run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
     /// At every preemption and signal.
