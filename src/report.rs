@@ -266,9 +266,12 @@ extern "C" fn write_at_exit() {
     let form = FORM.load(Acquire);
     let named = PATH_LENGTH.load(Relaxed) > 0;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
-    // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
-    let file =
-        if named { unsafe { libc::open(PATH.as_ptr().cast(), flags, 0o666) } } else { STANDARD_ERROR.load(Relaxed) };
+    let file = if named {
+        // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
+        unsafe { libc::open(PATH.as_ptr().cast(), flags, 0o666) }
+    } else {
+        STANDARD_ERROR.load(Relaxed)
+    };
     if file < 0 {
         crate::fatal::message(&["PERSEQ_STATS: the file cannot be opened for writing"]);
         return;
