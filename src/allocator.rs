@@ -189,6 +189,7 @@ impl Perseq {
     /// As [`Perseq::resize_large`]: a block that changes its pages moves, so that the page behind it stays closed.
     fn move_hardened(&self, id: SpanId, layout: Layout) -> *mut u8 {
         let start = BACK_END.pages.start(id) as *mut u8;
+        hardened::check_large(start as usize);
         let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE - hardened::guard_bytes();
         if layout.size().next_multiple_of(PAGE_SIZE) == bytes && (start as usize).is_multiple_of(layout.align()) {
             return start;

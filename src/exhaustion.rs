@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::back_end::BACK_END;
+use crate::hardened;
 use crate::os;
 use crate::process;
 use crate::registry;
@@ -55,5 +56,6 @@ fn is_worth_it(bytes: usize) -> bool {
 
 /// Bytes free anywhere.
 fn free_bytes() -> usize {
-    BACK_END.free_bytes() + registry::all().map(|cache| cache.holdings(|_, _| ()).bytes).sum::<usize>()
+    let cached = registry::all().map(|cache| cache.holdings(|_, _| ()).bytes).sum::<usize>();
+    BACK_END.free_bytes() + cached + hardened::quarantined_bytes()
 }

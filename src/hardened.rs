@@ -10,7 +10,7 @@
 //! * Behind a large block is a page without access. A large block in quarantine has no access at all.
 //!
 //! Each finding is one line on standard error, and the end of the process. What is not seen: reading a small object after it was
-//! freed, writing past the end of one, and `realloc` of a freed block that need not move.
+//! freed, writing past the end of one, and `realloc` of a freed small object that need not move.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -190,6 +190,12 @@ pub fn quarantined(class: SizeClass) -> usize {
     QUARANTINE.lock().objects[class.index()] as usize
 }
 
+/// Bytes in quarantine, small and large.
+pub fn quarantined_bytes() -> usize {
+    let quarantine = QUARANTINE.lock();
+    quarantine.small.bytes + quarantine.large.bytes
+}
+
 /// Pages of large blocks in quarantine.
 pub fn quarantined_pages() -> usize {
     QUARANTINE.lock().large_pages
@@ -207,10 +213,17 @@ pub fn allocate_large(layout: Layout) -> Option<Run> {
     // SAFETY: the last page of a run that is ours alone.
     if !unsafe { os::protect(guard as *mut u8, PAGE_SIZE) } {
         // SAFETY: the run is ours alone.
-        unsafe { BACK_END.pages.release(run.id, true) };
+        unsafe { BACK_END.pages.release(run.id, run.zero) };
         return None;
     }
     Some(run)
+}
+
+/// Ends the process if the large block at `start` is in quarantine.
+pub fn check_large(start: usize) {
+    if QUARANTINE.lock().large.contains(start) {
+        fatal(&["resize of a large block that was freed before"]);
+    }
 }
 
 /// Takes access to a large block away and puts it into quarantine. The caller saw that `id` is a large span.

@@ -136,7 +136,7 @@ impl<S: PageSource> Heap<S> {
         let pages = self.back.pages.totals();
         let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
         stats.live_large_bytes = bytes(pages.large);
-        stats.free_page_bytes = bytes(pages.free);
+        stats.free_page_bytes = bytes(pages.free + pages.leaving);
         stats.released_bytes = bytes(pages.zero);
         stats.metadata_bytes = bytes(pages.own);
         stats.held_bytes = pages.held_bytes as u64;
@@ -145,7 +145,8 @@ impl<S: PageSource> Heap<S> {
             let transfer = self.back.transfer.counts(class).length;
             stats.transfer_bytes += (transfer * class.size()) as u64;
             stats.central_bytes += (central.free * class.size()) as u64;
-            stats.live_small_bytes += ((central.live - transfer) * class.size()) as u64;
+            // Between the two looks an object may have come.
+            stats.live_small_bytes += (central.live.saturating_sub(transfer) * class.size()) as u64;
         }
         stats
     }

@@ -92,9 +92,13 @@
 //! | `PERSEQ_HARDENED` | `1`: no caches, and every operation is checked | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
-//! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them. A total is a bound: together caches never hold
-//! more. Each has a right to an equal share of it; what nobody uses, others may borrow. A mode that cannot run here is
-//! replaced by `perthread`, and [`active_mode`] says so and why.
+//! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them.
+//!
+//! A total is a bound: together caches never hold more. Each has a right to an equal share of it; what nobody uses,
+//! others may borrow.
+//!
+//! A mode that cannot run here is replaced by `perthread`, or `percpu-mmcid` by `percpu` if that can; the hardened mode
+//! runs as `central`. [`active_mode`] says so and why.
 //!
 //! An idle cache is emptied by a thread that misses, at the price of a fence, between one period and one and a half after
 //! its last use: that of a thread that sleeps, of a CPU that went offline, or of one that the process may not use

@@ -1,7 +1,10 @@
 //! What the environment may say: one table of all `PERSEQ_` variables, read once, at the first allocation.
 
 use core::ffi::{CStr, c_char};
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Release},
+};
 
 use crate::back_end::BACK_END;
 use crate::background;
@@ -15,6 +18,7 @@ use crate::reclaim;
 use crate::release::Policy;
 use crate::report;
 use crate::source::Thp;
+use crate::sync::{futex_wait, futex_wake};
 use crate::topology::MAX_GROUPS;
 
 /// A variable of the environment that perseq reads.
@@ -141,15 +145,32 @@ pub fn options() -> &'static [RuntimeOption] {
     &OPTIONS
 }
 
-/// Reads the environment, once. A value that makes no sense ends the process; a variable that begins with
+const UNREAD: u32 = 0;
+const READING: u32 = 1;
+const READ: u32 = 2;
+static STATE: AtomicU32 = AtomicU32::new(UNREAD);
+
+/// Reads the environment, once; when this returns, what it says holds, whichever thread read it. A value that makes no sense ends the process; a variable that begins with
 /// `PERSEQ_` and is none of ours is reported and changes nothing. An empty value counts as not set. A program that
 /// runs with more rights than its user (`AT_SECURE`) is not told by its user's environment.
 pub fn read_environment() {
-    static READ: AtomicBool = AtomicBool::new(false);
-    // SAFETY: getauxval has no preconditions.
-    if READ.swap(true, Relaxed) || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return;
+    loop {
+        // Acquire pairs with the release below: we see what was set.
+        match STATE.compare_exchange(UNREAD, READING, Acquire, Acquire) {
+            Ok(_) => break,
+            Err(READ) => return,
+            Err(_) => futex_wait(&STATE, READING),
+        }
     }
+    // SAFETY: getauxval has no preconditions.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
+        apply_all();
+    }
+    STATE.store(READ, Release);
+    futex_wake(&STATE, i32::MAX);
+}
+
+fn apply_all() {
     let mut seen = [false; OPTIONS.len()];
     for_each_variable(|name, value| {
         if FOREIGN.iter().any(|prefix| name.starts_with(prefix)) || value.is_empty() {

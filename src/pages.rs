@@ -116,7 +116,7 @@ impl<S: PageSource> PageAllocator<S> {
         let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
         PageStats {
             live_bytes: bytes(totals.large),
-            free_bytes: bytes(totals.free),
+            free_bytes: bytes(totals.free + totals.leaving),
             released_bytes: bytes(totals.zero),
             committed_bytes: bytes(totals.committed),
             reserved_bytes: self.pages.reserved_bytes() as u64,

@@ -72,11 +72,11 @@ pub fn set_mode(mode: Mode) -> Result<(), AlreadyActive> {
 ///
 /// # Panics
 ///
-/// Aborts the process if there is not even address space for the allocator's tables.
+/// Aborts the process if there is not even memory for the allocator's tables.
 #[must_use]
 pub fn active_mode() -> ActiveMode {
     if !initialize(None) {
-        fatal(&["no address space for the heap (see ulimit -v)"]);
+        fatal(&["no memory for the heap's tables (see ulimit -v and PERSEQ_HARD_LIMIT)"]);
     }
     decision().mode
 }

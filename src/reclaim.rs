@@ -30,6 +30,7 @@ use crate::front::{Exclusive, Front};
 use crate::front_end::Way;
 use crate::gate::{self, Closing};
 use crate::lock_order::Rank;
+use crate::os;
 use crate::registry;
 use crate::sync::{Guard, Mutex};
 use crate::thread;
@@ -154,7 +155,7 @@ pub fn look_around() {
     if period == 0 || !Way::now().reclaims() {
         return;
     }
-    let now = coarse_milliseconds();
+    let now = os::milliseconds();
     if now < NEXT_LOOK.load(Relaxed) {
         return;
     }
@@ -235,12 +236,4 @@ fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: b
         }
     }
     passed > 0
-}
-
-/// A clock that goes on by a few milliseconds at a time and costs no system call.
-fn coarse_milliseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is ours to be written. If the call fails, time stands still.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) };
-    time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }

@@ -76,7 +76,7 @@ impl Releases {
     /// Relaxed: the next look at the clock sees it.
     pub fn set_policy(&self, policy: Policy) {
         let period = match policy {
-            Policy::After(period) => (period.as_millis() as u64).clamp(1, NEVER as u64 - 1) as u32,
+            Policy::After(period) => period.as_millis().clamp(1, u128::from(NEVER) - 1) as u32,
             Policy::Now => 0,
             Policy::Never => NEVER,
         };

@@ -103,13 +103,12 @@ impl<S: PageSource> Middle<'_, S> {
         self.put(&[object], |counts| counts.uncached_frees += 1);
     }
 
-    /// Empties the transfer caches into the spans, and gives a span that became empty back.
     /// Counts the free of an object that went elsewhere.
     pub fn count_uncached_free(&self) {
         self.count(|counts| counts.uncached_frees += 1);
     }
 
-    /// Empties the transfer cache into the spans, and gives a span that became empty back.
+    /// Empties the transfer caches into the spans, and gives a span that became empty back.
     pub fn trim(&self) {
         let mut objects = [ptr::null_mut(); MAX_BATCH];
         for shard in 0..self.transfer.count() {

@@ -175,3 +175,31 @@ mod system {
         }
     }
 }
+
+/// A thread that only asks for the limits, or sets them, reads the environment; another that allocates meanwhile waits
+/// for it, and does not decide without it.
+#[test]
+fn the_environment_is_read_before_anything_is_decided() {
+    let test = "the_environment_is_read_before_anything_is_decided";
+    if kit::role().is_none() {
+        for _ in 0..20 {
+            let mut child = Child::of(test, "read");
+            // Many, so that reading takes a while; ours is the last.
+            for number in 0..3000 {
+                child = child.env(&format!("A_VARIABLE_{number}"), "of another program");
+            }
+            child.mode(Mode::Central).run().passed();
+        }
+        return;
+    }
+    let ready = std::sync::Barrier::new(2);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            ready.wait();
+            let _ = perseq::limits();
+        });
+        ready.wait();
+        std::thread::sleep(std::time::Duration::from_micros(20));
+        assert_eq!(active_mode().active, Mode::Central);
+    });
+}

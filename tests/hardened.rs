@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 
 use kit::Child;
 use kit::object::{LARGE_SIZES, Object, SIZES, layout};
+use kit::seccomp::{Refusal, install};
 use kit::torture::{Plan, run};
 use perseq::{COUNTS_HITS, Mode, Perseq, Reason, stats};
 
@@ -190,6 +191,68 @@ fn write_after_free() {
         // More frees, of other sizes too, and it leaves quarantine.
         (0..5000).for_each(|number| free(new(layout(64 + number % 64, 8)), layout(64 + number % 64, 8)));
     });
+}
+
+#[test]
+fn resize_of_a_large_block_after_it_was_freed() {
+    for size in [1 << 20, 4 << 20] {
+        let role = size.to_string();
+        if kit::role().is_none() {
+            let outcome = Child::of("resize_of_a_large_block_after_it_was_freed", &role).env("PERSEQ_HARDENED", "1");
+            outcome.run().aborted_saying("resize of a large block that was freed before");
+        } else if kit::role() == Some(role) {
+            no_core();
+            let block = new(layout(1 << 20, 8));
+            free(block, layout(1 << 20, 8));
+            // SAFETY: not sound: see `free`.
+            println!("nobody noticed: {:p}", unsafe { std::alloc::realloc(block, layout(1 << 20, 8), size) });
+        }
+    }
+}
+
+/// What the quarantine keeps is there for the program if nothing else is.
+#[test]
+fn quarantine_gives_way_to_a_limit() {
+    if kit::role().is_none() {
+        child("quarantine_gives_way_to_a_limit").env("PERSEQ_HARD_LIMIT", "64M").run().passed();
+        return;
+    }
+    for _ in 0..10 {
+        free(new(layout(40 << 20, 8)), layout(40 << 20, 8));
+    }
+}
+
+/// A large block whose guard the kernel refuses fails; its pages are as they were.
+#[test]
+fn guard_refused() {
+    const REFUSED: [Refusal; 2] = [
+        Refusal { call: libc::SYS_mprotect, errno: libc::ENOMEM },
+        Refusal { call: libc::SYS_madvise, errno: libc::EINVAL }, // so that they do not go back
+    ];
+    if kit::role().is_none() {
+        child("guard_refused").run().passed();
+        return;
+    }
+    // Poison, in pages that are free again.
+    let size = 600;
+    let objects: Vec<_> = (0..10_000).map(|_| new(layout(size, 8)) as usize).collect();
+    objects.into_iter().for_each(|object| free(object as *mut u8, layout(size, 8)));
+    perseq::drain();
+    let large = layout(3 << 20, 8);
+    assert!(stats().free_page_bytes as usize > large.size(), "{}", stats());
+    let refused = std::thread::spawn(move || {
+        install(&REFUSED).expect("a filter"); // of this thread
+        // SAFETY: the size is not 0.
+        unsafe { alloc(large) }.is_null()
+    });
+    assert!(refused.join().expect("it only allocates"));
+    // SAFETY: the size is not 0, and the block has so many bytes.
+    unsafe {
+        let block = std::alloc::alloc_zeroed(large);
+        assert!(!block.is_null());
+        assert!(std::slice::from_raw_parts(block, large.size()).iter().all(|byte| *byte == 0));
+        dealloc(block, large);
+    }
 }
 
 #[test]

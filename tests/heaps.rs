@@ -291,6 +291,28 @@ fn shared_between_threads() {
     assert_eq!(stats.live_small_bytes, 0, "{stats:?}");
 }
 
+/// Who looks at a heap in use gets numbers of different moments, and no error.
+#[test]
+fn stats_of_a_heap_in_use() {
+    let heap = Heap::new(Mmap::new());
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let start = std::time::Instant::now();
+            while start.elapsed().as_millis() < 500 {
+                let stats = heap.stats();
+                assert!(stats.live_small_bytes <= stats.reserved_bytes, "{stats:?}");
+            }
+        });
+        while !reader.is_finished() {
+            // In each class from no object out of a span to one in the transfer cache, and back.
+            for size in (16..4096).step_by(64) {
+                Block::new(&heap, layout(size, 8), 1).expect("memory").free(&heap);
+            }
+            heap.release();
+        }
+    });
+}
+
 /// Runs of pages on their own: aligned, zeroed, resized where they are or moved, and given back.
 #[test]
 fn page_allocator() {

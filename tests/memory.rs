@@ -373,7 +373,7 @@ fn no_room_at_all() {
             // Rust's own end for null, or ours where a caller asked for the mode.
             let known = [
                 "memory allocation of",
-                "no address space for the heap",
+                "no memory for the heap's tables",
                 "perseq: ",
                 "could not spawn",
                 "ENOMEM",

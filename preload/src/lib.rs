@@ -21,7 +21,7 @@
 //! | parameter | why |
 //! |---|---|
 //! | `M_MXFAST` | caches hold every small size; their bytes are `PERSEQ_CACHE_BYTES` |
-//! | `M_TRIM_THRESHOLD`, `M_TOP_PAD` | there is no top; free pages go back beyond a fixed limit, or by `malloc_trim` |
+//! | `M_TRIM_THRESHOLD`, `M_TOP_PAD` | there is no top; free pages go back when `PERSEQ_RELEASE` says, or by `malloc_trim` |
 //! | `M_MMAP_THRESHOLD`, `M_MMAP_MAX` | no block has a mapping of its own |
 //! | `M_CHECK_ACTION` | misuse that is seen always aborts |
 //! | `M_PERTURB` | `PERSEQ_HARDENED` fills freed memory, from the start of a process |
