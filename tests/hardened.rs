@@ -243,7 +243,7 @@ fn guard_refused() {
     let refused = std::thread::spawn(move || {
         install(&REFUSED).expect("a filter"); // of this thread
         // SAFETY: the size is not 0.
-        unsafe { alloc(large) }.is_null()
+        std::hint::black_box(unsafe { alloc(large) }).is_null()
     });
     assert!(refused.join().expect("it only allocates"));
     // SAFETY: the size is not 0, and the block has so many bytes.

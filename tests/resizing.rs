@@ -21,7 +21,7 @@ fn in_place() {
         unsafe {
             perseq::release(); // what this needs for the first time takes pages, which are not to come from the hole below
             let place = alloc(layout(8 * MIB, 8));
-            let wall = alloc(layout(MIB, 8));
+            let wall = std::hint::black_box(alloc(layout(MIB, 8)));
             place.write_bytes(0x5a, 8 * MIB);
             let mut size = 8 * MIB;
             let before = stats();
@@ -69,7 +69,7 @@ fn moved_without_a_copy() {
             for round in 0..20 {
                 let size = (1 + round % 5) * 4 * MIB;
                 let block = alloc(layout(size, 8)).cast::<u64>();
-                let wall = alloc(layout(MIB, 8));
+                let wall = std::hint::black_box(alloc(layout(MIB, 8)));
                 for word in 0..size / 8 {
                     block.add(word).write(word as u64 ^ round as u64);
                 }

@@ -146,7 +146,7 @@ fn failing_calls_are_cheap_in_pieces() {
         perseq::set_limits(Limits { soft: None, hard: Some(hard) });
         let huge = layout(stats().reserved_bytes as usize, 8);
         // SAFETY: the size is not 0.
-        let failing = || assert!(unsafe { alloc(huge) }.is_null());
+        let failing = || assert!(std::hint::black_box(unsafe { alloc(huge) }).is_null());
         failing();
         let before = stats().returned_bytes;
         for _ in 0..200 {
@@ -270,7 +270,7 @@ fn failing_calls_are_cheap() {
         perseq::set_limits(Limits { soft: None, hard: Some(hard) });
         let failing = || {
             // SAFETY: the size is not 0.
-            assert!(unsafe { alloc(layout(65 * MIB, 8)) }.is_null());
+            assert!(std::hint::black_box(unsafe { alloc(layout(65 * MIB, 8)) }).is_null());
         };
         failing();
         let (start, before) = (Instant::now(), stats());
