@@ -151,8 +151,8 @@ mod tests {
                 let mut entered = 0_u64;
                 while !stop.load(Relaxed) {
                     if let Some(_inside) = gate.enter() {
-                        // Long enough to be met inside; but what a missing fence reorders is the first moment.
-                        turn(if variant == Variant::Unlooked { 50 } else { 0 });
+                        // Longer than the fence takes, so as to be met inside; what a missing fence reorders is the first moment.
+                        turn(if variant == Variant::Unlooked { 2000 } else { 0 });
                         entered += 1;
                     }
                 }
