@@ -8,10 +8,10 @@ use crate::back_end::BACK_END;
 use crate::config::{MAX_SMALL, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::front_end::hits;
 use crate::hardened;
-use crate::hits;
+use crate::page_heap::span::SpanState;
 use crate::size_class::SizeClass;
-use crate::span::SpanState;
 
 /// What a live block is.
 enum Block {

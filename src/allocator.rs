@@ -4,18 +4,18 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
 use crate::back_end::BACK_END;
-use crate::background;
+use crate::back_end::exhaustion::or_reclaim;
 use crate::config::PAGE_SIZE;
-use crate::exhaustion::or_reclaim;
 use crate::fatal::fatal;
 use crate::front_end;
+use crate::front_end::hits;
 use crate::hardened;
-use crate::hits;
-use crate::large;
-use crate::mode::Mode;
+use crate::page_heap::large;
+use crate::page_heap::span::{SpanId, SpanState};
 use crate::process;
+use crate::process::background;
+use crate::process::mode::Mode;
 use crate::size_class::SizeClass;
-use crate::span::{SpanId, SpanState};
 
 /// The allocator. All values of the type are the same heap.
 ///

@@ -22,8 +22,8 @@ use crate::fatal::fatal;
 use crate::lock_order::Rank;
 use crate::os;
 use crate::page_heap::Run;
+use crate::page_heap::span::{SpanId, SpanState};
 use crate::size_class::{CLASSES, SizeClass};
-use crate::span::{SpanId, SpanState};
 use crate::sync::Mutex;
 
 /// What a freed object is filled with: as a pointer it is not canonical, as a length it is absurd.

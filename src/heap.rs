@@ -7,10 +7,10 @@ use crate::allocator::out_of_memory;
 use crate::back_end::BackEnd;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
-use crate::large;
+use crate::page_heap::large;
+use crate::page_heap::source::{Mmap, PageSource};
+use crate::page_heap::span::{SpanId, SpanState};
 use crate::size_class::SizeClass;
-use crate::source::{Mmap, PageSource};
-use crate::span::{SpanId, SpanState};
 
 /// Address space of a heap, unless said otherwise: as much as the smallest process heap has.
 const USUAL_RESERVE: usize = 64 << 30;

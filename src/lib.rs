@@ -42,29 +42,32 @@
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
 //! | `allocator_api.rs` | `Allocator`, for collections that name theirs |
 //! | `address.rs` | blocks known by address alone, for C |
-//! | `front_end.rs` | the modes: the inlined paths, and the way of this process |
+//! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
+//! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
+//! | **`front_end/`** | **the modes: the inlined paths, and the way of this process** |
 //! | `front.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
 //! | `gate.rs` | how a thread keeps others out of its cache without an atomic operation |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
 //! | `registry.rs` | all caches, by index and in one list |
 //! | `budget.rs` | what caches may hold: equal capacity, or equal total |
 //! | `reclaim.rs` | caches taken from their owners: drained, found idle, made to give budget |
-//! | `back_end.rs` | the tiers below, put together |
-//! | `transfer_cache.rs`, `central_free_list.rs`, `page_heap.rs` | the tiers |
-//! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages the page heap takes, and where free ones are kept |
-//! | `large.rs` | large blocks: grown in place, or moved without a copy |
-//! | `release.rs`, `background.rs` | when memory goes back, and the thread for it |
-//! | `limits.rs`, `exhaustion.rs`, `control.rs` | limits, what is tried when memory is exhausted, and what a program may say |
-//! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
-//! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
-//! | `span.rs`, `metadata.rs`, `spare_arrays.rs` | what the tiers are made of |
-//! | `topology.rs` | which CPUs share a last-level cache |
-//! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
-//! | `process.rs` | the first allocation, thread exit, fork |
-//! | `options.rs` | what the environment may say |
-//! | `mode.rs`, `stats.rs`, `report.rs` | what a program can ask, and how it is written |
-//! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | `hits.rs` | counters of the fast path, in builds that want them |
+//! | **`back_end/`** | **the tiers behind the caches, put together** |
+//! | `transfer_cache.rs`, `central_free_list.rs` | the tiers |
+//! | `spare_arrays.rs` | memory for the arrays of lists |
+//! | `topology.rs` | which CPUs share a last-level cache |
+//! | `exhaustion.rs` | what is tried when memory is exhausted |
+//! | **`page_heap/`** | **runs of pages: split, joined, grown and shrunk in place** |
+//! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages it takes, and where free ones are kept |
+//! | `span.rs`, `metadata.rs` | one run of pages in use; the allocator's own memory |
+//! | `large.rs` | large blocks: grown in place, or moved without a copy |
+//! | `release.rs`, `limits.rs` | when memory goes back, and how much there may be |
+//! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
+//! | **`process/`** | **the first allocation, thread exit, fork** |
+//! | `mode.rs`, `options.rs`, `control.rs` | the modes by name; what the environment may say, and what a program |
+//! | `background.rs` | the thread that gives memory back |
+//! | **`stats/`** | **what a program can ask; `report.rs`: how it is written** |
+//! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `os.rs`, `sync.rs`, `lock_order.rs`, `fatal.rs` | the kernel's memory calls, the lock, its order, the last words |
 //!
 //! # Words
@@ -133,58 +136,29 @@ mod allocator;
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator_api;
 mod back_end;
-mod background;
-mod budget;
-mod cache;
-mod central_free_list;
 mod config;
-mod control;
-mod exhaustion;
 mod fatal;
-mod free_pages;
-mod free_runs;
-mod front;
 mod front_end;
-mod gate;
 mod hardened;
 mod heap;
-mod hits;
-mod huge_pages;
-mod large;
-mod limits;
 mod lock_order;
-mod metadata;
-mod mode;
-mod options;
 mod os;
 mod page_heap;
 pub mod pages;
 mod process;
-mod reclaim;
-mod region;
-mod registry;
-mod release;
-mod report;
 mod size_class;
-mod source;
-mod sources;
-mod span;
-mod spare_arrays;
 mod stats;
 mod sync;
-mod thread;
-mod topology;
-mod transfer_cache;
 
 pub use allocator::Perseq;
 pub use config::{BUILD_CONFIG, PAGE_SIZE};
-pub use control::{Limits, limits, set_background, set_limits, set_release};
 pub use heap::{Heap, HeapStats};
-pub use huge_pages::HugePageStats;
-pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
-pub use options::{RuntimeOption, options};
+pub use page_heap::huge_pages::HugePageStats;
+pub use page_heap::release::Policy as ReleasePolicy;
+pub use process::control::{Limits, limits, set_background, set_limits, set_release};
+pub use process::mode::{ActiveMode, AlreadyActive, Mode, Reason};
+pub use process::options::{RuntimeOption, options};
 pub use process::{active_mode, drain, release, set_mode};
-pub use release::Policy as ReleasePolicy;
-pub use report::{FileWriter, write_json, write_text};
 pub use rseq;
+pub use stats::report::{FileWriter, write_json, write_text};
 pub use stats::{COUNTS_HITS, CacheStats, ClassStats, Owner, Stats, for_each_cache, for_each_class, stats};

@@ -18,12 +18,12 @@ use core::ptr::NonNull;
 
 pub use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
-use crate::huge_pages::HugePageStats;
-use crate::large;
 use crate::page_heap::PageHeap;
-pub use crate::source::{Mmap, PageSource, Relocation, Thp};
-pub use crate::sources::{Arena, Counting, Counts, Failing, HugeTlb, Tally};
-use crate::span::{SpanId, SpanState};
+use crate::page_heap::huge_pages::HugePageStats;
+use crate::page_heap::large;
+pub use crate::page_heap::source::{Mmap, PageSource, Relocation, Thp};
+pub use crate::page_heap::sources::{Arena, Counting, Counts, Failing, HugeTlb, Tally};
+use crate::page_heap::span::{SpanId, SpanState};
 
 /// A page allocator with its own source. All operations take one lock; dropping it gives everything back, runs that
 /// are still in use among it.

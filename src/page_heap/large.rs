@@ -4,9 +4,9 @@ use core::alloc::Layout;
 use core::ptr;
 
 use crate::config::{PAGE_SIZE, RELOCATE_BYTES};
+use crate::page_heap::source::{PageSource, Relocation};
+use crate::page_heap::span::{SpanId, SpanState};
 use crate::page_heap::{PageHeap, Run};
-use crate::source::{PageSource, Relocation};
-use crate::span::{SpanId, SpanState};
 
 /// A run of pages for `layout`. `None` if memory is exhausted.
 pub fn allocate<S: PageSource>(pages: &PageHeap<S>, layout: Layout) -> Option<Run> {

@@ -27,19 +27,27 @@
 //!
 //! So no code of a mode that is compared stands in the way of the first three.
 
+pub mod budget;
+pub mod cache;
+pub mod front;
+pub mod gate;
+pub mod hits;
+pub mod reclaim;
+pub mod registry;
+pub mod thread;
+
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
 use rseq::sequence::{self, Miss};
 use rseq::{CpuId, Handle, MmCid, local};
 
+use self::front::{ByIndex, ByThread, Front, Gated, Locked};
+use self::thread::{cell, gate_of, home};
 use crate::back_end::BACK_END;
-use crate::front::{ByIndex, ByThread, Front, Gated, Locked};
-use crate::hits;
-use crate::mode::Mode;
+use crate::process::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
-use crate::thread::{cell, gate_of, home};
 
 /// A handle of rseq for the per-CPU modes, [`front_word`] for the others, 0 before the process's mode is decided. Set
 /// once. Every operation reads it, so it shares its line with nothing.

@@ -11,23 +11,35 @@
 //!
 //! The kernel is called under the lock only to commit, which is rare and touches no page.
 
+pub mod free_pages;
+pub mod free_runs;
+pub mod huge_pages;
+pub mod large;
+pub mod limits;
+pub mod metadata;
+pub mod region;
+pub mod release;
+pub mod source;
+pub mod sources;
+pub mod span;
+
 use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use self::free_runs::FreeRuns;
+use self::huge_pages::{HugePageStats, PageUse};
+use self::limits::Limits;
+use self::region::Region;
+use self::release::Releases;
+use self::source::{Mmap, PageSource, Relocation};
+use self::span::{Span, SpanId, SpanState};
 use crate::config::{EXCHANGE_PAGES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
-use crate::free_runs::FreeRuns;
-use crate::huge_pages::{HugePageStats, PageUse};
-use crate::limits::Limits;
 use crate::lock_order::Rank;
 use crate::os;
-use crate::region::Region;
-use crate::release::Releases;
 use crate::size_class::SizeClass;
-use crate::source::{Mmap, PageSource, Relocation};
-use crate::span::{Span, SpanId, SpanState};
 use crate::sync::{Guard, Mutex};
 
 /// The page allocator.

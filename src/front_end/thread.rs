@@ -10,11 +10,11 @@ use core::ptr;
 use rseq::Slab;
 use rseq::sequence::ThreadCell;
 
-use crate::cache::Cache;
 use crate::front_end::Way;
-use crate::gate::Gate;
+use crate::front_end::cache::Cache;
+use crate::front_end::gate::Gate;
+use crate::front_end::registry;
 use crate::process;
-use crate::registry;
 use crate::size_class::CLASSES;
 
 /// Lists that are nobody's. What a cache begins with, so that the fast paths need not tell them from one.

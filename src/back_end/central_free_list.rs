@@ -10,9 +10,9 @@ use crate::config::{MAX_BATCH, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::lock_order::Rank;
 use crate::page_heap::PageHeap;
+use crate::page_heap::source::PageSource;
+use crate::page_heap::span::{SpanId, SpanState, SpareBitmaps};
 use crate::size_class::SizeClass;
-use crate::source::PageSource;
-use crate::span::{SpanId, SpanState, SpareBitmaps};
 use crate::sync::Mutex;
 
 /// Lists by eighths in use; the last holds the fullest.

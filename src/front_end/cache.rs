@@ -23,17 +23,17 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use rseq::slab::{Slab, Slot, make_array};
 
 use crate::back_end::BACK_END;
-use crate::budget;
+use crate::back_end::spare_arrays::SPARE_ARRAYS;
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
 use crate::fatal::fatal;
-use crate::front::{Exclusive, Front};
 use crate::front_end::Way;
-use crate::gate::Gate;
-use crate::hits::Hits;
+use crate::front_end::budget;
+use crate::front_end::front::{Exclusive, Front};
+use crate::front_end::gate::Gate;
+use crate::front_end::hits::Hits;
+use crate::front_end::reclaim;
 use crate::lock_order::Rank;
-use crate::reclaim;
 use crate::size_class::{CLASSES, SizeClass};
-use crate::spare_arrays::SPARE_ARRAYS;
 use crate::sync::Mutex;
 
 /// A cache of one CPU, concurrency id, thread or slot.

@@ -7,19 +7,19 @@ use core::sync::atomic::{
 };
 
 use crate::back_end::BACK_END;
-use crate::background;
-use crate::budget;
+use crate::back_end::topology::MAX_GROUPS;
 use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
+use crate::front_end::budget;
+use crate::front_end::reclaim;
 use crate::hardened;
-use crate::mode::Mode;
+use crate::page_heap::release::Policy;
+use crate::page_heap::source::Thp;
 use crate::process;
-use crate::reclaim;
-use crate::release::Policy;
-use crate::report;
-use crate::source::Thp;
+use crate::process::background;
+use crate::process::mode::Mode;
+use crate::stats::report;
 use crate::sync::{futex_wait, futex_wake};
-use crate::topology::MAX_GROUPS;
 
 /// A variable of the environment that perseq reads.
 #[derive(Debug)]

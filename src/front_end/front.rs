@@ -9,11 +9,11 @@ use rseq::sequence::{self, Miss};
 use rseq::slab::Slot;
 use rseq::{Handle, Index, local};
 
-use crate::cache::Cache;
+use crate::front_end::cache::Cache;
+use crate::front_end::registry;
+use crate::front_end::thread::{self, cell, home};
 use crate::process;
-use crate::registry;
 use crate::size_class::CLASSES;
-use crate::thread::{self, cell, home};
 
 /// How lists of a cache that was found are changed.
 ///

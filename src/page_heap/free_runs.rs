@@ -6,9 +6,9 @@
 //!
 //! The links are the spans' `links`: lower and higher. By **locked**, they are the page heap's lock's.
 
-use crate::region::Region;
-use crate::source::PageSource;
-use crate::span::SpanId;
+use crate::page_heap::region::Region;
+use crate::page_heap::source::PageSource;
+use crate::page_heap::span::SpanId;
 
 /// Free runs of one kind.
 pub struct FreeRuns {

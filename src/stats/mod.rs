@@ -13,16 +13,18 @@
 //! counter. Frees of an object that another CPU or thread allocated are not counted in any build: an object has no
 //! home it could be remote from. What moves between caches shows in `refilled_objects` and `flushed_objects`.
 
+pub mod report;
+
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
 use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
+use crate::front_end::hits;
+use crate::front_end::registry;
 use crate::hardened;
-use crate::hits;
-use crate::mode::{ActiveMode, Mode};
 use crate::process::active_mode;
-use crate::registry;
+use crate::process::mode::{ActiveMode, Mode};
 use crate::size_class::{CLASSES, SizeClass};
 
 /// Whether this build counts hits (feature `count-hits`). Where it does not, fields of hits are 0.

@@ -7,10 +7,10 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::config::{GROW_PAGES, PAGE_SIZE};
-use crate::huge_pages::{PAGES_PER_HUGE, PageUse};
+use crate::page_heap::huge_pages::{PAGES_PER_HUGE, PageUse};
+use crate::page_heap::source::PageSource;
+use crate::page_heap::span::{Span, SpanId, SpanState};
 use crate::page_heap::{PageHeap, State};
-use crate::source::PageSource;
-use crate::span::{Span, SpanId, SpanState};
 use crate::sync::Guard;
 
 /// Runs of equal length that are compared for the fullest huge page.

@@ -1,15 +1,21 @@
 //! The tiers behind the caches, put together: one set for the process, the same for every mode, and one for each
 //! [`Heap`](crate::Heap).
 
+pub mod central_free_list;
+pub mod exhaustion;
+pub mod spare_arrays;
+pub mod topology;
+pub mod transfer_cache;
+
 use core::ptr::NonNull;
 
-use crate::central_free_list::CentralFreeList;
-use crate::metadata::Metadata;
+use self::central_free_list::CentralFreeList;
+use self::transfer_cache::{Middle, TransferCaches};
 use crate::page_heap::PageHeap;
+use crate::page_heap::metadata::Metadata;
+use crate::page_heap::source::{Mmap, PageSource};
 use crate::size_class::{CLASSES, SizeClass};
-use crate::source::{Mmap, PageSource};
 use crate::sync::Padded;
-use crate::transfer_cache::{Middle, TransferCaches};
 
 /// Everything that is not a cache.
 pub struct BackEnd<S: PageSource = Mmap> {

@@ -5,8 +5,8 @@ use core::ptr::NonNull;
 use crate::config::{METADATA_PAGES, PAGE_SIZE};
 use crate::lock_order::Rank;
 use crate::page_heap::PageHeap;
-use crate::source::PageSource;
-use crate::span::SpanState;
+use crate::page_heap::source::PageSource;
+use crate::page_heap::span::SpanState;
 use crate::sync::Mutex;
 
 /// A bump allocator.

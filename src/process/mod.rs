@@ -1,5 +1,10 @@
 //! The life of the process: deciding the mode at the first allocation, thread exit, fork.
 
+pub mod background;
+pub mod control;
+pub mod mode;
+pub mod options;
+
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -11,25 +16,23 @@ use core::sync::atomic::{
 
 use rseq::{CpuId, MmCid, Registration, Unavailable, fence};
 
+use self::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::back_end::BACK_END;
-use crate::background;
+use crate::back_end::spare_arrays::SPARE_ARRAYS;
+use crate::back_end::topology;
 use crate::config::{MAX_SHARDS, SHARDS_PER_CPU};
 use crate::fatal::fatal;
-use crate::front::Exclusive;
+use crate::front_end::front::Exclusive;
+use crate::front_end::gate;
+use crate::front_end::reclaim;
+use crate::front_end::registry;
+use crate::front_end::thread;
 use crate::front_end::{FRONT, Way, front_word};
-use crate::gate;
 use crate::hardened;
 use crate::lock_order;
-use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
-use crate::options;
 use crate::page_heap::usual_reservation;
-use crate::reclaim;
-use crate::registry;
-use crate::report;
-use crate::spare_arrays::SPARE_ARRAYS;
+use crate::stats::report;
 use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
-use crate::thread;
-use crate::topology;
 
 const NEW: u32 = 0;
 const DECIDING: u32 = 1;

@@ -14,14 +14,14 @@ use core::sync::atomic::{
 };
 
 use crate::back_end::Tables;
-use crate::central_free_list::CentralFreeList;
+use crate::back_end::central_free_list::CentralFreeList;
+use crate::back_end::topology::MAX_GROUPS;
 use crate::config::{LINE, MAX_BATCH, TRANSFER_BATCHES, TRANSFER_BYTES};
 use crate::lock_order::Rank;
+use crate::page_heap::source::PageSource;
 use crate::process;
 use crate::size_class::{CLASSES, SizeClass};
-use crate::source::PageSource;
 use crate::sync::{Mutex, Padded};
-use crate::topology::MAX_GROUPS;
 
 /// The pointers of one class in one shard.
 pub struct TransferCache {
@@ -331,7 +331,7 @@ mod tests {
     use super::*;
     use crate::back_end::BackEnd;
     use crate::config::MIN_RESERVE;
-    use crate::source::Mmap;
+    use crate::page_heap::source::Mmap;
     use core::alloc::Layout;
     use std::boxed::Box;
     use std::vec;

@@ -3,10 +3,10 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::back_end::BACK_END;
+use crate::front_end::registry;
 use crate::hardened;
 use crate::os;
 use crate::process;
-use crate::registry;
 
 /// What was free everywhere when giving everything back did not help, and when that was.
 static LAST_FREE: AtomicUsize = AtomicUsize::new(0);

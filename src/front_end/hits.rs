@@ -13,9 +13,9 @@ pub const COUNTED: bool = cfg!(feature = "count-hits");
 mod imp {
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    use crate::cache::Cache;
+    use crate::front_end::cache::Cache;
+    use crate::front_end::thread::present_cache;
     use crate::size_class::{CLASSES, SizeClass};
-    use crate::thread::present_cache;
 
     /// Hits of each list of a cache. Relaxed: nothing is published.
     pub struct Hits {
@@ -61,7 +61,7 @@ mod imp {
 
 #[cfg(not(feature = "count-hits"))]
 mod imp {
-    use crate::cache::Cache;
+    use crate::front_end::cache::Cache;
     use crate::size_class::SizeClass;
 
     /// Nothing.

@@ -15,9 +15,9 @@ use core::sync::atomic::{
 };
 
 use crate::config::{GROW_PAGES, HUGE_PAGE, PAGE_SIZE};
-use crate::huge_pages::{HugePage, PAGES_PER_HUGE};
-use crate::source::PageSource;
-use crate::span::{Span, SpanId};
+use crate::page_heap::huge_pages::{HugePage, PAGES_PER_HUGE};
+use crate::page_heap::source::PageSource;
+use crate::page_heap::span::{Span, SpanId};
 use crate::sync::Padded;
 
 /// Below this many bytes, the start is not aligned to a huge page.

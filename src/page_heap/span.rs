@@ -22,8 +22,8 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use crate::back_end::Tables;
+use crate::page_heap::source::PageSource;
 use crate::size_class::{ClassInfo, MAX_OBJECTS, SizeClass};
-use crate::source::PageSource;
 
 /// A span's number in the span table. 0 is no span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

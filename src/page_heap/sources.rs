@@ -11,7 +11,7 @@ use core::sync::atomic::{
 
 use crate::config::HUGE_PAGE;
 use crate::os;
-use crate::source::{PageSource, Relocation};
+use crate::page_heap::source::{PageSource, Relocation};
 
 /// The system's reserved huge pages of 2 MiB (hugetlbfs, `vm.nr_hugepages`).
 ///

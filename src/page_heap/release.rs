@@ -18,12 +18,12 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
 use crate::config::{PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_STEP_PAGES};
-use crate::huge_pages::PAGES_PER_HUGE;
 use crate::lock_order::Rank;
 use crate::os;
 use crate::page_heap::PageHeap;
-use crate::source::PageSource;
-use crate::span::{SpanId, SpanState};
+use crate::page_heap::huge_pages::PAGES_PER_HUGE;
+use crate::page_heap::source::PageSource;
+use crate::page_heap::span::{SpanId, SpanState};
 use crate::sync::Mutex;
 
 /// When free pages go back to the kernel.
@@ -33,7 +33,7 @@ pub enum Policy {
     After(Duration),
     /// At the next slow path.
     Now,
-    /// Only when [`crate::release`] is called, a limit is exceeded or memory is exhausted.
+    /// Only when [`crate::page_heap::release`] is called, a limit is exceeded or memory is exhausted.
     Never,
 }
 

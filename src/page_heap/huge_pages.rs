@@ -6,8 +6,8 @@
 use core::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use crate::config::{HUGE_PAGE, PAGE_SIZE};
-use crate::region::Region;
-use crate::source::PageSource;
+use crate::page_heap::region::Region;
+use crate::page_heap::source::PageSource;
 
 /// Pages of a huge page.
 pub const PAGES_PER_HUGE: usize = HUGE_PAGE / PAGE_SIZE;

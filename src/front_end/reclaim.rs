@@ -23,17 +23,17 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rseq::Stopping;
 
-use crate::budget;
-use crate::cache::{Cache, Shape};
 use crate::config::{IDLE_DRAIN_MS, MISSES_PER_PLEA};
-use crate::front::{Exclusive, Front};
 use crate::front_end::Way;
-use crate::gate::{self, Closing};
+use crate::front_end::budget;
+use crate::front_end::cache::{Cache, Shape};
+use crate::front_end::front::{Exclusive, Front};
+use crate::front_end::gate::{self, Closing};
+use crate::front_end::registry;
+use crate::front_end::thread;
 use crate::lock_order::Rank;
 use crate::os;
-use crate::registry;
 use crate::sync::{Guard, Mutex};
-use crate::thread;
 
 #[cfg(doc)]
 use crate::config::MISSES_PER_LOOK;

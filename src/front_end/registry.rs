@@ -7,8 +7,8 @@ use core::sync::atomic::{
 };
 
 use crate::back_end::BACK_END;
-use crate::budget;
-use crate::cache::Cache;
+use crate::front_end::budget;
+use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
 use crate::os::OS_PAGE;
 use crate::sync::Mutex;
