@@ -33,7 +33,7 @@ pub enum Policy {
     After(Duration),
     /// At the next slow path.
     Now,
-    /// Only when [`crate::page_heap::release`] is called, a limit is exceeded or memory is exhausted.
+    /// Only when [`crate::release()`] is called, a limit is exceeded or memory is exhausted.
     Never,
 }
 
