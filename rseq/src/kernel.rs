@@ -120,6 +120,17 @@ pub fn possible_cpus() -> usize {
     keep_errno(read_possible_cpus).unwrap_or(MOST_CPUS)
 }
 
+/// At least [`possible_cpus`], seldom more than 63 above it: for tables that must have room for every CPU, when opening a
+/// file takes too long. One system call: the kernel says how large its own sets of CPUs are.
+#[must_use]
+pub fn cpu_bound() -> usize {
+    let mut set = [0_u64; MOST_CPUS / 64];
+    // libc's wrapper hides the number of bytes.
+    // SAFETY: `set` is ours and that long; 0 is the calling thread.
+    let bytes = keep_errno(|| unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), &mut set) });
+    usize::try_from(bytes).map_or(MOST_CPUS, |bytes| bytes * 8)
+}
+
 fn read_possible_cpus() -> Option<usize> {
     let mut text = [0_u8; 256];
     let path = c"/sys/devices/system/cpu/possible";
@@ -219,5 +230,6 @@ mod tests {
         assert_eq!(highest(b"0,2-5,64-127\n"), Some(127));
         assert_eq!(highest(b"\n"), None);
         assert!(possible_cpus() >= 1);
+        assert!((possible_cpus()..=MOST_CPUS).contains(&cpu_bound()));
     }
 }

@@ -1,20 +1,15 @@
-//! Which CPUs share a last-level cache, from `/sys`, read with plain system calls: an allocator asks before it can
-//! allocate.
+//! Which CPUs share a last-level cache, from `/sys`, read with plain system calls: an allocator asks while it
+//! cannot allocate.
+
+use crate::sync::keep_errno;
 
 /// Most groups that are told apart. CPUs of further ones count as the last's.
 pub const MAX_GROUPS: usize = 64;
 
 /// Writes each CPU's group to `groups`, numbered in the order of their first CPUs; returns how many there are. A machine
-/// that does not say has one.
+/// that does not say has one. It opens as many files as there are groups and offline CPUs.
 pub fn last_level_groups(groups: &mut [u8]) -> usize {
-    group(groups, read_shared_cpus)
-}
-
-/// How many there are, without a table.
-pub fn last_level_count() -> usize {
-    let mut groups = [0; 8192]; // the most CPUs that Linux can be configured for
-    let cpus = rseq::kernel::possible_cpus().min(groups.len());
-    last_level_groups(&mut groups[..cpus])
+    keep_errno(|| group(groups, read_shared_cpus))
 }
 
 /// The text of a CPU's list of those that share its last cache. 3 is the last level where there is one; machines
@@ -118,6 +113,7 @@ mod tests {
         let mut lists: std::vec::Vec<_> = (0..cpus).filter_map(|cpu| std::fs::read_to_string(path(cpu)).ok()).collect();
         lists.sort();
         lists.dedup();
-        assert_eq!(last_level_count(), lists.len().clamp(1, MAX_GROUPS));
+        let mut groups = std::vec![0; cpus];
+        assert_eq!(last_level_groups(&mut groups), lists.len().clamp(1, MAX_GROUPS));
     }
 }

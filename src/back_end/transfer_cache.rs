@@ -170,35 +170,26 @@ impl TransferCaches {
         }
     }
 
-    /// Makes `count` shards, of which `assign` gives each CPU below `cpus` one. Before anybody uses the first. False, and
-    /// one shard, if memory is exhausted.
-    pub fn split(
-        &self,
-        count: usize,
-        cpus: usize,
-        tables: Tables<'_, impl PageSource>,
-        assign: impl FnOnce(&mut [u8]),
-    ) -> bool {
-        if count <= 1 || self.count() > 1 {
-            return true;
+    /// Makes as many shards as `assign` says, which gives each CPU below `cpus` one. One shard if memory is exhausted. By
+    /// one thread at a time; others may use the first shard meanwhile, and what is in it stays there.
+    pub fn split(&self, cpus: usize, tables: Tables<'_, impl PageSource>, assign: impl FnOnce(&mut [u8]) -> usize) {
+        let Some(table) = tables.allocate(cpus.next_multiple_of(LINE), LINE) else { return };
+        // SAFETY: `cpus` bytes of zeroes, new and ours alone.
+        let count = assign(unsafe { core::slice::from_raw_parts_mut(table.as_ptr(), cpus) });
+        debug_assert!(self.count() == 1 && count <= MAX_GROUPS);
+        if count <= 1 {
+            return;
         }
-        debug_assert!(count <= MAX_GROUPS);
-        let bytes = (count - 1) * size_of::<Shard>();
-        let Some(others) = tables.allocate(bytes, align_of::<Shard>()) else { return false };
+        let Some(others) = tables.allocate((count - 1) * size_of::<Shard>(), align_of::<Shard>()) else { return };
         let others = others.cast::<Shard>();
-        let Some(table) = tables.allocate(cpus.next_multiple_of(LINE), LINE) else { return false };
-        // SAFETY: `count - 1` shards, and `cpus` bytes of zeroes, both new and ours alone.
-        unsafe {
-            for shard in 0..count - 1 {
-                others.add(shard).write([const { Padded(TransferCache::new()) }; CLASSES]);
-            }
-            assign(core::slice::from_raw_parts_mut(table.as_ptr(), cpus));
+        for shard in 0..count - 1 {
+            // SAFETY: `count - 1` shards, new and ours alone.
+            unsafe { others.add(shard).write([const { Padded(TransferCache::new()) }; CLASSES]) };
         }
         self.others.store(others.as_ptr(), Relaxed);
         self.of_cpu.store(table.as_ptr(), Relaxed);
         self.cpus.store(cpus, Relaxed);
         self.count.store(count, Release); // pairs with `count`
-        true
     }
 
     /// How many shards there are.
@@ -408,8 +399,10 @@ mod tests {
     #[test]
     fn cpus_have_the_shards_they_were_given() {
         let tiers = Tiers::new();
-        let assign = |table: &mut [u8]| table.copy_from_slice(&[0, 1, 2, 1, 0, 200]);
-        assert!(tiers.0.transfer.split(3, 6, tiers.0.tables(), assign));
+        tiers.0.transfer.split(6, tiers.0.tables(), |table| {
+            table.copy_from_slice(&[0, 1, 2, 1, 0, 200]);
+            3
+        });
         let of: Vec<_> = (0..8).map(|cpu| tiers.0.transfer.of(cpu)).collect();
         assert_eq!(of, [0, 1, 2, 1, 0, 2, 0, 0]);
         assert_eq!(tiers.0.transfer.all().count(), 3 * CLASSES);

@@ -6,7 +6,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::back_end::BACK_END;
+use crate::back_end::{self, BACK_END};
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
@@ -18,13 +18,15 @@ static ROWS: AtomicPtr<AtomicPtr<Cache>> = AtomicPtr::new(ptr::null_mut());
 static ROW_COUNT: AtomicUsize = AtomicUsize::new(0);
 /// The newest cache, linked by `next`. Grows only.
 static ALL: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
-static STATE: Mutex<State> = Mutex::new(Rank::Registry, State { spare: ptr::null_mut(), in_use: 0 });
+static STATE: Mutex<State> = Mutex::new(Rank::Registry, State { spare: ptr::null_mut(), in_use: 0, made: 0 });
 
 struct State {
     /// Caches of threads that ended, linked by `next_spare`.
     spare: *mut Cache,
     /// Caches that have an owner.
     in_use: usize,
+    /// Caches there are.
+    made: usize,
 }
 
 // SAFETY: caches live for ever, and the list belongs to the lock.
@@ -65,7 +67,7 @@ fn add_indexed(row: &AtomicPtr<Cache>, index: u32, start: impl FnOnce(&Cache)) -
     if let Some(cache) = unsafe { row.load(Acquire).as_ref() } {
         return Some(cache);
     }
-    let cache = make()?;
+    let cache = state.make()?;
     state.give(cache, index);
     start(cache);
     row.store(ptr::from_ref(cache).cast_mut(), Release);
@@ -81,7 +83,7 @@ pub fn thread_cache() -> Option<&'static Cache> {
             state.spare = cache.next_spare.load(Relaxed);
             cache
         }
-        None => make()?,
+        None => state.make()?,
     };
     state.give(cache, thread_id());
     Some(cache)
@@ -104,16 +106,21 @@ impl State {
         self.in_use += 1;
         budget::divide_among(self.in_use);
     }
-}
 
-/// A new cache on pages of its own, first touched by its first user: so it is that CPU's node's.
-fn make() -> Option<&'static Cache> {
-    let memory: NonNull<u8> = BACK_END.tables().allocate(size_of::<Cache>().next_multiple_of(OS_PAGE), OS_PAGE)?;
-    // SAFETY: new, zeroed, large enough, and never given back.
-    let cache = unsafe { Cache::initialize(memory) };
-    cache.next.store(ALL.load(Relaxed), Relaxed);
-    ALL.store(ptr::from_ref(cache).cast_mut(), Release); // pairs with `all`; writers hold the lock
-    Some(cache)
+    /// A new cache on pages of its own, first touched by its first user: so it is that CPU's node's.
+    fn make(&mut self) -> Option<&'static Cache> {
+        let memory: NonNull<u8> = BACK_END.tables().allocate(size_of::<Cache>().next_multiple_of(OS_PAGE), OS_PAGE)?;
+        // SAFETY: new, zeroed, large enough, and never given back.
+        let cache = unsafe { Cache::initialize(memory) };
+        cache.next.store(ALL.load(Relaxed), Relaxed);
+        ALL.store(ptr::from_ref(cache).cast_mut(), Release); // pairs with `all`; writers hold the lock
+        self.made += 1;
+        if self.made == 2 {
+            // During a fork this waits for metadata's lock, as `make` does, so no shard appears meanwhile.
+            back_end::split_transfer_caches();
+        }
+        Some(cache)
+    }
 }
 
 /// Every cache ever made.

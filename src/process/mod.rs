@@ -17,9 +17,8 @@ use core::sync::atomic::{
 use rseq::{CpuId, MmCid, Registration, Unavailable, fence};
 
 use self::mode::{ActiveMode, AlreadyActive, Mode, Reason};
-use crate::back_end::BACK_END;
 use crate::back_end::spare_arrays::SPARE_ARRAYS;
-use crate::back_end::topology;
+use crate::back_end::{self, BACK_END};
 use crate::config::{MAX_SHARDS, SHARDS_PER_CPU};
 use crate::fatal::fatal;
 use crate::front_end::front::Exclusive;
@@ -119,14 +118,15 @@ fn set_up(default: Option<Mode>) -> bool {
     let requested = requested_mode(default);
     let (active, reason, registration) =
         if hardened::on() { (Mode::Central, Reason::Hardened, None) } else { decide(requested) };
-    let cpus = rseq::kernel::possible_cpus();
-    if SHARDS.load(Relaxed) == 0 {
-        SHARDS.store((cpus * SHARDS_PER_CPU).min(MAX_SHARDS), Relaxed);
+    if active == Mode::Sharded && SHARDS.load(Relaxed) == 0 {
+        SHARDS.store((rseq::kernel::possible_cpus() * SHARDS_PER_CPU).min(MAX_SHARDS), Relaxed);
     }
-    if !registry::initialize(if active == Mode::Sharded { SHARDS.load(Relaxed) } else { cpus }) {
+    if !registry::initialize(if active == Mode::Sharded { SHARDS.load(Relaxed) } else { rseq::kernel::cpu_bound() }) {
         return false;
     }
-    split_transfer_caches(cpus);
+    if active == Mode::Central {
+        back_end::split_transfer_caches(); // no second cache will do it
+    }
     let exit_key = if matches!(active, Mode::PerThread | Mode::PerThreadDrain) { thread_exit_key() } else { None };
     let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
     // SAFETY: STATE is DECIDING, so this thread alone writes and nobody reads.
@@ -138,27 +138,6 @@ fn set_up(default: Option<Mode>) -> bool {
     };
     FRONT.store(front, Release);
     true
-}
-
-/// Transfer caches per last-level cache, or as many as `PERSEQ_TRANSFER_SHARDS` says. Without memory for that, one.
-fn split_transfer_caches(cpus: usize) {
-    let (tables, forced) = (BACK_END.tables(), TRANSFER_SHARDS.load(Relaxed));
-    if forced == 0 {
-        let count = topology::last_level_count();
-        BACK_END.transfer.split(count, cpus, tables, |table| _ = topology::last_level_groups(table));
-    } else {
-        let by_turns =
-            |table: &mut [u8]| table.iter_mut().enumerate().for_each(|(cpu, shard)| *shard = (cpu % forced) as u8);
-        BACK_END.transfer.split(forced, cpus, tables, by_turns);
-    }
-}
-
-/// Shards of the transfer caches; 0 for one to a last-level cache.
-static TRANSFER_SHARDS: AtomicUsize = AtomicUsize::new(0);
-
-/// `PERSEQ_TRANSFER_SHARDS` says so.
-pub fn set_transfer_shards(shards: usize) {
-    TRANSFER_SHARDS.store(shards, Relaxed);
 }
 
 fn decision() -> &'static Decision {

@@ -6,8 +6,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use crate::back_end::BACK_END;
 use crate::back_end::topology::MAX_GROUPS;
+use crate::back_end::{self, BACK_END};
 use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
 use crate::front_end::budget;
@@ -115,7 +115,7 @@ static OPTIONS: [RuntimeOption; 13] = [
         meaning: "shards of the transfer caches, among which CPUs are dealt out in turn",
         expected: "a number from 1 to 64",
         default: "1 for each last-level cache, as /sys says",
-        apply: |text| number(text, 1..=MAX_GROUPS).map(process::set_transfer_shards).is_some(),
+        apply: |text| number(text, 1..=MAX_GROUPS).map(back_end::set_transfer_shards).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_STATS",
