@@ -1,7 +1,8 @@
 //! libperseq: perseq under the names of the C library.
 //!
 //! `LD_PRELOAD=libperseq.so program` runs a program on it; `libperseq.a` can be linked; `perseq.h` declares every
-//! function once more under `perseq_`, for programs that use both allocators. Semantics are those of POSIX, C23 and
+//! function once more under `perseq_`, for programs that use both allocators (of `libperseq.so`: the archive has the standard
+//! names as well, so a program with a malloc of its own cannot link it). Semantics are those of POSIX, C23 and
 //! glibc: every block is aligned to 16, `malloc(0)` is a block of its own, failure is null with ENOMEM,
 //! `realloc(p, 0)` frees and returns null, and `free` leaves errno alone.
 //!

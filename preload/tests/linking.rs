@@ -16,21 +16,27 @@ fn installed(name: &str) -> PathBuf {
     prefix
 }
 
-/// Builds `linking.c` with `compiler` and runs it in every mode.
-fn links_and_runs(name: &str, compiler: &str, arguments: &[&str]) {
+/// Builds a program of this folder's against libperseq installed under `name`, and returns its path.
+fn linked(name: &str, compiler: &str, source: &str, arguments: &[&str]) -> String {
     let prefix = installed(name);
     let text = |path: PathBuf| path.to_str().expect("a UTF-8 path").to_owned();
     let program = text(prefix.join("program"));
     let include = format!("-I{}", text(prefix.join("include")));
     let search = format!("-L{}", text(prefix.join("lib")));
     let rpath = format!("-Wl,-rpath,{}", text(prefix.join("lib")));
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/linking.c");
+    let source = text(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source));
     let mut all = vec!["-Wall", "-Wextra", "-Werror", "-fno-builtin", "-o", &program, &include];
     let language = if compiler == "g++" { "c++" } else { "c" };
-    all.extend(["-x", language, source, "-x", "none"]);
+    all.extend(["-x", language, &source, "-x", "none"]);
     all.extend_from_slice(&[&search, &rpath]);
     all.extend_from_slice(arguments);
     kit::run(None, compiler, &all);
+    program
+}
+
+/// Builds `linking.c` with `compiler` and runs it in every mode.
+fn links_and_runs(name: &str, compiler: &str, arguments: &[&str]) {
+    let program = linked(name, compiler, "linking.c", arguments);
     for mode in kit::MODES {
         let output =
             Command::new(&program).env_remove("LD_LIBRARY_PATH").env("PERSEQ_MODE", mode).output().expect("it starts");
@@ -66,4 +72,11 @@ fn static_from_cxx() {
 #[test]
 fn static_altogether() {
     links_and_runs("static-all", "cc", &["-static", "-lperseq"]);
+}
+
+/// The prefixed names are libperseq's also where the standard ones are somebody else's.
+#[test]
+fn beside_another_allocator() {
+    let program = linked("both", "cc", "both.c", &["-lperseq"]);
+    assert_eq!(kit::run(None, &program, &[]).stdout, b"both\n");
 }
