@@ -5,9 +5,9 @@
 macro_rules! sequence {
     ($index:ty, $handle:expr, [$($file:literal),*], $($operands:tt)*) => {
         asm!(
-            include_str!("../../../asm/x86_64/arm.s"),
-            $(include_str!(concat!("../../../asm/x86_64/", $file)),)*
-            include_str!("../../../asm/x86_64/abort.s"),
+            include_str!("../../asm/x86_64/arm.s"),
+            $(include_str!(concat!("../../asm/x86_64/", $file)),)*
+            include_str!("../../asm/x86_64/abort.s"),
             handle = in(reg) $handle.0,
             RSEQ_CS = const crate::abi::RSEQ_CS - <$index>::TAG,
             INDEX = const <$index>::FIELD - <$index>::TAG,
@@ -24,9 +24,9 @@ macro_rules! sequence {
 macro_rules! sequence {
     ($index:ty, $handle:expr, [$($file:literal),*], $($operands:tt)*) => {
         asm!(
-            include_str!("../../../asm/aarch64/arm.s"),
-            $(include_str!(concat!("../../../asm/aarch64/", $file)),)*
-            include_str!("../../../asm/aarch64/abort.s"),
+            include_str!("../../asm/aarch64/arm.s"),
+            $(include_str!(concat!("../../asm/aarch64/", $file)),)*
+            include_str!("../../asm/aarch64/abort.s"),
             area = in(reg) crate::arch::thread_pointer() + $handle.0 - <$index>::TAG,
             RSEQ_CS = const crate::abi::RSEQ_CS,
             INDEX = const <$index>::FIELD,

@@ -44,7 +44,7 @@ pub fn text() -> String {
         }
         let mut body = String::new();
         for file in ["arm.s"].iter().chain(files).chain(&["abort.s"]) {
-            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../asm/aarch64").join(file);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("asm/aarch64").join(file);
             body += &std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         }
         let _ = write!(text, ".globl test_{name}\ntest_{name}:\n{}b done\n", substitute(&body, &operands));

@@ -64,10 +64,10 @@ pub unsafe fn append<I: Index>(handle: Handle, rows: &Rows<Words, I>) -> Result<
 pub unsafe fn early_commit<I: Index>(handle: Handle, word: &AtomicU64) {
     unsafe {
         std::arch::asm!(
-            include_str!("../../../asm/x86_64/arm.s"),
+            include_str!("../../asm/x86_64/arm.s"),
             "add qword ptr [{word}], 2",
             "nop",
-            include_str!("../../../asm/x86_64/abort.s"),
+            include_str!("../../asm/x86_64/abort.s"),
             handle = in(reg) handle.to_bits() - I::TAG,
             word = in(reg) word,
             tmp = out(reg) _,

@@ -152,7 +152,7 @@ fn text(change: Change, numbers: &Numbers) -> String {
 }
 
 fn file(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../asm/x86_64").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("asm/x86_64").join(name);
     std::fs::read_to_string(&path).unwrap_or_else(|why| panic!("{}: {why}", path.display()))
 }
 
