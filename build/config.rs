@@ -102,9 +102,13 @@ fn default_sizes(max_small: usize) -> Vec<usize> {
     std::iter::successors(Some(8), |size| Some(size + step(*size))).take_while(|size| *size <= max_small).collect()
 }
 
-/// Fewest pages that waste at most a sixteenth of the span and hold enough objects for a batch to make sense.
+/// Fewest pages that waste at most a sixteenth of the span and hold enough objects.
+///
+/// One object that stays keeps its whole span, and a longer span needs a longer run of free pages: so a span is not
+/// longer than it has to be. Eight objects up to 1 KiB, which fit a page of 8 KiB. Above, four: fewer would keep still
+/// less, but the page heap would be asked for nearly each object.
 fn default_pages(size: usize, page_size: usize) -> usize {
-    let enough = if size <= 8192 { 8 } else { 4 };
+    let enough = if size <= 1024 { 8 } else { 4 };
     let suits = |pages: &usize| {
         let bytes = pages * page_size;
         bytes / size >= enough && (bytes % size) * 16 <= bytes

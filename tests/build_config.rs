@@ -26,7 +26,17 @@ fn lists_and_tables() {
     let tables = "[[class]]\nsize = 64\npages = 3\nbatch = 5\n[[class]]\nsize = 0x800\n";
     let tables = Config::parse(tables).expect("it is valid");
     assert_eq!(tables.classes[0], Class { size: 64, pages: 3, batch: 5 });
-    assert_eq!(tables.classes[1], Class { size: 2048, pages: 2, batch: 8 });
+    assert_eq!(tables.classes[1], Class { size: 2048, pages: 1, batch: 8 });
+}
+
+/// One object in 32 that stays keeps less than a third of its class's pages, once objects are large enough for that.
+#[test]
+fn few_objects_keep_few_spans() {
+    for class in Config::parse(DEFAULT).expect("it is valid").classes {
+        let objects = class.pages * (8 << 10) / class.size;
+        assert!(objects >= 4, "{class:?}");
+        assert!(class.pages == 1 || objects * 3 < 32, "{class:?}");
+    }
 }
 
 #[test]
