@@ -91,7 +91,7 @@
 //! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken | not set |
 //! | `PERSEQ_HARD_LIMIT` | bytes held beyond which allocation fails | not set |
 //! | `PERSEQ_THP` | advice on transparent huge pages: `default`, `always` or `never` | `default` |
-//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to standard error or to a file, as in `json:/tmp/stats` | not set |
+//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to a file, as in `json:/tmp/stats`, or to standard error, but not of a forked child that closed it | not set |
 //! | `PERSEQ_HARDENED` | `1`: no caches, and every operation is checked | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process

@@ -341,6 +341,7 @@ extern "C" fn after_fork_child() {
     // SAFETY: as for the parent: the forking thread is the child's only one.
     for_each_lock(|lock| unsafe { lock.release(true) });
     background::forget_in_child();
+    report::forget_in_child();
     lock_order::forget_other_threads();
     if !Way::now().caches_threads() {
         return;

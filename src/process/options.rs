@@ -119,7 +119,7 @@ static OPTIONS: [RuntimeOption; 13] = [
     },
     RuntimeOption {
         name: "PERSEQ_STATS",
-        meaning: "statistics at exit, to standard error or appended to a file",
+        meaning: "statistics at exit, to standard error (not of a forked child that closed it) or appended to a file",
         expected: "text, json, text:PATH or json:PATH",
         default: "not set",
         apply: report::set_at_exit,
