@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{
-    AtomicU32,
+    AtomicBool,
     Ordering::{Acquire, Release},
 };
 
@@ -13,13 +13,14 @@ use crate::fatal::{fatal, message};
 use crate::front_end::budget;
 use crate::front_end::reclaim;
 use crate::hardened;
+use crate::lock_order::Rank;
 use crate::page_heap::release::Policy;
 use crate::page_heap::source::Thp;
 use crate::process;
 use crate::process::background;
 use crate::process::mode::Mode;
 use crate::stats::report;
-use crate::sync::{futex_wait, futex_wake};
+use crate::sync::Mutex;
 
 /// A variable of the environment that perseq reads.
 #[derive(Debug)]
@@ -145,29 +146,32 @@ pub fn options() -> &'static [RuntimeOption] {
     &OPTIONS
 }
 
-const UNREAD: u32 = 0;
-const READING: u32 = 1;
-const READ: u32 = 2;
-static STATE: AtomicU32 = AtomicU32::new(UNREAD);
+/// The environment was read.
+static READ: AtomicBool = AtomicBool::new(false);
+static READING: Mutex<()> = Mutex::new(Rank::Environment, ());
+
+pub(crate) fn mutex() -> &'static Mutex<()> {
+    &READING
+}
 
 /// Reads the environment, once; when this returns, what it says holds, whichever thread read it. A value that makes no sense ends the process; a variable that begins with
 /// `PERSEQ_` and is none of ours is reported and changes nothing. An empty value counts as not set. A program that
 /// runs with more rights than its user (`AT_SECURE`) is not told by its user's environment.
 pub fn read_environment() {
-    loop {
-        // Acquire pairs with the release below: we see what was set.
-        match STATE.compare_exchange(UNREAD, READING, Acquire, Acquire) {
-            Ok(_) => break,
-            Err(READ) => return,
-            Err(_) => futex_wait(&STATE, READING),
-        }
+    // Acquire pairs with the release below: we see what was set.
+    if READ.load(Acquire) {
+        return;
+    }
+    process::notice_forks();
+    let _reading = READING.lock();
+    if READ.load(Acquire) {
+        return; // somebody was faster
     }
     // SAFETY: getauxval has no preconditions.
     if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
         apply_all();
     }
-    STATE.store(READ, Release);
-    futex_wake(&STATE, i32::MAX);
+    READ.store(true, Release);
 }
 
 fn apply_all() {

@@ -272,19 +272,24 @@ fn is_standard_error(file: i32) -> bool {
     identity(file) == Some((DEVICE.load(Relaxed), INODE.load(Relaxed)))
 }
 
+/// Takes the copy, if a report to standard error was asked for.
+pub fn keep_standard_error() {
+    if FORM.load(Acquire) == NONE || PATH_LENGTH.load(Relaxed) > 0 {
+        return;
+    }
+    if let Some((device, inode)) = identity(libc::STDERR_FILENO) {
+        // Relaxed: read at exit, and in a child.
+        DEVICE.store(device, Relaxed);
+        INODE.store(inode, Relaxed);
+        // SAFETY: fcntl of numbers.
+        let copy = keep_errno(|| unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, LOWEST_COPY) });
+        COPY.store(copy, Relaxed);
+    }
+}
+
 /// Arranges for the report at exit, if one was asked for. May allocate.
 pub fn arrange_exit() {
     if FORM.load(Acquire) != NONE {
-        if PATH_LENGTH.load(Relaxed) == 0
-            && let Some((device, inode)) = identity(libc::STDERR_FILENO)
-        {
-            // Relaxed: read at exit, and in a child.
-            DEVICE.store(device, Relaxed);
-            INODE.store(inode, Relaxed);
-            // SAFETY: fcntl of numbers.
-            let copy = keep_errno(|| unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, LOWEST_COPY) });
-            COPY.store(copy, Relaxed);
-        }
         // SAFETY: the function is this module's and lives for ever.
         keep_errno(|| unsafe { libc::atexit(write_at_exit) });
     }
