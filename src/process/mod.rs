@@ -1,6 +1,7 @@
 //! The life of the process: deciding the mode at the first allocation, thread exit, fork.
 
 pub mod background;
+pub mod cgroup;
 pub mod control;
 pub mod mode;
 pub mod options;

@@ -18,6 +18,7 @@ use crate::page_heap::release::Policy;
 use crate::page_heap::source::Thp;
 use crate::process;
 use crate::process::background;
+use crate::process::cgroup;
 use crate::process::mode::Mode;
 use crate::stats::report;
 use crate::sync::Mutex;
@@ -38,6 +39,7 @@ pub struct RuntimeOption {
     apply: fn(&str) -> bool,
 }
 
+const BYTES_OR_SHARE: &str = "bytes, above 0, as in 512M or 2G, or 1% to 100% of the memory this process may have";
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
 static OPTIONS: [RuntimeOption; 13] = [
@@ -79,16 +81,17 @@ static OPTIONS: [RuntimeOption; 13] = [
     RuntimeOption {
         name: "PERSEQ_SOFT_LIMIT",
         meaning: "bytes held above which free pages go back before more memory is taken",
-        expected: BYTES,
+        expected: BYTES_OR_SHARE,
         default: "not set",
-        apply: |text| positive_bytes(text).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
+        apply: |text| bytes_or_share(text).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_HARD_LIMIT",
-        meaning: "bytes held above which allocation fails",
-        expected: BYTES,
+        meaning: "bytes held above which allocation fails; percent are of the least of the physical memory and the \
+                  limits of this process's control groups (cgroup), under which the kernel would kill it",
+        expected: BYTES_OR_SHARE,
         default: "not set",
-        apply: |text| positive_bytes(text).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some(),
+        apply: |text| bytes_or_share(text).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_THP",
@@ -234,6 +237,13 @@ fn positive_bytes(text: &str) -> Option<usize> {
     parse_bytes(text).filter(|bytes| *bytes > 0)
 }
 
+/// As [`positive_bytes`], or percent of what the process may have.
+fn bytes_or_share(text: &str) -> Option<usize> {
+    let Some(percent) = text.strip_suffix('%') else { return positive_bytes(text) };
+    let percent = number(percent, 1..=100)?;
+    Some((cgroup::available_memory() / 100).saturating_mul(percent))
+}
+
 /// A number of bytes, with K, M or G for a multiple of 1024.
 fn parse_bytes(text: &str) -> Option<usize> {
     let (digits, shift) = match text.as_bytes().last()? {
@@ -247,7 +257,7 @@ fn parse_bytes(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{idle_drain, number, positive_bytes};
+    use super::{bytes_or_share, idle_drain, number, positive_bytes};
 
     #[test]
     fn periods_and_numbers() {
@@ -267,6 +277,14 @@ mod tests {
         assert_eq!(positive_bytes("1G"), Some(1 << 30));
         for bad in ["", "0", "K", "-1", "1.5M", "1T", "99999999999999999999", "99999999999999G"] {
             assert_eq!(positive_bytes(bad), None, "{bad}");
+        }
+        assert_eq!(bytes_or_share("3m"), Some(3 << 20));
+        assert_eq!(
+            bytes_or_share("50%").zip(bytes_or_share("100%")).map(|(half, all)| all - 2 * half < 200),
+            Some(true)
+        );
+        for bad in ["%", "0%", "101%", "-1%", "1.5%", "50 %", "50%%", "1K%"] {
+            assert_eq!(bytes_or_share(bad), None, "{bad}");
         }
     }
 }
