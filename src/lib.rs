@@ -123,7 +123,7 @@
 //! (cgroup, of either version) and those above it, as they are at the first allocation. Beyond such a group's limit the
 //! kernel does not refuse memory: it kills a process of the group when memory is touched. Nothing but a hard limit below
 //! it makes allocation fail instead. What is not the heap (code, stacks, other processes of the group) needs room
-//! beside it; caches need none of their own, since they are emptied before allocation fails. Without percent the groups
+//! beside it. What caches keep is part of the heap. Without percent the groups
 //! are not looked at: address space does not count there, and a group's limit may change while the process runs.
 //!
 //! # Limits
