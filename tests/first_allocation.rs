@@ -48,7 +48,11 @@ fn beside_a_user(delay: Duration, during: impl FnOnce()) {
     std::thread::scope(|scope| {
         let user = scope.spawn(|| {
             begun.store(true, SeqCst);
-            while use_heap() && !stop.load(SeqCst) {}
+            while use_heap() {
+                if stop.load(SeqCst) {
+                    break;
+                }
+            }
         });
         while !begun.load(SeqCst) {
             std::hint::spin_loop();
@@ -67,9 +71,9 @@ fn beside_a_user(delay: Duration, during: impl FnOnce()) {
 
 /// Forks, and the child uses the heap at once and forks in turn.
 fn fork_and_use() {
-    kit::reap(kit::fork(10, || {
+    kit::reap(kit::fork(40, || {
         assert!(use_heap(), "memory");
-        beside_a_user(Duration::ZERO, || (0..3).for_each(|_| kit::reap(kit::fork(5, || assert!(use_heap())))));
+        beside_a_user(Duration::ZERO, || (0..3).for_each(|_| kit::reap(kit::fork(20, || assert!(use_heap())))));
     }));
 }
 

@@ -291,7 +291,6 @@ pub fn release() -> usize {
 // Fork: all locks are taken in the order of their ranks, so the child finds every structure whole. A slab without a
 // lock needs none: its changes are single stores, and a sequence that was under way elsewhere has not committed. A
 // cache is taken from its owner only under the right to reclaim, so none is at the time of a fork.
-
 //
 // The handlers come before the first lock is taken: when the program is loaded, which is before it has threads, or at
 // the first call of ours that is earlier, or in a library loaded later. glibc registers none while another thread forks,
