@@ -155,18 +155,23 @@ impl Quarantine {
         class.size()
     }
 
-    /// The oldest large block goes back to the page heap.
-    fn leave_large(&mut self) -> usize {
+    /// The oldest large block goes back to the page heap. If the kernel does not give access back (it has no room for the
+    /// border between two accesses, or lets the process have no more), it stays and this returns 0; or, if it `must` go,
+    /// its pages are lost.
+    fn leave_large(&mut self, must: bool) -> usize {
         let Some((address, id)) = self.large.first() else { return 0 };
         let id = SpanId(id);
         let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE;
+        // SAFETY: the pages are ours, and nobody's block any more.
+        let usable = unsafe { os::commit(address as *mut u8, bytes) };
+        if !usable && !must {
+            return 0;
+        }
         self.large.remove_first(bytes);
         self.large_pages -= bytes / PAGE_SIZE;
-        // SAFETY: the pages are ours, and nobody's block any more.
-        unsafe {
-            if os::commit(address as *mut u8, bytes) {
-                BACK_END.pages.release(id, false);
-            } // else the kernel has no room for the border between the two accesses: the pages are lost
+        if usable {
+            // SAFETY: as above.
+            unsafe { BACK_END.pages.release(id, false) };
         }
         bytes
     }
@@ -177,7 +182,7 @@ pub fn drain() -> usize {
     let mut quarantine = QUARANTINE.lock();
     let mut bytes = 0;
     loop {
-        let moved = quarantine.leave() + quarantine.leave_large();
+        let moved = quarantine.leave() + quarantine.leave_large(false);
         bytes += moved;
         if moved == 0 {
             return bytes;
@@ -234,10 +239,14 @@ pub fn free_large(id: SpanId) {
     if quarantine.large.contains(start) {
         fatal(&["double free of a large block"]);
     }
-    while quarantine.large.length == LARGE_SLOTS
-        || (quarantine.large.length > 0 && quarantine.large.bytes + bytes > LARGE_BYTES)
-    {
-        quarantine.leave_large();
+    // What cannot leave costs address space only: it may be more than the bound for a while.
+    while quarantine.large.length > 0 && quarantine.large.bytes + bytes > LARGE_BYTES {
+        if quarantine.leave_large(false) == 0 {
+            break;
+        }
+    }
+    if quarantine.large.length == LARGE_SLOTS {
+        quarantine.leave_large(true);
     }
     // SAFETY: the block was given up. What it held is given back at once; if a call fails, less is seen, and the
     // kernel reports nothing that matters.

@@ -65,6 +65,7 @@
 //! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
 //! | **`process/`** | **the first allocation, thread exit, fork** |
 //! | `mode.rs`, `options.rs`, `control.rs` | the modes by name; what the environment may say, and what a program |
+//! | `cgroup.rs` | what memory the process may have, for limits in percent |
 //! | `background.rs` | the thread that gives memory back |
 //! | **`stats/`** | **what a program can ask; `report.rs`: how it is written** |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
@@ -88,10 +89,10 @@
 //! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches | 1 for each last-level cache |
 //! | `PERSEQ_RELEASE` | when free pages go back: `now`, `never`, or after so many milliseconds without use | `2000` |
 //! | `PERSEQ_BACKGROUND` | `1`: a thread gives memory back, also while the process is idle | `0` |
-//! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken | not set |
-//! | `PERSEQ_HARD_LIMIT` | bytes held beyond which allocation fails | not set |
+//! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken, or percent | not set |
+//! | `PERSEQ_HARD_LIMIT` | bytes held beyond which allocation fails, or percent, as in `80%` | not set |
 //! | `PERSEQ_THP` | advice on transparent huge pages: `default`, `always` or `never` | `default` |
-//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to standard error or to a file, as in `json:/tmp/stats` | not set |
+//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to a file, as in `json:/tmp/stats`, or to standard error, but not of a forked child that closed it | not set |
 //! | `PERSEQ_HARDENED` | `1`: no caches, and every operation is checked | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
@@ -117,6 +118,13 @@
 //!
 //! Limits count what is or may be resident ([`Stats::held_bytes`]): pages in use, free pages with old data, and tables.
 //! A block counts whole from the start, though its pages are resident only once touched.
+//!
+//! A limit in percent is of the least of the physical memory and the limits of this process's memory control group
+//! (cgroup, of either version) and those above it, as they are at the first allocation. Beyond such a group's limit the
+//! kernel does not refuse memory: it kills a process of the group when memory is touched. Nothing but a hard limit below
+//! it makes allocation fail instead. What is not the heap (code, stacks, other processes of the group) needs room
+//! beside it. What caches keep is part of the heap. Without percent the groups
+//! are not looked at: address space does not count there, and a group's limit may change while the process runs.
 //!
 //! # Limits
 //!

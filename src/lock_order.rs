@@ -12,6 +12,10 @@
 #[repr(u8)]
 #[cfg_attr(not(debug_assertions), allow(dead_code))]
 pub enum Rank {
+    /// The decision about the process.
+    Decision,
+    /// Reading the environment.
+    Environment,
     /// The right to take caches from their owners.
     Reclaim,
     /// The registry of caches.
@@ -122,6 +126,8 @@ mod checked {
 
     fn name(rank: Rank) -> &'static str {
         match rank {
+            Rank::Decision => "the decision",
+            Rank::Environment => "the environment",
             Rank::Reclaim => "the right to reclaim",
             Rank::Registry => "the registry",
             Rank::Shape => "a cache's shape",

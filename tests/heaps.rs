@@ -7,9 +7,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use perseq::Heap;
-use perseq::pages::{Arena, Counting, Failing, HugeTlb, Mmap, PAGE_SIZE, PageAllocator, PageSource, Tally};
+use perseq::pages::{Arena, Counting, Failing, HugeTlb, Mmap, PAGE_SIZE, PageAllocator, PageSource, Relocation, Tally};
 
 const MIB: usize = 1 << 20;
 
@@ -249,6 +250,69 @@ fn every_request_fails_once() {
         assert_eq!(heap.stats().free_page_bytes, 0, "{good}");
     }
     assert!(failures > 0);
+}
+
+/// A source that refuses one request, the n-th, and no other.
+struct RefusesOne {
+    inner: Mmap,
+    before: AtomicU64,
+}
+
+impl RefusesOne {
+    fn passes(&self) -> bool {
+        self.before.fetch_sub(1, Relaxed) != 0
+    }
+}
+
+// SAFETY: does what `Mmap` does, or nothing.
+unsafe impl PageSource for RefusesOne {
+    fn most_bytes(&self) -> usize {
+        self.inner.most_bytes()
+    }
+
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.passes().then(|| self.inner.reserve(bytes)).flatten()
+    }
+
+    unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: by our own contract, here and below.
+        unsafe { self.inner.unreserve(start, bytes) };
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: as above.
+        self.passes() && unsafe { self.inner.commit(start, bytes) }
+    }
+
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        // SAFETY: as above.
+        self.passes() && unsafe { self.inner.release(start, bytes) }
+    }
+
+    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocation {
+        if !self.passes() {
+            return Relocation::Refused;
+        }
+        // SAFETY: as above.
+        unsafe { self.inner.relocate(from, to, bytes) }
+    }
+}
+
+/// Any one request is refused and those after it are not, as when memory is short for a moment.
+#[test]
+fn every_request_fails_alone() {
+    let heap = Heap::with_reserve(RefusesOne { inner: Mmap::new(), before: AtomicU64::new(u64::MAX) }, 256 * MIB);
+    assert_eq!(every_path(&heap, 300), 0);
+    let requests = u64::MAX - heap.source().before.load(Relaxed);
+    drop(heap);
+    for before in 0..=requests {
+        let heap = Heap::with_reserve(RefusesOne { inner: Mmap::new(), before: AtomicU64::new(before) }, 256 * MIB);
+        let failed = every_path(&heap, 300);
+        assert!(failed <= 2, "{failed} calls failed because of one request, the one after {before}");
+        nothing_is_lost(&heap);
+        assert_eq!(every_path(&heap, 100), 0, "{before}");
+        nothing_is_lost(&heap);
+    }
 }
 
 /// One request fails, those after it succeed: a large block in use is kept when its resize fails halfway.

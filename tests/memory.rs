@@ -365,8 +365,9 @@ fn exhaustion_then_one_block() {
 #[test]
 fn no_room_at_all() {
     if kit::role().is_none() {
-        for limit in [30 << 20, 60 << 20, 100 << 20, 134 << 20, 160 << 20, 210 << 20] {
-            let outcome = Child::of("no_room_at_all", "none").mode(Mode::PerCpu).address_space(limit).run();
+        let limits = [30 << 20, 60 << 20, 100 << 20, 134 << 20, 160 << 20, 210 << 20];
+        for (mode, limit) in Mode::ALL.into_iter().flat_map(|mode| limits.map(|limit| (mode, limit))) {
+            let outcome = Child::of("no_room_at_all", "none").mode(mode).address_space(limit).run();
             if outcome.stdout.contains("1 passed") {
                 continue;
             }

@@ -52,6 +52,20 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     unsafe { libc::abort() }
 }
 
+// The core library is compiled to unwind, and names what says how. Optimized builds drop the code that does; a debug
+// build keeps it, and does not load if nobody defines the symbol. Nothing unwinds here, so it is never called. Hidden:
+// a Rust program's own must not be replaced by it. Weak: a program that has one may link `libperseq.a`.
+core::arch::global_asm!(
+    ".pushsection .text.rust_eh_personality, \"ax\", @progbits",
+    ".weak rust_eh_personality",
+    ".hidden rust_eh_personality",
+    ".type rust_eh_personality, @function",
+    "rust_eh_personality:",
+    "ud2",
+    ".size rust_eh_personality, . - rust_eh_personality",
+    ".popsection",
+);
+
 /// Makes the symbols of the list.
 macro_rules! c_family {
     (

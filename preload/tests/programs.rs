@@ -51,6 +51,66 @@ fn statistics_at_exit_of_a_program_that_closes_standard_error() {
     assert!(output.status.success() && message.contains("live_small_bytes"), "{message}");
 }
 
+/// A daemon closes what its parent's reader waits for the end of, and what it opens in place of that is not written to.
+#[test]
+fn statistics_at_exit_beside_daemons() {
+    let daemon = r#"
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    for number in range(3):
+        os.close(number)
+    file = os.open(sys.argv[1], os.O_CREAT | os.O_TRUNC | os.O_RDWR)
+    os.dup2(file, 2)
+    while not os.path.exists(sys.argv[1] + ".end"):
+        time.sleep(0.01)
+    os.write(2, b"data")
+    sys.exit(0)
+if os.fork() == 0:
+    os.write(2, b"child\n")
+    sys.exit(0)
+os.wait()
+os.write(2, b"parent\n")
+"#;
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("daemon");
+    let end = file.with_extension("end");
+    drop(std::fs::remove_file(&end));
+    let mut parent = std::process::Command::new("python3")
+        .args(["-c", daemon])
+        .arg(&file)
+        .env("LD_PRELOAD", kit::library())
+        .env("PERSEQ_STATS", "json")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("python3 starts");
+    let mut pipe = parent.stderr.take().expect("piped");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut pipe, &mut said).expect("text");
+        sender.send(said)
+    });
+    let said = receiver.recv_timeout(std::time::Duration::from_secs(20));
+    std::fs::write(&end, "").expect("the daemon is told to end");
+    assert!(parent.wait().expect("our child").success());
+    let said = said.expect("the pipe ends while the daemon lives");
+    let lines: Vec<_> = said.lines().map(|line| line.get(..10).unwrap_or(line)).collect();
+    // Before that, what `python3` is made of where it is a script that looks for one.
+    assert!(lines.ends_with(&["child", "{\"perseq\":", "parent", "{\"perseq\":"]), "{lines:?}");
+    let start = std::time::Instant::now();
+    let written = loop {
+        let written = std::fs::read_to_string(&file).expect("the daemon's file");
+        if written.starts_with("data") {
+            std::thread::sleep(std::time::Duration::from_millis(300)); // for what it must not write at its end
+            break std::fs::read_to_string(&file).expect("the daemon's file");
+        }
+        assert!(start.elapsed().as_secs() < 20, "the daemon writes its data: {written}");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    assert_eq!(written, "data", "statistics went to a file that is not standard error");
+}
+
 #[test]
 fn shell_pipelines_and_subshells() {
     same_in_every_mode("bash", &["-c", "for i in $(seq 200); do (echo $((i * i)) & wait); done | sort -n | tail -5"]);

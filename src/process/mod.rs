@@ -1,6 +1,7 @@
 //! The life of the process: deciding the mode at the first allocation, thread exit, fork.
 
 pub mod background;
+pub mod cgroup;
 pub mod control;
 pub mod mode;
 pub mod options;
@@ -10,7 +11,7 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{
-    AtomicU8, AtomicU32, AtomicUsize,
+    AtomicBool, AtomicU8, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -28,15 +29,15 @@ use crate::front_end::registry;
 use crate::front_end::thread;
 use crate::front_end::{FRONT, Way, front_word};
 use crate::hardened;
-use crate::lock_order;
+use crate::lock_order::{self, Rank};
 use crate::page_heap::usual_reservation;
 use crate::stats::report;
-use crate::sync::{Mutex, futex_wait, futex_wake, keep_errno};
+use crate::sync::{Mutex, keep_errno};
 
-const NEW: u32 = 0;
-const DECIDING: u32 = 1;
-const READY: u32 = 2;
-static STATE: AtomicU32 = AtomicU32::new(NEW);
+/// The first allocation has decided.
+static READY: AtomicBool = AtomicBool::new(false);
+/// Held by the thread that decides. A fork waits for it, as for every lock, so no child finds half a decision.
+static DECIDING: Mutex<()> = Mutex::new(Rank::Decision, ());
 
 /// What the first allocation decided. Written before `READY`, read after it.
 struct Decided(UnsafeCell<MaybeUninit<Decision>>);
@@ -49,7 +50,7 @@ struct Decision {
     exit_key: Option<libc::pthread_key_t>,
 }
 
-// SAFETY: one thread writes, while STATE is DECIDING; others read, once it is READY.
+// SAFETY: one thread writes, under `DECIDING`; others read, once it is `READY`.
 unsafe impl Sync for Decided {}
 
 static DECIDED: Decided = Decided(UnsafeCell::new(MaybeUninit::uninit()));
@@ -66,8 +67,14 @@ static TOLD: AtomicU8 = AtomicU8::new(0);
 ///
 /// The first allocation has already decided.
 pub fn set_mode(mode: Mode) -> Result<(), AlreadyActive> {
-    CHOSEN.store(mode as u8 + 1, Relaxed);
-    if STATE.load(Acquire) == NEW { Ok(()) } else { Err(AlreadyActive(active_mode())) }
+    notice_forks();
+    let deciding = DECIDING.lock();
+    if !READY.load(Acquire) {
+        CHOSEN.store(mode as u8 + 1, Relaxed);
+        return Ok(());
+    }
+    drop(deciding);
+    Err(AlreadyActive(active_mode()))
 }
 
 /// The mode of this process and its reason. Decides it if nothing has been allocated yet.
@@ -85,27 +92,25 @@ pub fn active_mode() -> ActiveMode {
 
 /// Makes the process ready to allocate, if it is not. False if memory is exhausted: the next call tries again.
 pub fn initialize(default: Option<Mode>) -> bool {
-    if STATE.load(Acquire) == READY {
-        return true;
-    }
-    loop {
-        match STATE.compare_exchange(NEW, DECIDING, Acquire, Acquire) {
-            Ok(_) => break,
-            Err(READY) => return true,
-            Err(_) => futex_wait(&STATE, DECIDING),
-        }
+    READY.load(Acquire) || initialize_slow(default)
+}
+
+#[cold]
+fn initialize_slow(default: Option<Mode>) -> bool {
+    notice_forks();
+    let deciding = DECIDING.lock();
+    if READY.load(Acquire) {
+        return true; // somebody was faster
     }
     // Nothing before READY allocates through us: it is system calls, getenv and tables of our own.
     let done = keep_errno(|| set_up(default));
-    STATE.store(if done { READY } else { NEW }, Release);
-    futex_wake(&STATE, i32::MAX);
     if done {
-        // May allocate, so not before READY. If it fails, a child forked while a lock is held may hang on it.
-        // SAFETY: the handlers are this module's and live for ever.
-        keep_errno(|| unsafe {
-            libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child))
-        });
-        report::arrange_exit();
+        report::keep_standard_error();
+    }
+    READY.store(done, Release);
+    drop(deciding);
+    if done {
+        report::arrange_exit(); // may allocate, so not before READY
     }
     done
 }
@@ -129,7 +134,7 @@ fn set_up(default: Option<Mode>) -> bool {
     }
     let exit_key = if matches!(active, Mode::PerThread | Mode::PerThreadDrain) { thread_exit_key() } else { None };
     let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
-    // SAFETY: STATE is DECIDING, so this thread alone writes and nobody reads.
+    // SAFETY: this thread alone writes, under `DECIDING`, and nobody reads before READY.
     unsafe { (*DECIDED.0.get()).write(decision) };
     let front = match (active, registration) {
         (Mode::PerCpu, Some(found)) => found.handle::<CpuId>().to_bits(),
@@ -141,7 +146,7 @@ fn set_up(default: Option<Mode>) -> bool {
 }
 
 fn decision() -> &'static Decision {
-    debug_assert_eq!(STATE.load(Acquire), READY);
+    debug_assert!(READY.load(Acquire));
     // SAFETY: callers come here after `initialize` returned true: written, and never again.
     unsafe { (*DECIDED.0.get()).assume_init_ref() }
 }
@@ -254,7 +259,7 @@ pub fn drain() -> usize {
 /// Gives all memory that nobody uses back to the kernel: drains the caches and the transfer caches, then
 /// releases free pages. Returns how many bytes went back.
 pub fn release() -> usize {
-    if STATE.load(Acquire) != READY {
+    if !READY.load(Acquire) {
         return 0;
     }
     drain();
@@ -265,8 +270,54 @@ pub fn release() -> usize {
 // Fork: all locks are taken in the order of their ranks, so the child finds every structure whole. A slab without a
 // lock needs none: its changes are single stores, and a sequence that was under way elsewhere has not committed. A
 // cache is taken from its owner only under the right to reclaim, so none is at the time of a fork.
+//
+// The handlers come before the first lock is taken: when the program is loaded, which is before it has threads, or at
+// the first call of ours that is earlier, or in a library loaded later. glibc registers none while another thread forks,
+// but for the time of another library's handler: a fork in the middle of that, while perseq is loaded, is the one that
+// goes past ours.
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = notice_forks;
+
+/// Who registers the handlers: nobody yet, a thread by its id, or it is done.
+static NOTICED: AtomicU32 = AtomicU32::new(0);
+const DONE: u32 = u32::MAX;
+
+/// Registers the fork handlers, if nobody has.
+pub extern "C" fn notice_forks() {
+    if NOTICED.load(Acquire) != DONE {
+        keep_errno(notice_forks_slow);
+    }
+}
+
+#[cold]
+fn notice_forks_slow() {
+    let this = registry::thread_id();
+    loop {
+        match NOTICED.load(Acquire) {
+            DONE => return,
+            // Registering allocates, if there are many handlers, and so comes here again.
+            thread if thread == this => return,
+            // The other thread waits for a fork at most. In a child of that fork it does not exist, and nothing of what
+            // it did may have come along: we take its place.
+            // SAFETY: signal 0 asks only whether there is such a thread; sched_yield has no preconditions.
+            thread if thread != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) } == 0 => unsafe {
+                libc::sched_yield();
+            },
+            thread if NOTICED.compare_exchange(thread, this, Acquire, Relaxed).is_ok() => break,
+            _ => {}
+        }
+    }
+    // If it fails, a child forked while a lock is held may hang on it.
+    // SAFETY: the handlers are this module's and live for ever.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child)) };
+    NOTICED.store(DONE, Release);
+}
 
 fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
+    f(&DECIDING);
+    f(options::mutex());
     f(reclaim::mutex());
     f(registry::mutex());
     for cache in registry::all() {
@@ -304,12 +355,25 @@ impl<T> RawLock for Mutex<T> {
     }
 }
 
+/// The thread that forks, while it holds all locks. The handlers may be registered twice, if a fork came between their
+/// registration and the note of it: then the first of each kind does the work.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
 extern "C" fn before_fork() {
+    let this = registry::thread_id();
+    if FORKING.load(Relaxed) == this {
+        return;
+    }
     for_each_lock(|lock| lock.acquire());
+    FORKING.store(this, Relaxed); // read by others under no lock, but compared with their own number only
     lock_order::assert_all_held(registry::all().next().is_some());
 }
 
 extern "C" fn after_fork_parent() {
+    if FORKING.load(Relaxed) != registry::thread_id() {
+        return;
+    }
+    FORKING.store(0, Relaxed);
     // SAFETY: `before_fork` took every lock. No cache is added while this walks the caches, although the registry's
     // lock is free again: that takes metadata's as well, which is freed after the
     // caches'.
@@ -317,9 +381,14 @@ extern "C" fn after_fork_parent() {
 }
 
 extern "C" fn after_fork_child() {
+    if FORKING.swap(0, Relaxed) == 0 {
+        return;
+    }
+    NOTICED.store(DONE, Release); // by the thread whose note of it may not have come along
     // SAFETY: as for the parent: the forking thread is the child's only one.
     for_each_lock(|lock| unsafe { lock.release(true) });
     background::forget_in_child();
+    report::forget_in_child();
     lock_order::forget_other_threads();
     if !Way::now().caches_threads() {
         return;

@@ -2,7 +2,7 @@
 
 use core::ffi::{CStr, c_char};
 use core::sync::atomic::{
-    AtomicU32,
+    AtomicBool,
     Ordering::{Acquire, Release},
 };
 
@@ -13,13 +13,15 @@ use crate::fatal::{fatal, message};
 use crate::front_end::budget;
 use crate::front_end::reclaim;
 use crate::hardened;
+use crate::lock_order::Rank;
 use crate::page_heap::release::Policy;
 use crate::page_heap::source::Thp;
 use crate::process;
 use crate::process::background;
+use crate::process::cgroup;
 use crate::process::mode::Mode;
 use crate::stats::report;
-use crate::sync::{futex_wait, futex_wake};
+use crate::sync::Mutex;
 
 /// A variable of the environment that perseq reads.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct RuntimeOption {
     apply: fn(&str) -> bool,
 }
 
+const BYTES_OR_SHARE: &str = "bytes, above 0, as in 512M or 2G, or 1% to 100% of the memory this process may have";
 const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
 
 static OPTIONS: [RuntimeOption; 13] = [
@@ -78,16 +81,17 @@ static OPTIONS: [RuntimeOption; 13] = [
     RuntimeOption {
         name: "PERSEQ_SOFT_LIMIT",
         meaning: "bytes held above which free pages go back before more memory is taken",
-        expected: BYTES,
+        expected: BYTES_OR_SHARE,
         default: "not set",
-        apply: |text| positive_bytes(text).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
+        apply: |text| bytes_or_share(text).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_HARD_LIMIT",
-        meaning: "bytes held above which allocation fails",
-        expected: BYTES,
+        meaning: "bytes held above which allocation fails; percent are of the least of the physical memory and the \
+                  limits of this process's control groups (cgroup), under which the kernel would kill it",
+        expected: BYTES_OR_SHARE,
         default: "not set",
-        apply: |text| positive_bytes(text).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some(),
+        apply: |text| bytes_or_share(text).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_THP",
@@ -119,7 +123,7 @@ static OPTIONS: [RuntimeOption; 13] = [
     },
     RuntimeOption {
         name: "PERSEQ_STATS",
-        meaning: "statistics at exit, to standard error or appended to a file",
+        meaning: "statistics at exit, to standard error (not of a forked child that closed it) or appended to a file",
         expected: "text, json, text:PATH or json:PATH",
         default: "not set",
         apply: report::set_at_exit,
@@ -145,29 +149,32 @@ pub fn options() -> &'static [RuntimeOption] {
     &OPTIONS
 }
 
-const UNREAD: u32 = 0;
-const READING: u32 = 1;
-const READ: u32 = 2;
-static STATE: AtomicU32 = AtomicU32::new(UNREAD);
+/// The environment was read.
+static READ: AtomicBool = AtomicBool::new(false);
+static READING: Mutex<()> = Mutex::new(Rank::Environment, ());
+
+pub(crate) fn mutex() -> &'static Mutex<()> {
+    &READING
+}
 
 /// Reads the environment, once; when this returns, what it says holds, whichever thread read it. A value that makes no sense ends the process; a variable that begins with
 /// `PERSEQ_` and is none of ours is reported and changes nothing. An empty value counts as not set. A program that
 /// runs with more rights than its user (`AT_SECURE`) is not told by its user's environment.
 pub fn read_environment() {
-    loop {
-        // Acquire pairs with the release below: we see what was set.
-        match STATE.compare_exchange(UNREAD, READING, Acquire, Acquire) {
-            Ok(_) => break,
-            Err(READ) => return,
-            Err(_) => futex_wait(&STATE, READING),
-        }
+    // Acquire pairs with the release below: we see what was set.
+    if READ.load(Acquire) {
+        return;
+    }
+    process::notice_forks();
+    let _reading = READING.lock();
+    if READ.load(Acquire) {
+        return; // somebody was faster
     }
     // SAFETY: getauxval has no preconditions.
     if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
         apply_all();
     }
-    STATE.store(READ, Release);
-    futex_wake(&STATE, i32::MAX);
+    READ.store(true, Release);
 }
 
 fn apply_all() {
@@ -230,6 +237,13 @@ fn positive_bytes(text: &str) -> Option<usize> {
     parse_bytes(text).filter(|bytes| *bytes > 0)
 }
 
+/// As [`positive_bytes`], or percent of what the process may have.
+fn bytes_or_share(text: &str) -> Option<usize> {
+    let Some(percent) = text.strip_suffix('%') else { return positive_bytes(text) };
+    let percent = number(percent, 1..=100)?;
+    Some((cgroup::available_memory() / 100).saturating_mul(percent))
+}
+
 /// A number of bytes, with K, M or G for a multiple of 1024.
 fn parse_bytes(text: &str) -> Option<usize> {
     let (digits, shift) = match text.as_bytes().last()? {
@@ -243,7 +257,7 @@ fn parse_bytes(text: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{idle_drain, number, positive_bytes};
+    use super::{bytes_or_share, idle_drain, number, positive_bytes};
 
     #[test]
     fn periods_and_numbers() {
@@ -263,6 +277,14 @@ mod tests {
         assert_eq!(positive_bytes("1G"), Some(1 << 30));
         for bad in ["", "0", "K", "-1", "1.5M", "1T", "99999999999999999999", "99999999999999G"] {
             assert_eq!(positive_bytes(bad), None, "{bad}");
+        }
+        assert_eq!(bytes_or_share("3m"), Some(3 << 20));
+        assert_eq!(
+            bytes_or_share("50%").zip(bytes_or_share("100%")).map(|(half, all)| all - 2 * half < 200),
+            Some(true)
+        );
+        for bad in ["%", "0%", "101%", "-1%", "1.5%", "50 %", "50%%", "1K%"] {
+            assert_eq!(bytes_or_share(bad), None, "{bad}");
         }
     }
 }

@@ -3,10 +3,14 @@
 //! `PERSEQ_STATS` asks for one at exit: it is written with write(2) when the process ends by `exit` or by a return
 //! from `main`, and not if it is killed or ends by `_exit`. A file is appended to, one JSON object on a line, so
 //! processes that end one after another share it.
+//!
+//! Standard error is what it was at the first allocation. A process that closes it before its end reports all the same;
+//! a forked child that does, such as a daemon, reports nothing and keeps nothing open.
 
 use core::fmt::{self, Write};
+use core::mem::MaybeUninit;
 use core::sync::atomic::{
-    AtomicI32, AtomicU8, AtomicUsize,
+    AtomicI32, AtomicU8, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 
@@ -241,24 +245,62 @@ pub fn set_at_exit(asked: &str) -> bool {
     true
 }
 
-/// Where the report goes if no file was named. Many programs close standard error in an exit handler of their own, which
-/// runs before ours: so it is another descriptor of the same file.
-static STANDARD_ERROR: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
+/// Another descriptor of standard error, or -1. Many programs close theirs in an exit handler of their own, which runs
+/// before ours. A forked child has none: it may live long after its parent, and whoever reads from the other end of a
+/// pipe would wait for it.
+static COPY: AtomicI32 = AtomicI32::new(-1);
+/// Device and inode of standard error at the first allocation: a program may have given its number, or the copy's, to
+/// another file since, which is not ours to write to.
+static DEVICE: AtomicU64 = AtomicU64::new(u64::MAX);
+static INODE: AtomicU64 = AtomicU64::new(u64::MAX);
 /// Above what programs usually have, so that they get the numbers they expect.
 const LOWEST_COPY: i32 = 100;
+
+/// Device and inode of an open descriptor.
+fn identity(file: i32) -> Option<(u64, u64)> {
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `status` is ours to be written, and is if the call succeeds.
+    keep_errno(|| unsafe {
+        (libc::fstat(file, status.as_mut_ptr()) == 0).then(|| {
+            let status = status.assume_init_ref();
+            (status.st_dev, status.st_ino)
+        })
+    })
+}
+
+fn is_standard_error(file: i32) -> bool {
+    identity(file) == Some((DEVICE.load(Relaxed), INODE.load(Relaxed)))
+}
+
+/// Takes the copy, if a report to standard error was asked for.
+pub fn keep_standard_error() {
+    if FORM.load(Acquire) == NONE || PATH_LENGTH.load(Relaxed) > 0 {
+        return;
+    }
+    if let Some((device, inode)) = identity(libc::STDERR_FILENO) {
+        // Relaxed: read at exit, and in a child.
+        DEVICE.store(device, Relaxed);
+        INODE.store(inode, Relaxed);
+        // SAFETY: fcntl of numbers.
+        let copy = keep_errno(|| unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, LOWEST_COPY) });
+        COPY.store(copy, Relaxed);
+    }
+}
 
 /// Arranges for the report at exit, if one was asked for. May allocate.
 pub fn arrange_exit() {
     if FORM.load(Acquire) != NONE {
-        if PATH_LENGTH.load(Relaxed) == 0 {
-            // SAFETY: fcntl of a number; if it is no descriptor, nothing happens.
-            let copy = keep_errno(|| unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, LOWEST_COPY) });
-            if copy >= 0 {
-                STANDARD_ERROR.store(copy, Relaxed); // read at exit
-            }
-        }
         // SAFETY: the function is this module's and lives for ever.
         keep_errno(|| unsafe { libc::atexit(write_at_exit) });
+    }
+}
+
+/// The child of a fork reports to its own standard error, if it still has it at its end.
+pub fn forget_in_child() {
+    let copy = COPY.swap(-1, Relaxed);
+    if copy >= 0 && is_standard_error(copy) {
+        // SAFETY: ours, and of no use to anybody else.
+        keep_errno(|| unsafe { libc::close(copy) });
     }
 }
 
@@ -270,7 +312,9 @@ extern "C" fn write_at_exit() {
         // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
         unsafe { libc::open(PATH.as_ptr().cast(), flags, 0o666) }
     } else {
-        STANDARD_ERROR.load(Relaxed)
+        let known = [COPY.load(Relaxed), libc::STDERR_FILENO].into_iter().find(|file| is_standard_error(*file));
+        let Some(file) = known else { return }; // the program gave it up
+        file
     };
     if file < 0 {
         crate::fatal::message(&["PERSEQ_STATS: the file cannot be opened for writing"]);

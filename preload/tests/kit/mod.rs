@@ -15,31 +15,46 @@ pub fn library() -> &'static Path {
     LIBRARY.get_or_init(|| build("preload", &[]))
 }
 
-/// The library, built with these arguments, in a folder of that name.
+/// The library with assertions and checks of the order of locks.
+pub fn debug_library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| build_as("dev", "debug", "preload-debug", &[]))
+}
+
+/// The library as users build it, with these arguments, in a folder of that name.
 pub fn build(name: &str, arguments: &[&str]) -> PathBuf {
+    build_as("release", "release", name, arguments)
+}
+
+fn build_as(profile: &str, subfolder: &str, name: &str, arguments: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--release", "--package", "perseq-preload", "--target-dir"])
+        .args(["build", "--quiet", "--profile", profile, "--package", "perseq-preload", "--target-dir"])
         .arg(&folder)
         .args(arguments)
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .status()
         .expect("cargo starts");
     assert!(status.success(), "libperseq.so does not build");
-    folder.join("release/libperseq.so")
+    folder.join(subfolder).join("libperseq.so")
 }
 
 /// Runs `program`, on libperseq if a mode is given, and returns its output if it succeeded.
 pub fn run(mode: Option<&str>, program: &str, arguments: &[&str]) -> Output {
+    run_on(mode.map(|mode| (library(), mode)), program, arguments)
+}
+
+/// As [`run`], on this library in this mode.
+pub fn run_on(library_and_mode: Option<(&Path, &str)>, program: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments);
-    if let Some(mode) = mode {
-        command.env("LD_PRELOAD", library()).env("PERSEQ_MODE", mode);
+    if let Some((library, mode)) = library_and_mode {
+        command.env("LD_PRELOAD", library).env("PERSEQ_MODE", mode);
     }
     let output = command.output().unwrap_or_else(|error| panic!("{program}: {error}; .ci/run installs it"));
     assert!(
         output.status.success(),
-        "{program} {arguments:?} in mode {mode:?}: {}\n{}{}",
+        "{program} {arguments:?} on {library_and_mode:?}: {}\n{}{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
