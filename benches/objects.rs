@@ -46,7 +46,7 @@ fn main() {
     let mut criterion = kit::criterion().configure_from_args();
     kit::pin();
     let mut group = criterion.benchmark_group("objects");
-    group.bench_function("session, built each time", |b| b.iter(|| Box::new(Session::new()).work()));
+    group.bench_function("session, built each time", |b| b.iter(|| black_box(Box::new(Session::new())).work()));
     let sessions = ObjectCache::<Session>::builder().by_fn(Session::new).reset(Session::reset);
     let sessions = sessions.build().expect("memory");
     group.bench_function("session, cached", |b| b.iter(|| sessions.get().expect("memory").work()));

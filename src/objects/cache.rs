@@ -1,14 +1,14 @@
-//! The cache: lists by index, the depot behind them, and objects in users' hands.
+//! The cache: lists by index, and the depot behind them.
 
 use core::fmt;
 use core::mem;
-use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 
 use rseq::{CpuId, Index, PerCpuBuffer, PerCpuCounter};
 
 use super::batch::{Batch, MAX_BATCH, Workshop, object_of, word_of};
 use super::builder::{BuildError, Builder, MAX_PER_CPU};
+use super::cached::Cached;
 use super::construct::{ByDefault, Construct};
 use super::depot::Depot;
 use crate::hardened;
@@ -122,7 +122,8 @@ impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
     /// An object, as it was left by who gave it back, or new. `None` if memory is exhausted.
     #[inline]
     pub fn get(&self) -> Option<Cached<'_, T, C, I>> {
-        self.take_raw().map(|object| Cached { cache: self, object })
+        // SAFETY: taken, and nobody else's.
+        self.take_raw().map(|object| unsafe { Cached::new(self, object) })
     }
 
     /// As [`ObjectCache::get`], for who gives it back by [`ObjectCache::put_raw`]. An object that is not given back is leaked: it outlives
@@ -161,19 +162,28 @@ impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
     #[cold]
     #[inline(never)]
     fn take_slow(&self) -> Option<NonNull<T>> {
-        let wanted = if self.by_index { self.lists.capacity().div_ceil(2) } else { 1 };
+        let found = if self.by_index { self.refill() } else { self.take_shared() };
+        found.or_else(|| self.workshop.construct(&self.construct)).or_else(|| self.take_from_any())
+    }
+
+    /// The list is full, or there are none.
+    #[cold]
+    #[inline(never)]
+    fn put_slow(&self, word: u64) {
+        if self.by_index { self.flush(word) } else { self.put_shared(word) }
+    }
+
+    /// Takes an object out of the depot, and for this CPU's list as many more as fill half of it.
+    fn refill(&self) -> Option<NonNull<T>> {
         let mut rest = Batch::filled_by(&self.workshop, |room| {
             let mut depot = self.depot.lock();
-            let count = depot.take(&mut room[..wanted]);
+            let count = depot.take(&mut room[..self.lists.capacity().div_ceil(2)]);
             depot.counts.served += u64::from(count > 0);
-            depot.counts.refills += u64::from(count > 0 && self.by_index);
+            depot.counts.refills += u64::from(count > 0);
             count
         });
-        let Some(word) = rest.pop() else {
-            return self.workshop.construct(&self.construct).or_else(|| self.take_from_any());
-        };
         // SAFETY: by **idle**. If a destructor unwinds below, this one is not lost.
-        let ours = Leaving { workshop: &self.workshop, object: unsafe { object_of(word) } };
+        let ours = Leaving { workshop: &self.workshop, object: unsafe { object_of(rest.pop()?) } };
         while let Some(word) = rest.pop() {
             if self.lists.append(word).is_err() {
                 // We are on another CPU by now, whose list is full.
@@ -188,27 +198,38 @@ impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
         Some(object)
     }
 
-    /// The list is full, or there are none.
-    #[cold]
-    #[inline(never)]
-    fn put_slow(&self, word: u64) {
+    /// Gives half of this CPU's list to the depot, and `word` to the list.
+    fn flush(&self, word: u64) {
         let mut batch = Batch::new(&self.workshop);
-        if self.by_index {
-            for _ in 0..self.lists.capacity().div_ceil(2) {
-                let Some(word) = self.lists.take() else { break };
-                batch.push(word);
-            }
+        for _ in 0..self.lists.capacity().div_ceil(2) {
+            let Some(word) = self.lists.take() else { break };
+            batch.push(word);
         }
-        let kept = self.by_index && self.lists.append(word).is_ok();
-        if !kept {
+        if self.lists.append(word).is_err() {
             batch.push(word);
         }
         {
             let mut depot = self.depot.lock();
             depot.give(&mut batch);
-            depot.counts.flushes += u64::from(self.by_index);
+            depot.counts.flushes += 1;
         }
         batch.destruct();
+    }
+
+    fn take_shared(&self) -> Option<NonNull<T>> {
+        let mut depot = self.depot.lock();
+        let word = depot.pop()?;
+        depot.counts.served += 1;
+        // SAFETY: by **idle**.
+        Some(unsafe { object_of(word) })
+    }
+
+    fn put_shared(&self, word: u64) {
+        let kept = self.depot.lock().push(word);
+        if !kept {
+            // SAFETY: by **idle**: our caller gave it up, and it is nowhere else.
+            unsafe { self.workshop.destruct(object_of(word)) };
+        }
     }
 
     /// Memory is exhausted: what lies idle elsewhere will do.
@@ -324,59 +345,5 @@ impl<T> Drop for Leaving<'_, T> {
     fn drop(&mut self) {
         // SAFETY: an object of this workshop, which nobody else uses: who makes a `Leaving` owns it.
         unsafe { self.workshop.destruct(self.object) };
-    }
-}
-
-/// An object in use. Dropping it gives it back, as it is.
-#[must_use]
-pub struct Cached<'a, T, C: Construct<T> = ByDefault, I: Index = CpuId> {
-    cache: &'a ObjectCache<T, C, I>,
-    object: NonNull<T>,
-}
-
-// SAFETY: it is the object, and the right to give it back.
-unsafe impl<T: Send, C: Construct<T> + Sync, I: Index> Send for Cached<'_, T, C, I> {}
-// SAFETY: a shared one gives a shared object, and nothing of the cache.
-unsafe impl<T: Sync, C: Construct<T> + Sync, I: Index> Sync for Cached<'_, T, C, I> {}
-
-impl<T, C: Construct<T>, I: Index> Cached<'_, T, C, I> {
-    /// Destructs the object instead of giving it back: it is in a state that nobody should get.
-    pub fn discard(this: Self) {
-        let Cached { cache, object } = this;
-        mem::forget(this);
-        // SAFETY: the object was ours, and `this` does not give it back any more.
-        unsafe { cache.discard_raw(object) };
-    }
-}
-
-impl<T, C: Construct<T>, I: Index> Deref for Cached<'_, T, C, I> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        // SAFETY: a constructed object, ours until we are dropped.
-        unsafe { self.object.as_ref() }
-    }
-}
-
-impl<T, C: Construct<T>, I: Index> DerefMut for Cached<'_, T, C, I> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        // SAFETY: as above.
-        unsafe { self.object.as_mut() }
-    }
-}
-
-impl<T, C: Construct<T>, I: Index> Drop for Cached<'_, T, C, I> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: from `take_raw` of this cache, and not used again.
-        unsafe { self.cache.put_raw(self.object) };
-    }
-}
-
-impl<T: fmt::Debug, C: Construct<T>, I: Index> fmt::Debug for Cached<'_, T, C, I> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
     }
 }

@@ -49,14 +49,28 @@ impl Depot {
         self.length
     }
 
+    /// Adds an object; false if there is no room.
+    pub fn push(&mut self, word: u64) -> bool {
+        let place = self.length;
+        let Some(slot) = self.slots().get_mut(place) else { return false };
+        *slot = word;
+        self.length = place + 1;
+        true
+    }
+
+    /// Takes the object that was added last.
+    pub fn pop(&mut self) -> Option<u64> {
+        let last = self.length.checked_sub(1)?;
+        self.length = last;
+        Some(self.slots()[last])
+    }
+
     /// Takes from `batch` what there is room for.
     pub fn give<T>(&mut self, batch: &mut Batch<'_, T>) {
         while self.length < self.capacity
             && let Some(word) = batch.pop()
         {
-            let place = self.length;
-            self.slots()[place] = word;
-            self.length = place + 1;
+            self.push(word);
         }
     }
 

@@ -69,9 +69,11 @@
 mod batch;
 mod builder;
 mod cache;
+mod cached;
 mod construct;
 mod depot;
 
 pub use builder::{BuildError, Builder, MAX_PER_CPU};
-pub use cache::{Cached, ObjectCache, ObjectStats};
+pub use cache::{ObjectCache, ObjectStats};
+pub use cached::Cached;
 pub use construct::{ByDefault, ByFn, Construct, InPlace, Uninit, WithReset};
