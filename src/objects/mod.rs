@@ -32,6 +32,8 @@
 //! 3. The process's heap: memory for one object, and the constructor.
 //! 4. Memory is exhausted: an object from another CPU's list.
 //!
+//! A second sequence counts what step 1 served, so [`ObjectStats::ctor_elided`] is exact and no atomic is shared for it.
+//!
 //! Giving back climbs the same ladder; what the depot has no room for is destructed. Where sequences do not run, step 1 is
 //! left out, and every object comes through the depot's lock ([`ObjectCache::is_per_cpu`]).
 //!
@@ -62,7 +64,8 @@
 //! * Not for signal handlers, as the heap is not.
 //! * A child of `fork` may use a cache if no other thread of the parent was using it at that moment. Objects that other threads had
 //!   out are lost to it.
-//! * An object of another thread's that is leaked stays as it is: neither destructed nor freed, and never handed out again.
+//! * An object that is leaked, or taken raw and not given back, stays where it is: neither destructed nor freed, and valid when
+//!   the cache is gone. [`ObjectCache::close`] counts such.
 //! * In the hardened mode (`PERSEQ_HARDENED`) nothing is kept, so that a use after the give-back is found: every object is
 //!   constructed for its user.
 
