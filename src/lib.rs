@@ -43,6 +43,7 @@
 //! | `allocator_api.rs` | `Allocator`, for collections that name theirs |
 //! | `address.rs` | blocks known by address alone, for C |
 //! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
+//! | `objects/` | caches of constructed objects, per CPU, for a program's own types |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | **`front_end/`** | **the modes: the inlined paths, and the way of this process** |
 //! | `front.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
@@ -150,6 +151,7 @@ mod front_end;
 mod hardened;
 mod heap;
 mod lock_order;
+pub mod objects;
 mod os;
 mod page_heap;
 pub mod pages;

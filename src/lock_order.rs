@@ -38,6 +38,8 @@ pub enum Rank {
     Release,
     /// The page heap.
     PageHeap,
+    /// An object cache's depot: a program's, so not taken across fork, and nothing is allocated under it.
+    Depot,
 }
 
 #[cfg(debug_assertions)]
@@ -139,6 +141,7 @@ mod checked {
             Rank::Metadata => "metadata",
             Rank::Release => "the right to release",
             Rank::PageHeap => "the page heap",
+            Rank::Depot => "an object cache's depot",
         }
     }
 

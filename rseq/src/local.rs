@@ -164,3 +164,11 @@ pub fn append(length: &AtomicU64, items: &[AtomicU64], item: u64) -> bool {
     length.store(used + 1, Relaxed);
     true
 }
+
+/// Removes the last of the `length` used ones of `items`; `None` if none is used. Nobody else changes either.
+pub fn take(length: &AtomicU64, items: &[AtomicU64]) -> Option<u64> {
+    let last = length.load(Relaxed).checked_sub(1)?;
+    let item = items.get(last as usize)?.load(Relaxed);
+    length.store(last, Relaxed);
+    Some(item)
+}

@@ -50,11 +50,12 @@ unsafe fn every_sequence<I: Index>(
             | sequence::linked_pop(handle, rows, 8).is_ok()
             | sequence::linked_pop_all(handle, rows, 8).is_ok()
             | sequence::append(handle, rows, 8, 4, 5).is_ok()
+            | sequence::take(handle, rows, 8).is_ok()
     }
 }
 
 /// Sequences of the crate times indices: what the program must at least hold.
-const SEQUENCES: usize = 13 * 2;
+const SEQUENCES: usize = 14 * 2;
 /// Only `load` ends without a store; it is here once per index.
 const WITHOUT_COMMIT: usize = 2;
 

@@ -41,6 +41,7 @@ enum Operation {
     LinkedPop,
     LinkedPopAll,
     Append(u64),
+    Take,
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
@@ -62,6 +63,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         Just(Operation::LinkedPop),
         Just(Operation::LinkedPopAll),
         any::<u64>().prop_map(Operation::Append),
+        Just(Operation::Take),
     ]
 }
 
@@ -147,6 +149,7 @@ impl Model {
                 self.items.extend(fits.then_some(*item));
                 done(fits)
             }
+            Operation::Take => self.items.pop().map_or(Answer::Unfit, |item| Answer::Numbers(vec![item])),
         }
     }
 }
@@ -278,6 +281,9 @@ impl Lists {
                     local::linked_pop_all(&words[1]).map_or(Answer::Unfit, |node| Self::numbers(node, true))
                 }
                 Operation::Append(item) => done(local::append(&words[2], &words[3..], *item)),
+                Operation::Take => {
+                    local::take(&words[2], &words[3..]).map_or(Answer::Unfit, |item| Answer::Numbers(vec![item]))
+                }
             }
         }
     }
@@ -336,6 +342,10 @@ impl Lists {
                     Err(miss) => done(Err(miss)),
                 },
                 Operation::Append(item) => done(sequence::append(handle, &self.rows, BUFFER, ITEMS, *item)),
+                Operation::Take => match sequence::take(handle, &self.rows, BUFFER) {
+                    Ok(item) => Some(Answer::Numbers(vec![item])),
+                    Err(miss) => done(Err(miss)),
+                },
             }
         }
     }

@@ -17,6 +17,7 @@
 #![allow(dead_code)] // each test binary uses a part of the kit
 
 pub mod object;
+pub mod probe;
 pub mod random;
 pub mod seccomp;
 pub mod torture;

@@ -19,7 +19,7 @@
 //! | [`replace`] | 7 | [`add`], [`load`], [`store`] | 8 |
 //! | [`compare_exchange`] | 10 | [`linked_push`] | 10 |
 //! | [`linked_pop`] | 12 | [`linked_pop_all`] | 11 |
-//! | [`append`] | 14 | | |
+//! | [`append`] | 14 | [`take`] | 14 |
 
 use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -31,7 +31,7 @@ mod on_row;
 mod on_slab;
 
 pub use cell::ThreadCell;
-pub use on_row::{add, append, compare_exchange, linked_pop, linked_pop_all, linked_push, load, store};
+pub use on_row::{add, append, compare_exchange, linked_pop, linked_pop_all, linked_push, load, store, take};
 pub use on_slab::{pop, pop_batch, push, push_batch, replace};
 
 global_asm!(

@@ -246,3 +246,30 @@ pub unsafe fn append<I: Index, T: Zeroed>(
     }
     done(outcome)
 }
+
+/// Removes the last item of the buffer at word `word` of this index's row: a length, then the items.
+///
+/// Cost and kernel version: [the table](crate::sequence).
+///
+/// # Errors
+///
+/// [`Miss::Unfit`]: the buffer is empty. [`Miss::Moved`]: as for [`add`].
+///
+/// # Safety
+///
+/// * `handle` comes from [`crate::Registration::handle`] with the same `I`.
+/// * `word` is the offset in [`crate::rows::Row<T>`] of an aligned length, followed by at least so many words. Both are changed by
+///   [`append`] and this, or by the holder of the row's [`crate::rows::StoppedRow`], only.
+#[inline(always)]
+pub unsafe fn take<I: Index, T: Zeroed>(handle: Handle, rows: &Rows<T, I>, word: usize) -> Result<u64, Miss> {
+    let (outcome, item): (usize, u64);
+    // SAFETY: by our own contract; the only store is the commit.
+    unsafe {
+        row_sequence!("take.s", I, T, handle, rows, word,
+            item = out(reg) item,
+            outcome = out(reg) outcome,
+            UNFIT = const UNFIT,
+        );
+    }
+    done(outcome).map(|()| item)
+}

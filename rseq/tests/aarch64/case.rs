@@ -113,6 +113,10 @@ pub fn expected(case: Case, index: usize, state: &mut State) -> (u64, Option<u64
             row.2.push(55);
             (0, None, vec![])
         }
+        "take" => match row.2.pop() {
+            Some(item) => (0, Some(item), vec![]),
+            None => (UNFIT, None, vec![]),
+        },
         name => unreachable!("{name}"),
     }
 }

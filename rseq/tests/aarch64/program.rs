@@ -3,7 +3,7 @@
 use super::*;
 
 /// A sequence: its files, and the registers of its own operands.
-pub const SEQUENCES: [(&str, &[&str], &str); 13] = [
+pub const SEQUENCES: [(&str, &[&str], &str); 14] = [
     ("pop", &["pop.s"], "item=x11"),
     ("push", &["push.s"], "object=x4 outcome=x11"),
     ("pop_batch", &["pop_batch.s"], "objects=x4 max=x5 count=x11 top=x12"),
@@ -17,6 +17,7 @@ pub const SEQUENCES: [(&str, &[&str], &str); 13] = [
     ("linked_pop", &["row.s", "linked_pop.s"], "node=x13 outcome=x11"),
     ("linked_pop_all", &["row.s", "linked_pop_all.s"], "node=x13 outcome=x11"),
     ("append", &["row.s", "append.s"], "item=x4 capacity=x5 outcome=x11"),
+    ("take", &["row.s", "take.s"], "item=x13 outcome=x11"),
 ];
 
 /// The assembler's input: every sequence as a function that ends at `done`.

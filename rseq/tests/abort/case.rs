@@ -23,6 +23,7 @@ pub enum Operation {
     LinkedPop,
     LinkedPopAll,
     Append,
+    Take,
     /// Not a sequence of the crate but what none may be: an addition with an instruction after its commit.
     EarlyCommit,
 }
@@ -43,6 +44,7 @@ impl Operation {
             Operation::LinkedPop => "linked_pop",
             Operation::LinkedPopAll => "linked_pop_all",
             Operation::Append => "append",
+            Operation::Take => "take",
             Operation::EarlyCommit => "early commit",
         }
     }
@@ -99,6 +101,7 @@ pub fn cases() -> Vec<Case> {
         (LinkedPop, &[0, 1, 3]),
         (LinkedPopAll, &[0, 3]),
         (Append, &[0, 2, CAPACITY]),
+        (Take, &[0, 1, CAPACITY]),
     ];
     for (operation, fillings) in fillings {
         for &filled in fillings {

@@ -61,6 +61,10 @@ pub unsafe fn append<I: Index>(handle: Handle, rows: &Rows<Words, I>) -> Result<
     unsafe { sequence::append(handle, rows, BUFFER, CAPACITY, 55) }
 }
 #[inline(never)]
+pub unsafe fn take<I: Index>(handle: Handle, rows: &Rows<Words, I>) -> Result<u64> {
+    unsafe { sequence::take(handle, rows, BUFFER) }
+}
+#[inline(never)]
 pub unsafe fn early_commit<I: Index>(handle: Handle, word: &AtomicU64) {
     unsafe {
         std::arch::asm!(

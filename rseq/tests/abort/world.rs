@@ -149,6 +149,7 @@ impl<I: Index> World<I> {
                     answer(sites::linked_pop_all(handle, &self.rows), |node| self.node_number(node))
                 }
                 Operation::Append => answer(sites::append(handle, &self.rows), |()| 0),
+                Operation::Take => answer(sites::take(handle, &self.rows), |item| item as i64),
                 Operation::EarlyCommit => {
                     let words = self.rows.peek(handle.index::<I>() as usize).expect("a row");
                     sites::early_commit::<I>(handle, &words[0]);
@@ -202,6 +203,7 @@ impl<I: Index> World<I> {
                     local::linked_pop_all(&words[1]).map_or(UNFIT, |node| self.node_number(node))
                 }
                 Operation::Append => unfit(local::append(&words[2], &words[3..3 + CAPACITY], 55)),
+                Operation::Take => local::take(&words[2], &words[3..3 + CAPACITY]).map_or(UNFIT, |item| item as i64),
                 _ => unreachable!("the others are on the slab"),
             }
         }

@@ -82,7 +82,7 @@ fn use_structures<I: Index>(per_cpu: bool) {
     let list = PerCpuList::<u64, I>::new().expect("address space");
     assert_eq!((counter.is_per_cpu(), events.is_per_cpu(), list.is_per_cpu()), (per_cpu, per_cpu, per_cpu));
     nodes.iter_mut().for_each(|node| list.push(node));
-    let (mut appended, mut popped) = (0, 0);
+    let (mut appended, mut items, mut popped) = (0, Vec::new(), 0);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..4_u64)
             .map(|thread| {
@@ -90,6 +90,7 @@ fn use_structures<I: Index>(per_cpu: bool) {
                 scope.spawn(move || {
                     (0..1000).for_each(|_| counter.add(2));
                     let appended = (0..300).filter(|item| events.append(thread * 1000 + item).is_ok()).count();
+                    let taken: Vec<_> = (0..50).filter_map(|_| events.take()).collect();
                     let mut popped = 0;
                     for _ in 0..500 {
                         if let Some(node) = list.pop() {
@@ -99,18 +100,19 @@ fn use_structures<I: Index>(per_cpu: bool) {
                     }
                     let nodes: Vec<_> = list.pop_all().collect();
                     nodes.into_iter().for_each(|node| list.push(node));
-                    (appended, popped)
+                    (appended, taken, popped)
                 })
             })
             .collect();
         for worker in workers {
             let counts = worker.join().expect("no panic");
             appended += counts.0;
-            popped += counts.1;
+            items.extend(counts.1);
+            popped += counts.2;
         }
     });
     assert_eq!(counter.sum(), 8000);
-    let mut items = Vec::new();
+    assert!(!items.is_empty(), "none was taken");
     events.drain(|item| items.push(item));
     assert_eq!(items.len(), appended);
     items.sort_unstable();
