@@ -10,14 +10,22 @@ use std::path::PathBuf;
 
 /// Which cache is better, one per CPU or one per thread? Measured on one allocator.
 #[derive(Debug, Parser)]
-#[command(name = "perseq", version, about, after_help = EXITS)]
+#[command(name = "perseq", version, about, after_help = AFTER)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
-const EXITS: &str = "\
+const AFTER: &str = "\
+Examples:
+  perseq doctor                                 what can this host measure?
+  perseq run                                    the comparison, about 5 minutes; ends with the path of a report
+  perseq run --profile standard --dry-run       what the citable run would do, and how long it would take
+  perseq resume runs/TIME-standard              take what an interrupted run left out
+  perseq compare BEFORE AFTER                   what changed
+  perseq COMMAND --help                         more examples
+
 Exit codes:
   0  everything asked for was done
   1  a check failed, a sample failed, or compare found a regression: the numbers must not be believed, or are worse
@@ -32,6 +40,9 @@ Environment:
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Say what this host can measure, and what not and why.
+    #[command(
+        after_help = "Examples:\n  perseq doctor\n  sudo perseq doctor --deep           also every raw counter, and the kernel's count of aborts\n  perseq doctor --json | jq .pmu"
+    )]
     Doctor {
         /// Ask more: every raw counter of this processor, and the kernel's own count of aborts. Some needs root.
         #[arg(long)]
@@ -41,12 +52,16 @@ pub enum Command {
         json: bool,
     },
     /// Check that every mode is what it claims, that sequences are atomic here, and that known answers come out.
+    #[command(
+        after_help = "Examples:\n  perseq selftest\n  perseq selftest --json | jq '.[] | select(.status != \"ok\")'"
+    )]
     Selftest {
         /// Print JSON.
         #[arg(long)]
         json: bool,
     },
     /// List the experiments, their cells and the time each profile takes.
+    #[command(after_help = "Examples:\n  perseq list --filter E04\n  perseq list --json | jq -r '.[].id'")]
     List {
         /// Print JSON.
         #[arg(long)]
@@ -58,18 +73,31 @@ pub enum Command {
     /// Run experiments and write the report.
     Run(Run),
     /// Take the samples that an interrupted run left out, and write the report.
+    #[command(after_help = "Examples:\n  perseq resume runs/20261121T040559Z-standard")]
     Resume {
         /// Directory of the run.
         dir: PathBuf,
     },
     /// Build the report again from the raw rows alone.
+    #[command(
+        after_help = "Examples:\n  perseq report runs/20261121T040559Z-standard\n  cd runs/20261121T040559Z-standard && sha256sum -c SHA256SUMS && perseq report ."
+    )]
     Report {
         /// Directory of the run.
         dir: PathBuf,
     },
+    /// Print the raw rows behind a number of the report.
+    Rows(crate::rows::Arguments),
     /// Say what changed from one run to another, and refuse what cannot be compared.
     Compare(Compare),
     /// Record, check and replay what a program allocates.
+    #[command(after_help = "\
+Examples:
+  perseq trace record --out /tmp/ls -- ls -l /usr    writes /tmp/ls.PID
+  perseq trace import /tmp/ls.4711 ls.trace
+  perseq trace check ls.trace
+  perseq trace replay ls.trace --modes percpu,perthread --fold 2
+  perseq trace synthesize server server.trace        one that is made up, the same each time")]
     Trace {
         /// What to do.
         #[command(subcommand)]
@@ -103,6 +131,15 @@ pub enum Command {
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq run                                          the profile quick
+  perseq run --profile standard --seed 1              the citable one; the same seed gives the same plan
+  perseq run --filter 'E03/rule=B' --blocks 10        one question, answered well
+  perseq run --modes percpu,percpu-lock --filter E01  other modes
+  perseq run --profile full --dry-run --json          the plan, and nothing else
+
+Ctrl-C leaves a directory that `perseq resume` completes.")]
 pub struct Run {
     /// How much to measure: `quick` is a smoke test, `standard` may be cited, `full` takes hours.
     #[arg(long, default_value = "quick", value_parser = ["quick", "standard", "full"])]
@@ -151,6 +188,11 @@ pub struct Run {
 
 /// Options of `compare`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq compare runs/monday runs/tuesday                           the headlines
+  perseq compare runs/monday runs/tuesday --fail-on-regression 5    for a script: exit code 1 beyond 5 %
+  perseq compare THEIRS OURS --filter ^E04/ --all-metrics           across hosts: ratios only")]
 pub struct Compare {
     /// Directory of the first run.
     pub before: PathBuf,

@@ -8,6 +8,7 @@
 //! 6. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
 //!
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
+//! [`rows`] shows what a number of the report was made of,
 //! [`counters`] are read in a pass of their own, and [`trace`] brings the allocations of other programs.
 //! Beside the experiments stand the rivals: [`peers`] builds them, [`suite`] measures each [`pattern`] on all of them
 //! through the C interface, and [`programs`] runs real programs on libperseq.
@@ -37,6 +38,7 @@ mod programs;
 mod progress;
 mod proof;
 mod report;
+mod rows;
 mod run;
 mod sample;
 mod selftest;
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume { dir } => run::resume(&dir),
         Command::Report { dir } => report::main(&dir),
+        Command::Rows(arguments) => rows::main(&arguments),
         Command::Compare(arguments) => {
             let wanted = compare::Wanted {
                 filter: arguments.filter.as_ref(),

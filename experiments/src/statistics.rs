@@ -214,10 +214,18 @@ pub fn side(ratio: Estimate, median: Estimate, twin: Option<Estimate>) -> Side {
     if !ratio.outside(0.99, 1.01) {
         return Side::Unclear(Doubt::Width);
     }
-    if let Some(twin) = twin.filter(|twin| !twin.holds_one())
-        && !ratio.outside(1.0 / twin.reach(), twin.reach())
-    {
-        return Side::Unclear(Doubt::SameModeDiffers);
+    if let Some(twin) = twin {
+        // The same mode may have been this far from itself: what is no farther is no difference. If it surely was not
+        // itself, not even a part of the interval may reach so far.
+        let same = Estimate { ratio: 1.0, low: 1.0 / twin.reach(), high: twin.reach() };
+        let beyond = if twin.holds_one() {
+            ratio.ratio < same.low || same.high < ratio.ratio
+        } else {
+            ratio.outside(same.low, same.high)
+        };
+        if !beyond {
+            return Side::Unclear(Doubt::SameModeDiffers);
+        }
     }
     let below = ratio.high < 1.0;
     if (below && median.high >= 1.0) || (!below && median.low <= 1.0) {

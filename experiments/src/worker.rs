@@ -111,6 +111,7 @@ fn work(order: &Order) -> Result<Report, String> {
     }
     let mut measurement = workload::run(order)?;
     measurement.counted = counters::totals();
+    measurement.drop_infinite();
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let mut report = Report {
         mode_active: None,

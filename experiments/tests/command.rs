@@ -72,6 +72,19 @@ fn the_command_documents_itself() {
 }
 
 #[test]
+fn every_command_explains_itself_with_examples() {
+    for command in
+        ["", "doctor", "selftest", "list", "run", "resume", "report", "rows", "compare", "trace", "peers", "suite"]
+    {
+        let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let output = perseq(&arguments);
+        assert_eq!(code(&output), 0, "{command}");
+        let text = stdout(&output);
+        assert!(text.contains("Examples:") && text.contains(&format!("perseq {command}")), "{command}: {text}");
+    }
+}
+
+#[test]
 fn a_dry_run_in_json_is_the_plan() {
     let output = perseq(&["run", "--dry-run", "--json", "--seed", "3", "--filter", "E02", "--profile", "standard"]);
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -171,6 +184,8 @@ fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
     assert_eq!(code(&perseq(&["report", out.to_str().expect("UTF-8")])), 0);
     assert_eq!(names.map(report), before);
 
+    every_number_has_its_rows(&out, &samples);
+
     // Resume takes what is missing, drops half a line, and has nothing to do the second time.
     let kept = samples[..samples.len() - 3].join("\n") + "\n" + &samples[samples.len() - 3][..40];
     fs::write(out.join("samples.jsonl"), kept).expect("rows to cut");
@@ -207,6 +222,60 @@ fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
     let output = perseq(&["report", out.to_str().expect("UTF-8")]);
     assert_eq!(code(&output), 2);
     assert!(stderr(&output).contains("samples.jsonl: cannot read"));
+}
+
+/// The commands that the report prints beside its tables find the rows, and from them the same numbers.
+fn every_number_has_its_rows(out: &Path, samples: &[String]) {
+    let report = fs::read_to_string(out.join("report/report.md")).expect("a report");
+    let summary = fs::read_to_string(out.join("report/summary.csv")).expect("a summary");
+    for id in ["E01", "E03", "E04"] {
+        let section = report.split(&format!("## {id} ")).nth(1).expect("a section");
+        let command = section.split('`').find(|code| code.starts_with("perseq rows . --metric")).expect("a command");
+        let words: Vec<_> = command.split(' ').skip(1).collect();
+        let run = |more: &[&str]| {
+            let arguments: Vec<_> = words.iter().copied().chain(more.iter().copied()).collect();
+            let output = Command::new(env!("CARGO_BIN_EXE_perseq")).args(arguments).current_dir(out).output();
+            let output = output.expect("perseq starts");
+            assert_eq!(code(&output), 0, "{command}: {}", stderr(&output));
+            stdout(&output)
+        };
+        // Each value is the one of the line it names.
+        let json: serde_json::Value = serde_json::from_str(&run(&["--json"])).expect("JSON");
+        let mut values = 0;
+        for line in json.as_array().expect("lines") {
+            let number = line["line"].as_u64().expect("a number") as usize;
+            let row: serde_json::Value = serde_json::from_str(&samples[number - 1]).expect("JSON");
+            assert_eq!(row["sample_id"], line["sample_id"]);
+            if row["status"] == "ok" && !line["value"].is_null() {
+                assert_eq!(row["metrics"][words[3]], line["value"], "{line}");
+                values += 1;
+            }
+        }
+        assert!(values > 0, "{command}");
+        // The ratio is the one of the summary.
+        let text = run(&[]);
+        let metric = words[3];
+        for found in text.lines().filter(|line| line.contains(" percpu: ") && line.contains(", to perthread ")) {
+            let cell = found.split(' ').next().expect("a cell");
+            let ratio: f64 =
+                found.rsplit("perthread ").next().and_then(|end| end.split(' ').next()?.parse().ok()).expect("a ratio");
+            let line = summary
+                .lines()
+                .find(|line| line.contains(&format!("{cell},{metric},")) && line.contains(",perthread,percpu,"));
+            let expected: f64 =
+                line.and_then(|line| line.split(',').nth(9)?.parse().ok()).expect("a ratio in the summary");
+            assert!((ratio / expected - 1.0).abs() < 0.006, "{found}: {expected}");
+        }
+    }
+    // Any other value by its pointer; what no row has is refused.
+    let path = out.to_str().expect("UTF-8");
+    assert!(stdout(&perseq(&["rows", path, "--metric", "/allocator/restarts", "--modes", "percpu"])).contains("sum"));
+    assert!(stdout(&perseq(&["rows", path])).contains(&format!("{} rows: ", samples.len())));
+    for wrong in [["--metric", "no_such"], ["--filter", "E99"]] {
+        let output = perseq(&["rows", path, wrong[0], wrong[1]]);
+        assert_eq!(code(&output), 2);
+        assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    }
 }
 
 #[test]

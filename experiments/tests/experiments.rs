@@ -64,6 +64,15 @@ fn every_experiment_verifies_its_work_and_reports_every_metric_it_defines() {
     for figure in ["forest", "run-order", "e08-request-tail", "e11-tiers", "e12-iso-performance", "e04-occupancy"] {
         assert!(out.join(format!("report/figures/{figure}.svg")).is_file(), "{figure}");
     }
+    // Each with its numbers, and with a title or a unit inside.
+    for entry in fs::read_dir(out.join("report/figures")).expect("figures").flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|ending| ending == "svg") {
+            let data = fs::read_to_string(path.with_extension("csv")).expect("the figure's numbers");
+            let columns = data.lines().next().map_or(0, |header| header.split(',').count());
+            assert!(columns > 1 && data.lines().count() > 1, "{path:?}: {data}");
+        }
+    }
 }
 
 /// The kernel's counters are everywhere, so the pass can be tried where the processor has none.
@@ -98,8 +107,9 @@ fn the_counter_pass_counts_on_every_thread_and_leaves_timing_samples_alone() {
     assert!(report.contains("## Counters") && report.contains("`task-clock`"));
 }
 
+/// The report that lies beside the rows is the one they give, byte for byte.
 #[test]
-fn runs_that_the_project_quotes_can_still_be_reported() {
+fn runs_that_the_project_quotes_give_the_report_beside_them() {
     let results = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../results");
     for entry in fs::read_dir(results).expect("results").flatten().filter(|entry| entry.path().is_dir()) {
         let directory = tempfile::tempdir().expect("a directory");
@@ -112,6 +122,21 @@ fn runs_that_the_project_quotes_can_still_be_reported() {
             .output()
             .expect("perseq starts");
         assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(directory.path().join("report/report.html").is_file(), "{:?}", entry.path());
+        let files = |root: &std::path::Path| -> BTreeMap<String, Vec<u8>> {
+            let mut files = BTreeMap::new();
+            for folder in ["report", "report/figures", "report/latex"] {
+                for file in fs::read_dir(root.join(folder)).expect("a report").flatten().filter(|f| f.path().is_file())
+                {
+                    let name = format!("{folder}/{}", file.file_name().to_string_lossy());
+                    files.insert(name, fs::read(file.path()).expect("a file of the report"));
+                }
+            }
+            files
+        };
+        let (kept, made) = (files(&entry.path()), files(directory.path()));
+        assert!(kept.keys().eq(made.keys()), "{:?} and {:?}", kept.keys(), made.keys());
+        for (name, bytes) in kept {
+            assert!(made[&name] == bytes, "{name} is not what `perseq report` makes of the rows");
+        }
     }
 }

@@ -16,6 +16,11 @@ use table::{PEERS, Peer, Source};
 
 /// Options of `perseq peers`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq peers                          build all that can be had here
+  perseq peers --only mimalloc,tcmalloc
+  perseq peers --list --json            what is there, with versions, checksums and modes")]
 pub struct Arguments {
     /// Folder to build in. Default: `perseq/peers` in the user's cache.
     #[arg(long, value_name = "DIR")]

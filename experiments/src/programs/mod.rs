@@ -29,6 +29,11 @@ use table::{PROGRAMS, Program};
 
 /// Options of `perseq programs`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq programs --list
+  perseq programs --only git,python --modes percpu
+  perseq programs --rounds 10           with intervals")]
 pub struct Arguments {
     /// Only these programs.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]

@@ -43,6 +43,8 @@ fn obstacle(analysis: &Analysis) -> Option<String> {
     let n = analysis.least_blocks();
     if !analysis.manifest.valid() {
         Some("a check of E00 failed".into())
+    } else if analysis.manifest.validity.is_empty() {
+        Some("the checks of E00 were not made".into())
     } else if analysis.manifest.tool.debug_assertions {
         Some("this is a debug build".into())
     } else if analysis.noisy() {

@@ -44,6 +44,8 @@ pub struct Figure {
     pub caption: String,
     /// The drawing.
     pub svg: String,
+    /// What was drawn, as CSV.
+    pub data: String,
 }
 
 impl Document {

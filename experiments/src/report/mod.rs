@@ -50,6 +50,7 @@ pub fn write(archive: &Archive) -> Result<PathBuf, Failure> {
     };
     for figure in document.figures() {
         save(figures.join(format!("{}.svg", figure.name)), &figure.svg)?;
+        save(figures.join(format!("{}.csv", figure.name)), &figure.data)?;
     }
     let tex = directory.join("latex");
     fs::create_dir_all(&tex).map_err(|error| Failure::file(&tex, "create", error))?;

@@ -16,11 +16,8 @@ pub fn short(value: f64) -> String {
 /// A round value on an axis: no digits that say nothing.
 pub fn tick(value: f64) -> String {
     let text = short(value);
-    if text.contains('.') && !text.contains('e') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
+    let (digits, power) = text.split_at(text.find('e').unwrap_or(text.len()));
+    if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.').to_owned() + power } else { text }
 }
 
 /// A round value with its unit on an axis.
@@ -30,7 +27,8 @@ pub fn axis(value: f64, unit: &str) -> String {
         Some((number, unit)) if number.contains('.') => {
             format!("{} {unit}", number.trim_end_matches('0').trim_end_matches('.'))
         }
-        _ => text,
+        None => tick(value),
+        Some(_) => text,
     }
 }
 
@@ -53,7 +51,7 @@ pub fn with_unit(value: f64, unit: &str) -> String {
         "1/s" if value.abs() >= 1e6 => format!("{} M/s", short(value / 1e6)),
         "1/s" if value.abs() >= 1e4 => format!("{} k/s", short(value / 1e3)),
         "1/s" => format!("{} /s", short(value)),
-        "events" | "caches" | "lines" | "share" => short(value),
+        "" | "events" | "caches" | "lines" | "share" => short(value),
         unit => format!("{} {unit}", short(value)),
     }
 }
@@ -96,5 +94,6 @@ mod tests {
         assert_eq!(ratio(1.0351), "1.035");
         assert_eq!([tick(4.0), tick(0.5), tick(100.0)], ["4", "0.5", "100"]);
         assert_eq!(axis(4.0 * 1024.0 * 1024.0, "bytes"), "4 MiB");
+        assert_eq!([axis(0.01, "events"), axis(1e-5, "events"), axis(200.0, "")], ["0.01", "1e-5", "200"]);
     }
 }

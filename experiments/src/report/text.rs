@@ -18,8 +18,14 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     blocks.push(Block::Paragraph(format!(
         "A ratio above 1 means more than {BASELINE}. That is good for throughput and bad for time and bytes; the verdict \
          says which. `faster` and `slower`, `less` and `more`: the whole interval lies outside 1 ± 1 %. `equivalent`: \
-         wholly inside 1 ± 2 %. `unclear`: neither, or the same mode run twice differs as much."
+         wholly inside 1 ± 2 %. `unclear`: neither, or the same mode run twice may differ as much."
     )));
+    blocks.push(Block::Paragraph(
+        "Every number comes from `samples.jsonl`, and a command beside it shows the rows: each with its line in that file, \
+         its value as it stands there, and the ratios made of them. How every sample ended: `perseq rows .` in the \
+         directory of this run."
+            .into(),
+    ));
     validity(analysis, &mut blocks);
     for experiment in &analysis.experiments {
         self::experiment(analysis, experiment, &mut blocks)?;
@@ -102,6 +108,7 @@ fn validity(analysis: &Analysis, blocks: &mut Vec<Block>) {
         text_columns: 3,
         rows: validity.iter().map(row).collect(),
     }));
+    blocks.push(Block::Paragraph("As the run recorded them: `jq .validity manifest.json`.".into()));
 }
 
 fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Block>) -> Result<(), Failure> {
@@ -121,6 +128,11 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     blocks.extend(tables::excess(experiment).map(Block::Table));
     blocks.push(Block::Heading(3, format!("Predictions of {}, written before the run", definition.id)));
     blocks.push(Block::Table(tables::predictions(experiment)));
+    blocks.push(Block::Paragraph(format!(
+        "From the raw rows, in the directory of this run: `perseq rows . --metric {} --filter ^{}/`; the same with the name \
+         of any other metric.",
+        definition.headline, definition.id
+    )));
     Ok(())
 }
 
@@ -137,6 +149,10 @@ fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {
         text_columns: 3,
         rows: rows.collect(),
     }));
+    blocks.push(Block::Paragraph(format!(
+        "The ratios are those of the experiments above. Restarts and operations: `perseq rows . --modes {TWINNED} --metric \
+         /allocator/restarts`, and `/ops_alloc` and `/ops_free` in its place."
+    )));
 }
 
 fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {

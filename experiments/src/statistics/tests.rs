@@ -5,16 +5,17 @@ use super::*;
 /// A noise model: the logarithm of one measured value, less that of its true one.
 type Noise = fn(&mut ChaCha8Rng) -> f64;
 
-/// The models of the method's own simulation, and the coverage each may have. The t interval is a little wide where
-/// the noise is skewed or has two modes; it is nowhere narrow.
+/// The models of the method's own simulation, and the coverage each may have: 93 to 97 %, and more in two cases. With two
+/// modes and n = 5 the truth is 97.0 %, on the bound. With outliers the t interval is too wide at every n, 97 to 98 %: one
+/// of them widens it more than it moves it. It errs on the side of saying nothing; it is nowhere narrow.
 const MODELS: [(&str, Noise, [f64; 2]); 5] = [
     ("normal, 1 %", |random| 0.01 * normal(random), [0.93, 0.97]),
     ("normal, 5 %", |random| 0.05 * normal(random), [0.93, 0.97]),
-    ("lognormal, skewed", |random| 0.05 * (0.5 * normal(random)).exp(), [0.93, 0.975]),
+    ("lognormal, skewed", |random| 0.05 * (0.5 * normal(random)).exp(), [0.93, 0.97]),
     (
         "two modes, 30 to 70",
         |random| 0.01 * normal(random) + if random.random_bool(0.3) { 0.1 } else { 0.0 },
-        [0.93, 0.98],
+        [0.93, 0.975],
     ),
     (
         "one in ten an outlier",
@@ -50,13 +51,14 @@ fn the_t_interval_has_the_known_width() {
 }
 
 #[test]
-fn the_interval_covers_the_truth_95_times_in_100_whatever_the_noise() {
+fn the_interval_covers_the_truth_93_to_97_times_in_100_and_more_only_under_outliers() {
     const TRIALS: usize = 2000;
     let mut random = ChaCha8Rng::seed_from_u64(1);
     for (model, noise, [least, most]) in MODELS {
         for n in [5, 10, 15, 30] {
             let covers = |_: &usize| simulated(&mut random, n, 1.0, noise).t().unwrap().holds_one();
             let covered = (0..TRIALS).filter(covers).count() as f64 / TRIALS as f64;
+            println!("{model}, n = {n}: {:.1} %", 100.0 * covered);
             assert!((least..=most).contains(&covered), "{model}, n = {n}: {covered}");
         }
     }
@@ -105,7 +107,11 @@ fn a_difference_no_larger_than_the_same_mode_shows_is_unclear() {
     let estimate = |low: f64, high: f64| Estimate { ratio: (low * high).sqrt(), low, high };
     let slow = estimate(1.02, 1.06);
     assert_eq!(side(slow, slow, Some(estimate(1.03, 1.09))), Side::Unclear(Doubt::SameModeDiffers));
-    assert_eq!(side(slow, slow, Some(estimate(0.97, 1.09))), Side::Above);
+    assert_eq!(side(slow, slow, Some(estimate(0.97, 1.09))), Side::Unclear(Doubt::SameModeDiffers));
+    assert_eq!(side(slow, slow, Some(estimate(0.97, 1.03))), Side::Above);
+    // Surely not itself: the whole interval must lie beyond.
+    assert_eq!(side(slow, slow, Some(estimate(1.005, 1.03))), Side::Unclear(Doubt::SameModeDiffers));
+    assert_eq!(side(slow, slow, Some(estimate(1.005, 1.01))), Side::Above);
     assert_eq!(side(slow, estimate(0.99, 1.06), None), Side::Unclear(Doubt::MedianDisagrees));
     assert_eq!(side(estimate(0.9, 1.1), slow, None), Side::Unclear(Doubt::Width));
 }

@@ -30,6 +30,12 @@ use store::{Manifest, Store};
 
 /// Options of `perseq suite`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq suite --list                                           patterns and allocators, and what is missing
+  perseq suite --only system,percpu,perthread --percent 5       a few seconds
+  perseq suite --allocator mine=./libmine.so --profile standard
+  perseq suite --report runs/TIME-suite-quick                   the report again, from the rows")]
 pub struct Arguments {
     /// A further allocator: its name and the library to preload. May be repeated.
     #[arg(long = "allocator", value_name = "NAME=PATH")]

@@ -63,6 +63,7 @@ pub enum Action {
         events: u32,
     },
     /// Check a trace and say what is in it.
+    #[command(visible_alias = "check")]
     Stat {
         /// The trace.
         trace: PathBuf,

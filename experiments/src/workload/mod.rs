@@ -148,6 +148,29 @@ impl Measurement {
     fn lack(&mut self, metric: &str, reason: &str) {
         self.unavailable.insert(metric.into(), reason.into());
     }
+
+    /// Metrics that are no number become unavailable: on a host that gave the threads no time, a time per pair of no
+    /// pairs is infinite, and JSON would have `null` for it without a reason.
+    pub fn drop_infinite(&mut self) {
+        let infinite: Vec<_> = self.metrics.extract_if(.., |_, value| !value.is_finite()).collect();
+        for (metric, value) in infinite {
+            let reason = format!("{value} after {} pairs in the measured part", self.pairs);
+            self.unavailable.insert(metric, reason);
+        }
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn a_metric_that_is_no_number_is_unavailable_with_a_reason() {
+    let mut measurement = Measurement::default();
+    measurement.set("jain_fairness", f64::NAN);
+    measurement.set("ns_per_pair", f64::INFINITY);
+    measurement.set("pairs_per_s", 0.0);
+    measurement.drop_infinite();
+    assert_eq!(measurement.metrics.keys().collect::<Vec<_>>(), ["pairs_per_s"]);
+    assert_eq!(measurement.unavailable["ns_per_pair"], "inf after 0 pairs in the measured part");
+    assert!(measurement.unavailable["jain_fairness"].starts_with("NaN"));
 }
 
 /// One cache as the allocator reports it.

@@ -22,7 +22,7 @@ pub struct Window {
 
 /// Puts the windows and their sums into `measurement`.
 pub fn record(measurement: &mut Measurement, windows: &[Window]) {
-    let rate = |window: &Window| window.pairs as f64 / window.wall.as_secs_f64();
+    let rate = |window: &Window| window.pairs as f64 / window.wall.as_secs_f64().max(1e-9);
     measurement.pairs = windows.iter().map(|window| window.pairs).sum();
     measurement.wall_ns = windows.iter().map(|window| window.wall.as_nanos() as u64).sum();
     measurement.windows_pairs_per_s = windows.iter().map(rate).collect();

@@ -82,8 +82,13 @@ impl Axis {
         let wide = (self.high / self.low).log10() > 2.5;
         let steps: &[f64] = if wide { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let ticks = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
-        let zero = self.zero.then_some(0.0);
-        zero.into_iter().chain(ticks.filter(|tick| (self.low..=self.high).contains(tick))).collect()
+        let shown: Vec<_> = ticks.filter(|tick| (self.low..=self.high).contains(tick)).collect();
+        if shown.len() < 3 && self.high / self.low < 10.0 {
+            // Less than a decade: round powers are too far apart to read a value by.
+            let linear = Axis { log: false, zero: false, ..*self }.ticks();
+            return self.zero.then_some(0.0).into_iter().chain(linear).collect();
+        }
+        self.zero.then_some(0.0).into_iter().chain(shown).collect()
     }
 }
 
@@ -160,5 +165,11 @@ mod tests {
         assert_eq!(axis.place(0.0), 0.0);
         assert!(axis.place(10.0) > ZERO_STRIP);
         assert_eq!(axis.ticks()[0], 0.0);
+    }
+
+    #[test]
+    fn a_narrow_log_axis_has_ticks_to_read_by() {
+        let ticks = Axis::around(&[17e6, 23e6], true).ticks();
+        assert!((3..=8).contains(&ticks.len()), "{ticks:?}");
     }
 }

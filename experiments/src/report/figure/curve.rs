@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Cell, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, INK, Panel, colour, draw, legend, line, marker, text};
+use super::{Axis, INK, Panel, colour, data, draw, legend, line, marker, text};
 use crate::definition::{Curve, Rule};
 use crate::failure::Failure;
 use crate::subject::Subject;
@@ -49,13 +49,16 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
         for (index, rule) in rules.iter().enumerate() {
             let panel =
                 Panel { left: 90 + index as i32 * (width + gap), top: 62, width, height: 250, x: x_axis, y: y_axis };
-            let title = rule.map_or_else(String::new, |rule| format!("rule {rule:?}: {}", rule.words()));
+            let rule_words = rule.map_or_else(String::new, |rule| format!(", rule {rule:?}: {}", rule.words()));
+            let title = format!("{}{rule_words}", curve.metric);
             let mut ticks = xs.clone();
             ticks.sort_by(f64::total_cmp);
             ticks.dedup();
             let y_ticks = if metric.unit == "bytes" { y_axis.binary_ticks() } else { y_axis.ticks() };
             let y_text = |value: f64| number::axis(value, &metric.unit);
-            panel.frame(area, &title, (&curve.label, &ticks), &y_ticks, y_text)?;
+            let x_unit = if curve.parameter.ends_with("_bytes") { "bytes" } else { "" };
+            let x_text = |value: f64| number::axis(value, x_unit);
+            panel.frame_with(area, &title, (&curve.label, &ticks), &y_ticks, y_text, x_text)?;
             if curve.parameter == "threads_per_cpu" && (x_axis.low..=x_axis.high).contains(&1.0) {
                 let (foot, head) = (panel.place(1.0, y_axis.low), (panel.place(1.0, 1.0).0, panel.top));
                 line(area, &[(head.0, panel.top + panel.height), head], INK.mix(0.35), 1)?;
@@ -83,5 +86,14 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
         "{}: `{}` against {}. Large marks: medians; small marks: every sample, n = {n} or more for each. {}.",
         experiment.definition.id, curve.metric, curve.label, analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: format!("{}-{}", experiment.definition.id.to_lowercase(), curve.metric), caption, svg }))
+    let rows = everything.iter().flat_map(|(rule, subject, points)| {
+        let rule = rule.map_or_else(String::new, |rule| format!("{rule:?}"));
+        points.iter().flat_map(move |(x, ys)| {
+            let rule = rule.clone();
+            ys.iter().map(move |y| [rule.clone(), subject.to_string(), x.to_string(), y.to_string()])
+        })
+    });
+    let data = data(["rule", "mode", &curve.parameter, &curve.metric], rows);
+    let name = format!("{}-{}", experiment.definition.id.to_lowercase(), curve.metric);
+    Ok(Some(Figure { name, caption, svg, data }))
 }

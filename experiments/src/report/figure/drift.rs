@@ -2,7 +2,7 @@
 
 use super::super::analysis::Analysis;
 use super::super::document::Figure;
-use super::{Axis, INK, Panel, colour, draw, legend, line, marker};
+use super::{Axis, INK, Panel, colour, data, draw, legend, line, marker};
 use crate::failure::Failure;
 use crate::subject::Subject;
 use plotters::prelude::*;
@@ -39,8 +39,10 @@ pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
         legend(area, &subjects)?;
         let x = Axis { low: -1.0, high: analysis.planned as f64, log: false, zero: false };
         let y = Axis { low: -reach, high: reach, log: false, zero: false };
-        let panel = Panel { left: 90, top: 50, width: 850, height: 210, x, y };
-        panel.frame(area, "", ("place in the run", &x.ticks()), &y.ticks(), |value| format!("{value:+.0} %"))?;
+        let panel = Panel { left: 90, top: 62, width: 850, height: 198, x, y };
+        let percent = |value: f64| if value == 0.0 { "0 %".to_owned() } else { format!("{value:+.0} %") };
+        let title = "deviation from the mean of the same cell and mode";
+        panel.frame(area, title, ("place in the run", &x.ticks()), &y.ticks(), percent)?;
         line(area, &[panel.place(x.low, 0.0), panel.place(x.high, 0.0)], INK.mix(0.5), 1)?;
         for (subject, index, residual) in &points {
             marker(area, *subject, panel.place(*index, *residual), 3, colour(*subject).mix(0.8))?;
@@ -52,5 +54,9 @@ pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
         points.len(),
         analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: "run-order".into(), caption, svg }))
+    let rows = points
+        .iter()
+        .map(|(subject, index, residual)| [index.to_string(), subject.to_string(), format!("{residual:.4}")]);
+    let data = data(["place", "mode", "deviation_percent"], rows);
+    Ok(Some(Figure { name: "run-order".into(), caption, svg, data }))
 }

@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Experiment, Ratio};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, INK, colour, draw, line, marker, text};
+use super::{Area, Axis, Drawn, INK, colour, data, draw, line, marker, text};
 use crate::failure::Failure;
 use crate::statistics::Estimate;
 use crate::subject::{BASELINE, Subject, TWINNED};
@@ -54,6 +54,11 @@ pub fn modes(analysis: &Analysis, experiment: &Experiment) -> Result<Option<Figu
     plot(format!("{}-forest", experiment.definition.id.to_lowercase()), caption, &rows).map(Some)
 }
 
+/// An arrowhead where an interval leaves the figure.
+fn goes_on(area: &Area, (x, y): (i32, i32), side: i32, colour: RGBAColor) -> Drawn {
+    line(area, &[(x - side * 7, y - 5), (x, y), (x - side * 7, y + 5)], colour, 2)
+}
+
 fn ratios(experiment: &Experiment, wanted: impl Fn(Subject) -> bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for cell in &experiment.cells {
@@ -78,11 +83,14 @@ fn plot(name: String, caption: String, rows: &[Row]) -> Result<Figure, Failure> 
     let (low, high) = ends
         .chain([0.8, 1.25])
         .fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value.max(1e-3)), high.max(value.min(1e3))));
-    let (left, width, step, top, mode) = (385, 340, 23, 40, 265);
+    // Without other modes no column says which one it is, and the plot begins within the width of a phone.
+    let single = rows.iter().all(|row| !matches!(row, Row::Ratio(_, subject, ..) if *subject != TWINNED));
+    let (left, width, step, top, mode) = (if single { 265 } else { 385 }, 340, 23, 40, 265);
+    let full = left + width + 235;
     let bottom = top + step * rows.len() as i32;
     let axis = Axis { low: low * 0.93, high: high * 1.07, log: true, zero: false };
     let x = |value: f64| left + (axis.place(value.clamp(axis.low, axis.high)) * f64::from(width)).round() as i32;
-    let svg = draw((960, bottom as u32 + 60), |area| {
+    let svg = draw((full as u32, bottom as u32 + 60), |area| {
         for tick in axis.ticks() {
             line(area, &[(x(tick), top), (x(tick), bottom)], INK.mix(0.15), 1)?;
             text(area, &number::tick(tick), (x(tick), bottom + 6), HPos::Center, VPos::Top)?;
@@ -90,6 +98,9 @@ fn plot(name: String, caption: String, rows: &[Row]) -> Result<Figure, Failure> 
         line(area, &[(x(1.0), top - 6), (x(1.0), bottom)], INK.mix(0.7), 1)?;
         text(area, &format!("ratio to {BASELINE} (log)"), (left + width / 2, bottom + 28), HPos::Center, VPos::Top)?;
         for (column, place) in [("cell", 8), ("mode", mode), ("95 % interval", left + width + 16)] {
+            if column == "mode" && single {
+                continue;
+            }
             text(area, column, (place, top - 22), HPos::Left, VPos::Center)?;
         }
         let mut last = "";
@@ -97,7 +108,7 @@ fn plot(name: String, caption: String, rows: &[Row]) -> Result<Figure, Failure> 
             let y = top + step * index as i32 + step / 2;
             match row {
                 Row::Heading(words) => {
-                    area.draw(&Rectangle::new([(4, y - 11), (956, y + 11)], INK.mix(0.07).filled()))?;
+                    area.draw(&Rectangle::new([(4, y - 11), (full - 4, y + 11)], INK.mix(0.07).filled()))?;
                     text(area, words, (8, y), HPos::Left, VPos::Center)?;
                     last = "";
                 }
@@ -110,9 +121,17 @@ fn plot(name: String, caption: String, rows: &[Row]) -> Result<Figure, Failure> 
                         text(area, label, (8, y), HPos::Left, VPos::Center)?;
                         last = label;
                     }
-                    text(area, subject.name(), (mode, y), HPos::Left, VPos::Center)?;
+                    if !single {
+                        text(area, subject.name(), (mode, y), HPos::Left, VPos::Center)?;
+                    }
                     let colour = colour(*subject).to_rgba();
                     line(area, &[(x(ratio.mean.low), y), (x(ratio.mean.high), y)], colour, 3)?;
+                    if ratio.mean.low < axis.low {
+                        goes_on(area, (left, y), -1, colour)?;
+                    }
+                    if ratio.mean.high > axis.high {
+                        goes_on(area, (left + width, y), 1, colour)?;
+                    }
                     marker(area, *subject, (x(ratio.mean.ratio), y), 5, colour)?;
                     let [low, high] = [ratio.mean.low, ratio.mean.high].map(number::ratio);
                     let words = format!("{low} to {high}  {word}");
@@ -122,5 +141,20 @@ fn plot(name: String, caption: String, rows: &[Row]) -> Result<Figure, Failure> 
         }
         Ok(())
     })?;
-    Ok(Figure { name, caption, svg })
+    let mut heading = "";
+    let rows = rows.iter().filter_map(|row| match row {
+        Row::Heading(words) => {
+            heading = words;
+            None
+        }
+        Row::Ratio(cell, subject, Ratio { mean, .. }, twin, word) => {
+            let bound = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
+            let [ratio, low, high] = [mean.ratio, mean.low, mean.high].map(|value| bound(Some(value)));
+            let [twin_low, twin_high] = [twin.map(|twin| twin.low), twin.map(|twin| twin.high)].map(bound);
+            let subject = subject.to_string();
+            Some([heading.to_owned(), cell.clone(), subject, ratio, low, high, twin_low, twin_high, (*word).to_owned()])
+        }
+    });
+    let data = data(["experiment", "cell", "mode", "ratio", "ci_lo", "ci_hi", "aa_lo", "aa_hi", "verdict"], rows);
+    Ok(Figure { name, caption, svg, data })
 }

@@ -1,7 +1,7 @@
 //! Counters per pair as a grid, in which what could not be counted has a cell of its own and never a 0.
 
 use super::super::document::Figure;
-use super::{INK, draw, line, text};
+use super::{INK, data, draw, line, text};
 use crate::failure::Failure;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -53,5 +53,11 @@ pub fn grid(columns: &[String], events: &[Event], caption: String) -> Result<Opt
         }
         Ok(())
     })?;
-    Ok(Some(Figure { name: "counters".into(), caption, svg }))
+    let rows = events.iter().flat_map(|event| {
+        columns.iter().zip(&event.values).map(|(column, value)| {
+            [event.name.clone(), column.clone(), value.map_or_else(String::new, |value| value.to_string())]
+        })
+    });
+    let data = data(["event", "mode", "per_pair"], rows);
+    Ok(Some(Figure { name: "counters".into(), caption, svg, data }))
 }

@@ -1,9 +1,9 @@
 //! A ratio over two parameters, as colours.
 
-use super::super::analysis::{Analysis, Cell, Experiment};
+use super::super::analysis::{Analysis, Cell, Experiment, Ratio};
 use super::super::document::Figure;
 use super::super::number;
-use super::{INK, draw, line, text};
+use super::{INK, data, draw, line, text};
 use crate::failure::Failure;
 use crate::statistics::Side;
 use crate::subject::{BASELINE, TWINNED};
@@ -87,5 +87,10 @@ pub fn heat_map(
         analysis.least_blocks(),
         analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: format!("{}-{metric}-map", experiment.definition.id.to_lowercase()), caption, svg }))
+    let rows = cells.iter().map(|(x, y, Ratio { mean, .. })| {
+        let [ratio, low, high] = [mean.ratio, mean.low, mean.high].map(|value| format!("{value:.6}"));
+        [x.to_string(), y.to_string(), ratio, low, high]
+    });
+    let data = data([across, up, "ratio", "ci_lo", "ci_hi"], rows);
+    Ok(Some(Figure { name: format!("{}-{metric}-map", experiment.definition.id.to_lowercase()), caption, svg, data }))
 }

@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, INK, Panel, colour, draw, legend, line, marker};
+use super::{Axis, INK, Panel, colour, data, draw, legend, line, marker};
 use crate::failure::Failure;
 use crate::statistics::median;
 use crate::subject::Subject;
@@ -53,10 +53,11 @@ pub fn iso(analysis: &Analysis, experiment: &Experiment, metric: &str, bytes: &s
     let subjects: Vec<_> = needs.iter().map(|need| need.subject).collect();
     let svg = draw((960, 360), |area| {
         legend(area, &subjects)?;
-        let panel = Panel { left: 90, top: 50, width: 850, height: 240, x, y };
+        let panel = Panel { left: 90, top: 62, width: 850, height: 228, x, y };
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let label = format!("{} (all caches)", bytes.replace('_', " "));
-        panel.frame_with(area, "", (&label, &x.binary_ticks()), &y.ticks(), percent, |bytes| {
+        let title = format!("{metric}, share of the mode's own best");
+        panel.frame_with(area, &title, (&label, &x.binary_ticks()), &y.ticks(), percent, |bytes| {
             number::axis(bytes, "bytes")
         })?;
         line(area, &[panel.place(x.low, ENOUGH), panel.place(x.high, ENOUGH)], INK.mix(0.5), 1)?;
@@ -88,5 +89,10 @@ pub fn iso(analysis: &Analysis, experiment: &Experiment, metric: &str, bytes: &s
         analysis.least_blocks(),
         analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: format!("{}-iso-performance", experiment.definition.id.to_lowercase()), caption, svg }))
+    let rows = needs.iter().flat_map(|need| {
+        need.points.iter().map(|(bytes, share)| [need.subject.to_string(), bytes.to_string(), format!("{share:.6}")])
+    });
+    let data = data(["mode", bytes, "share_of_best"], rows);
+    let name = format!("{}-iso-performance", experiment.definition.id.to_lowercase());
+    Ok(Some(Figure { name, caption, svg, data }))
 }

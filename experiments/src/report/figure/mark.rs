@@ -38,7 +38,7 @@ pub fn colour(subject: Subject) -> RGBColor {
     mark(subject).0
 }
 
-/// Draws its shape.
+/// Draws its shape. The bar stands upright: lying, it could not be seen on its own interval.
 pub fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colour: RGBAColor) -> Drawn {
     let square = [(x - size, y - size), (x + size, y + size)];
     match mark(subject).1 {
@@ -48,7 +48,7 @@ pub fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colo
         Shape::Cross => area.draw(&Cross::new((x, y), size, colour.stroke_width(2)))?,
         Shape::Square => area.draw(&Rectangle::new(square, colour.filled()))?,
         Shape::Frame => area.draw(&Rectangle::new(square, colour.stroke_width(2)))?,
-        Shape::Bar => line(area, &[(x - size - 1, y), (x + size + 1, y)], colour, 3)?,
+        Shape::Bar => line(area, &[(x, y - size - 1), (x, y + size + 1)], colour, 3)?,
     }
     Ok(())
 }

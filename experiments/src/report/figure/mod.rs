@@ -67,6 +67,16 @@ fn text(area: &Area, words: &str, at: (i32, i32), across: HPos, down: VPos) -> D
     Ok(area.draw(&Text::new(words.to_owned(), at, style))?)
 }
 
+/// The points of a figure as CSV, for those who draw it themselves.
+fn data<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut text = header.join(",") + "\n";
+    for row in rows {
+        text += &row.map(|field| super::summary::quote(&field)).join(",");
+        text.push('\n');
+    }
+    text
+}
+
 /// Draws, and lets black follow the page.
 fn draw(size: (u32, u32), body: impl FnOnce(&Area) -> Drawn) -> Result<String, Failure> {
     let mut svg = String::new();

@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, Panel, colour, draw};
+use super::{Axis, Panel, colour, data, draw};
 use crate::failure::Failure;
 use crate::sample::Status;
 use crate::subject::Subject;
@@ -59,5 +59,10 @@ pub fn occupancy(analysis: &Analysis, experiment: &Experiment) -> Result<Option<
         cell.short_id(),
         analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: format!("{}-occupancy", experiment.definition.id.to_lowercase()), caption, svg }))
+    let rows = shown.iter().flat_map(|(subject, bytes)| {
+        let row = move |(rank, bytes): (usize, &u64)| [subject.to_string(), (rank + 1).to_string(), bytes.to_string()];
+        bytes.iter().enumerate().map(row)
+    });
+    let data = data(["mode", "rank", "cached_bytes"], rows);
+    Ok(Some(Figure { name: format!("{}-occupancy", experiment.definition.id.to_lowercase()), caption, svg, data }))
 }

@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, INK, Panel, draw, line, text};
+use super::{Axis, INK, Panel, data, draw, line, text};
 use crate::failure::Failure;
 use crate::sample::{Row, Status};
 use crate::subject::Subject;
@@ -87,5 +87,11 @@ pub fn stack(analysis: &Analysis, experiment: &Experiment, series: &[String]) ->
         cell.short_id(),
         analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: format!("{}-tiers", experiment.definition.id.to_lowercase()), caption, svg }))
+    let rows = drawn.iter().flat_map(|(subject, layers)| {
+        series.iter().zip(layers).flat_map(move |(name, layer)| {
+            layer.iter().map(move |(at, top)| [subject.to_string(), name.clone(), at.to_string(), top.to_string()])
+        })
+    });
+    let data = data(["mode", "tier", "time_ns", "bytes_up_to_and_with"], rows);
+    Ok(Some(Figure { name: format!("{}-tiers", experiment.definition.id.to_lowercase()), caption, svg, data }))
 }

@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, Panel, colour, draw, legend, line, marker};
+use super::{Axis, Panel, colour, data, draw, legend, line, marker};
 use crate::failure::Failure;
 use crate::sample::Status;
 use crate::subject::Subject;
@@ -74,7 +74,7 @@ pub fn tail(
             let decades = y_axis.ticks();
             panel.frame_with(
                 area,
-                &cell.short_id(),
+                &format!("share that took longer, {}", cell.short_id()),
                 (label, &x_axis.few_ticks()),
                 &decades,
                 y_text,
@@ -97,5 +97,11 @@ pub fn tail(
         analysis.least_blocks(),
         analysis.manifest.host_caption
     );
-    Ok(Some(Figure { name: format!("{}-{histogram}-tail", experiment.definition.id.to_lowercase()), caption, svg }))
+    let rows = everything.iter().flat_map(|(index, subject, points)| {
+        let cell = &experiment.cells[*index].id;
+        points.iter().map(move |(ns, share)| [cell.clone(), subject.to_string(), ns.to_string(), format!("{share:.9}")])
+    });
+    let data = data(["cell", "mode", "ns", "share_longer"], rows);
+    let name = format!("{}-{histogram}-tail", experiment.definition.id.to_lowercase());
+    Ok(Some(Figure { name, caption, svg, data }))
 }
