@@ -173,7 +173,7 @@ fn main() {
         }
         allocators.push((path.rsplit('/').next().expect("a name"), Some(path)));
     }
-    println!("{:<10} {:<26} {:>10} {:>8} {:>9}", "workload", "allocator", "peak KiB", "/ least", "seconds");
+    println!("{:<10} {:<30} {:>10} {:>8} {:>9}", "workload", "allocator", "peak KiB", "/ least", "seconds");
     let mut ratios = Vec::new();
     for (workload, what, _) in WORKLOADS {
         println!("{workload}: {what}");
@@ -188,7 +188,7 @@ fn main() {
         for (((name, _), peak), runs) in allocators.iter().zip(&peaks).zip(&mut results) {
             runs.sort_by(|a, b| a.1.total_cmp(&b.1));
             let (ratio, seconds) = (*peak as f64 / least as f64, runs[runs.len() / 2].1);
-            println!("{:<10} {name:<26} {peak:>10} {ratio:>8.2} {seconds:>9.3}", "");
+            println!("{:<10} {name:<30} {peak:>10} {ratio:>8.2} {seconds:>9.3}", "");
         }
         let preloaded = allocators.iter().zip(&peaks).filter(|((_, path), _)| path.is_some());
         if let Some(((rival, _), least)) = preloaded.min_by_key(|(_, peak)| **peak) {
@@ -199,7 +199,7 @@ fn main() {
         println!("perseq's peak / the least of the preloaded");
     }
     for (workload, rival, ratio) in ratios {
-        println!("{workload:<10} {rival:<26} {:>10} {ratio:>8.3}", "");
+        println!("{workload:<10} {rival:<30} {:>10} {ratio:>8.3}", "");
     }
 }
 
