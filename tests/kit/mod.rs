@@ -14,6 +14,8 @@
 //!
 //! * `PERSEQ_TEST_SECONDS`: how long each run of a torture lasts. Small by default; hours for a soak.
 //! * `PERSEQ_TEST_SEED`: the seed of every random choice, which a failure prints.
+//! * `PERSEQ_TEST_RUNNER`: what runs this binary again, as in `qemu-aarch64`: an emulator of
+//!   programs is not there for what a program starts.
 #![allow(dead_code)] // each test binary uses a part of the kit
 
 pub mod object;
@@ -131,6 +133,12 @@ pub struct Child {
 impl Child {
     /// To run the test called `test` alone, as `role`.
     pub fn of(test: &str, role: &str) -> Child {
+        if let Ok(runner) = std::env::var("PERSEQ_TEST_RUNNER") {
+            let mut words = runner.split_whitespace();
+            let mut runner = Command::new(words.next().expect("PERSEQ_TEST_RUNNER names a program"));
+            runner.args(words);
+            return Child::under(runner, test, role);
+        }
         let this = std::env::current_exe().expect("the path of this binary");
         Child::with(Command::new(this), test, role)
     }
@@ -287,8 +295,13 @@ pub fn class_of(size: usize, align: usize) -> Option<perseq::ClassStats> {
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
     let pages: u64 = statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("statm's second field");
+    pages * page_bytes()
+}
+
+/// Bytes of a page of this kernel's.
+pub fn page_bytes() -> u64 {
     // SAFETY: sysconf has no preconditions.
-    pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
 /// The CPUs this process may run on.
