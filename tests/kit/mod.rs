@@ -14,8 +14,6 @@
 //!
 //! * `PERSEQ_TEST_SECONDS`: how long each run of a torture lasts. Small by default; hours for a soak.
 //! * `PERSEQ_TEST_SEED`: the seed of every random choice, which a failure prints.
-//! * `PERSEQ_TEST_RUNNER`: what runs this binary again, as in `qemu-aarch64`: an emulator of
-//!   programs is not there for what a program starts.
 #![allow(dead_code)] // each test binary uses a part of the kit
 
 pub mod object;
@@ -133,12 +131,6 @@ pub struct Child {
 impl Child {
     /// To run the test called `test` alone, as `role`.
     pub fn of(test: &str, role: &str) -> Child {
-        if let Ok(runner) = std::env::var("PERSEQ_TEST_RUNNER") {
-            let mut words = runner.split_whitespace();
-            let mut runner = Command::new(words.next().expect("PERSEQ_TEST_RUNNER names a program"));
-            runner.args(words);
-            return Child::under(runner, test, role);
-        }
         let this = std::env::current_exe().expect("the path of this binary");
         Child::with(Command::new(this), test, role)
     }
