@@ -69,11 +69,11 @@ fn check_size(pointer: *mut u8, size: usize, align: usize) {
     }
 }
 
-/// Whether `size` bytes aligned to 16 are a block of `usable` bytes, and no other.
+/// Hardened: whether `size` bytes aligned to 16 are a block of `usable` bytes, and no other.
 fn same_block(size: usize, usable: usize) -> bool {
     Layout::from_size_align(size.max(1), 16).is_ok_and(|layout| match SizeClass::of(layout) {
         Some(class) => class.size() == usable,
-        None => size.div_ceil(PAGE_SIZE) * PAGE_SIZE == usable,
+        None => hardened::large_bytes(size) == usable,
     })
 }
 

@@ -191,7 +191,7 @@ impl Perseq {
         let start = BACK_END.pages.start(id) as *mut u8;
         hardened::check_large(start as usize);
         let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE - hardened::guard_bytes();
-        if layout.size().next_multiple_of(PAGE_SIZE) == bytes && (start as usize).is_multiple_of(layout.align()) {
+        if hardened::large_bytes(layout.size()) == bytes && (start as usize).is_multiple_of(layout.align()) {
             return start;
         }
         let (moved, _) = self.alloc_large(layout);

@@ -8,7 +8,7 @@ pub mod built {
 /// What this build's configuration calls itself: `default`, or the `name` in the file `PERSEQ_BUILD_CONFIG` named.
 pub const BUILD_CONFIG: &str = built::NAME;
 
-/// Bytes of a page of perseq's: large objects are whole pages. By default twice the kernel's on x86-64: half the page map, and spans of small
+/// Bytes of a page of perseq's: large objects are whole pages. By default twice the usual one of the kernel's: half the page map, and spans of small
 /// classes hold enough objects to be worth a lock.
 pub const PAGE_SIZE: usize = built::PAGE_SIZE;
 
@@ -69,7 +69,8 @@ pub const RELEASE_STEP_PAGES: usize = (64 << 20) / PAGE_SIZE;
 /// more than the release does, and a change of sizes does not add to the peak.
 pub const EXCHANGE_PAGES: usize = (16 << 20) / PAGE_SIZE;
 
-/// Bytes of the kernel's huge page on x86-64.
+/// Bytes of the kernel's huge page where its page is 4 KiB. Where it is larger, so is the huge page, and keeping 2 MiB
+/// together is merely harmless.
 pub const HUGE_PAGE: usize = 2 << 20;
 
 /// The first bytes of a heap, for which huge pages are never asked: a small program stays small.

@@ -206,17 +206,27 @@ pub fn quarantined_pages() -> usize {
     QUARANTINE.lock().large_pages
 }
 
-/// A run of pages, and one without access behind it. `None` if memory is exhausted, or the kernel gives no such page.
+/// Bytes of what can be closed: a page, or the kernel's where that is larger.
+fn unit() -> usize {
+    PAGE_SIZE.max(os::page_size())
+}
+
+/// Bytes of a large block of `size`: whole units, so that the closed one begins where it ends.
+pub fn large_bytes(size: usize) -> usize {
+    size.max(1).next_multiple_of(unit())
+}
+
+/// A run of pages, and a unit without access behind it. `None` if memory is exhausted, or the kernel gives no such page.
 pub fn allocate_large(layout: Layout) -> Option<Run> {
     // Beyond the reservation, the arithmetic need not be right.
     if layout.size() > BACK_END.pages.reserved_bytes() {
         return None;
     }
-    let pages = layout.size().div_ceil(PAGE_SIZE).max(1);
-    let run = BACK_END.pages.allocate(pages + 1, layout.align(), SpanState::Large)?;
-    let guard = BACK_END.pages.start(run.id) + pages * PAGE_SIZE;
-    // SAFETY: the last page of a run that is ours alone.
-    if !unsafe { os::protect(guard as *mut u8, PAGE_SIZE) } {
+    let (bytes, unit) = (large_bytes(layout.size()), unit());
+    let run = BACK_END.pages.allocate((bytes + unit) / PAGE_SIZE, layout.align().max(unit), SpanState::Large)?;
+    let guard = BACK_END.pages.start(run.id) + bytes;
+    // SAFETY: the last unit of a run that is ours alone.
+    if !unsafe { os::protect(guard as *mut u8, unit) } {
         // SAFETY: the run is ours alone.
         unsafe { BACK_END.pages.release(run.id, run.zero) };
         return None;
@@ -251,7 +261,7 @@ pub fn free_large(id: SpanId) {
     // SAFETY: the block was given up. What it held is given back at once; if a call fails, less is seen, and the
     // kernel reports nothing that matters.
     unsafe {
-        os::release(start as *mut u8, bytes - PAGE_SIZE);
+        os::release(start as *mut u8, bytes - unit());
         os::protect(start as *mut u8, bytes);
     }
     quarantine.large.push(start, id.0, bytes);
@@ -261,13 +271,13 @@ pub fn free_large(id: SpanId) {
 /// Bytes behind a large block that are not the program's.
 #[inline]
 pub fn guard_bytes() -> usize {
-    if on() { PAGE_SIZE } else { 0 }
+    if on() { unit() } else { 0 }
 }
 
 /// Ends the process unless a block of `class`, or one of so many large `bytes`, is what `layout` asks for.
 pub fn check_size(class: Option<SizeClass>, bytes: usize, layout: Option<Layout>) {
     let fits = layout.is_some_and(|layout| match SizeClass::of(layout) {
-        None => class.is_none() && layout.size().div_ceil(PAGE_SIZE).max(1) * PAGE_SIZE == bytes,
+        None => class.is_none() && large_bytes(layout.size()) == bytes,
         asked => asked == class,
     });
     if !fits {

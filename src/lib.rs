@@ -129,7 +129,8 @@
 //!
 //! # Limits
 //!
-//! * Linux on x86-64.
+//! * Linux on x86-64 and aarch64. The latter has run under arm64 kernels on emulated machines only, never on an arm64
+//!   processor. Where the kernel's page is larger than [`PAGE_SIZE`], only whole ones of the kernel's go back.
 //! * One reservation of four to eight times the physical memory (64 GiB to 8 TiB). Beyond it, allocation fails.
 //! * Memory that the program locks (`mlockall`) does not go back.
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.

@@ -10,8 +10,18 @@ use core::ptr::{self, NonNull};
 
 use crate::sync::keep_errno;
 
-/// Bytes of a page of the kernel's on x86-64.
-pub const OS_PAGE: usize = 4096;
+/// Bytes of the largest page a kernel of this architecture may have. arm64's are built for pages of 4, 16 or 64 KiB: what
+/// is laid out by the largest is right for all.
+pub const MAX_OS_PAGE: usize = if cfg!(target_arch = "x86_64") { 4096 } else { 65_536 };
+
+/// Bytes of a page of this kernel's. libc has the number in memory; where there is only one, it is a constant.
+pub fn page_size() -> usize {
+    if cfg!(target_arch = "x86_64") {
+        return MAX_OS_PAGE;
+    }
+    // SAFETY: sysconf has no preconditions, and this question always has an answer.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
 
 const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
 const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
@@ -107,13 +117,17 @@ pub enum Relocation {
 }
 
 /// Moves the pages of a range, without a copy (`MREMAP_DONTUNMAP`, Linux 5.7). Before 6.17 the kernel does it only
-/// within one of its mappings, so a range that was put together from moved ones may be refused.
+/// within one of its mappings, so a range that was put together from moved ones may be refused. So is one that does not
+/// begin and end where the kernel's pages do.
 ///
 /// # Safety
 ///
 /// * Both ranges are committed, ours, apart, and nobody else uses them. The new one holds nothing anybody needs.
 pub unsafe fn relocate(from: *mut u8, to: *mut u8, bytes: usize) -> Relocation {
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;
+    if !(from as usize | to as usize | bytes).is_multiple_of(page_size()) {
+        return Relocation::Refused;
+    }
     let (mark, place) = (to as usize ^ 0x6d61_726b, to.cast::<usize>());
     // SAFETY: the new place is ours, and aligned to a page.
     unsafe { place.write(mark) };

@@ -76,9 +76,20 @@ fn push(token: NonNull<u8>) -> Result<(), Miss> {
 /// # Safety
 ///
 /// * As for [`sequence::pop`], except that it does not keep its promise.
-#[cfg(target_arch = "x86_64")]
 unsafe fn unarmed_pop() -> Result<NonNull<u8>, Miss> {
-    const MOVED: usize = 3;
+    // SAFETY: by our own contract.
+    match unsafe { unarmed_sequence() } {
+        MOVED => Err(Miss::Moved),
+        item if item & 1 == 1 => Err(Miss::Unfit),
+        item => NonNull::new(item as *mut u8).ok_or(Miss::Unfit),
+    }
+}
+
+const MOVED: usize = 3;
+
+/// What is left in the register of the outcome.
+#[cfg(target_arch = "x86_64")]
+unsafe fn unarmed_sequence() -> usize {
     let (item, offset): (usize, isize);
     // SAFETY: loads the offset of the cell defined above.
     unsafe {
@@ -102,16 +113,43 @@ unsafe fn unarmed_pop() -> Result<NonNull<u8>, Miss> {
             options(nostack),
         );
     }
-    match item {
-        MOVED => Err(Miss::Moved),
-        _ if item & 1 == 1 => Err(Miss::Unfit),
-        _ => NonNull::new(item as *mut u8).ok_or(Miss::Unfit),
-    }
+    item
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-unsafe fn unarmed_pop() -> Result<NonNull<u8>, Miss> {
-    unreachable!("the control is x86-64's")
+/// As above.
+#[cfg(target_arch = "aarch64")]
+unsafe fn unarmed_sequence() -> usize {
+    let (item, offset, pointer): (usize, isize, isize);
+    // SAFETY: loads the offset of the cell defined above, and reads the thread pointer.
+    unsafe {
+        std::arch::asm!(
+            "adrp {offset}, :gottprel:perseq_controls_cell",
+            "ldr {offset}, [{offset}, :gottprel_lo12:perseq_controls_cell]",
+            "mrs {pointer}, tpidr_el0",
+            offset = out(reg) offset,
+            pointer = out(reg) pointer,
+            options(nostack, preserves_flags, pure, nomem),
+        );
+    }
+    // SAFETY: reads and writes what `pop` does; that it may do so at a wrong moment is the defect.
+    unsafe {
+        std::arch::asm!(
+            include_str!("../asm/aarch64/pop.s"),
+            "4:",
+            area = in(reg) pointer + (handle().to_bits() & !3), // without the tag
+            cell = in(reg) pointer + offset,
+            list = in(reg) LIST,
+            tmp = out(reg) _,
+            slab = out(reg) _,
+            id = out(reg) _,
+            item = out(reg) item,
+            INDEX = const std::mem::offset_of!(perseq::rseq::abi::Area, cpu_id),
+            TOPS = const 8,
+            MOVED = const MOVED,
+            options(nostack),
+        );
+    }
+    item
 }
 
 /// Which of the tokens this is. `None`, and counted, if it is none of them.
@@ -343,9 +381,6 @@ fn correct() {
 
 #[test]
 fn unarmed() {
-    if cfg!(not(target_arch = "x86_64")) {
-        return kit::not_tested("unarmed sequences", "the control is written for x86-64");
-    }
     if outcome("unarmed", "unarmed") {
         report("unarmed", SEARCH);
     }

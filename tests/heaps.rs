@@ -166,6 +166,54 @@ fn every_path_on_every_source() {
     }
 }
 
+/// A kernel with pages of 64 KiB, as arm64's may have: it is asked for whole ones only.
+struct LargePages(Mmap);
+
+impl LargePages {
+    fn check(start: NonNull<u8>, bytes: usize) {
+        let whole = (start.as_ptr() as usize | bytes).is_multiple_of(Self::GRANULE);
+        assert!(whole, "{bytes:#x} bytes at {start:?} are no whole pages");
+    }
+}
+
+// SAFETY: does what `Mmap` does.
+unsafe impl PageSource for LargePages {
+    const GRANULE: usize = 65_536;
+
+    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
+        self.0.reserve(bytes)
+    }
+
+    unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize) {
+        // SAFETY: by our own contract, here and below.
+        unsafe { self.0.unreserve(start, bytes) };
+    }
+
+    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        LargePages::check(start, bytes);
+        // SAFETY: as above.
+        unsafe { self.0.commit(start, bytes) }
+    }
+
+    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
+        LargePages::check(start, bytes);
+        // SAFETY: as above.
+        unsafe { self.0.release(start, bytes) }
+    }
+}
+
+/// What lies in the kernel's larger pages goes back as far as they are whole.
+#[test]
+fn pages_smaller_than_the_kernels() {
+    for reserve in [32 * MIB, 1 << 30] {
+        let heap = Heap::with_reserve(LargePages(Mmap::new()), reserve);
+        assert_eq!(every_path(&heap, 3000), 0);
+        nothing_is_lost(&heap);
+        let stats = heap.stats();
+        assert!(stats.free_page_bytes * 8 < stats.released_bytes, "{stats:?}");
+    }
+}
+
 fn arena(bytes: usize) -> Arena {
     let mut memory = Vec::with_capacity(bytes);
     memory.resize(bytes, MaybeUninit::new(0xee)); // what it holds does not matter

@@ -77,6 +77,8 @@ fn settled() -> Stats {
     perseq::release();
     let stats = perseq::stats();
     assert_eq!(stats.transfer_bytes, 0, "released: {stats:?}");
-    assert_eq!(stats.free_page_bytes, 0, "released: {stats:?}");
+    // Of a page of the kernel's that is larger than perseq's, a part may be in use.
+    let left = if kit::page_bytes() > perseq::PAGE_SIZE as u64 { stats.held_bytes / 2 } else { 0 };
+    assert!(stats.free_page_bytes <= left, "released: {stats:?}");
     stats
 }

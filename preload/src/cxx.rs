@@ -16,6 +16,11 @@ use crate::family::HEAP;
 use crate::record;
 use crate::standard::{free, free_aligned_sized, free_sized, malloc};
 
+#[macro_use]
+#[cfg_attr(target_arch = "x86_64", path = "cxx/x86_64.rs")]
+#[cfg_attr(target_arch = "aarch64", path = "cxx/aarch64.rs")]
+mod frames;
+
 /// What a nothrow form is told by: an empty object.
 type NoThrow = *const c_void;
 
@@ -62,39 +67,7 @@ extern "C" fn throw_bad_alloc() -> *mut c_void {
 /// There was no memory: handlers, attempts, and in the end an exception. Its caller's frame is gone already.
 #[unsafe(naked)]
 unsafe extern "C" fn new_slow(size: usize, align: usize) -> *mut c_void {
-    naked_asm!(
-        ".cfi_startproc",
-        "push rdi",
-        ".cfi_adjust_cfa_offset 8",
-        "push rsi",
-        ".cfi_adjust_cfa_offset 8",
-        "sub rsp, 8",
-        ".cfi_adjust_cfa_offset 8",
-        "2:",
-        "call {new_handler}",
-        "test rax, rax",
-        "jz 3f",
-        "call rax", // may throw, through this frame
-        "mov rdi, [rsp + 16]",
-        "mov rsi, [rsp + 8]",
-        "call {new_aligned}",
-        "test rax, rax",
-        "jz 2b",
-        ".cfi_remember_state",
-        "add rsp, 24",
-        ".cfi_adjust_cfa_offset -24",
-        "ret",
-        ".cfi_restore_state",
-        "3:",
-        "call {throw_bad_alloc}",
-        "add rsp, 24",
-        ".cfi_adjust_cfa_offset -24",
-        "jmp rax",
-        ".cfi_endproc",
-        new_handler = sym new_handler,
-        new_aligned = sym new_aligned,
-        throw_bad_alloc = sym throw_bad_alloc,
-    )
+    new_slow_frame!(new_handler, new_aligned, throw_bad_alloc)
 }
 
 macro_rules! operators_new {
@@ -103,24 +76,7 @@ macro_rules! operators_new {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(size: usize) -> *mut c_void {
-            naked_asm!(
-                ".cfi_startproc",
-                "push rdi",
-                ".cfi_adjust_cfa_offset 8",
-                "call {malloc}",
-                "pop rdi",
-                ".cfi_adjust_cfa_offset -8",
-                "test rax, rax",
-                "jz 2f",
-                "ret",
-                "2:",
-                "mov esi, {align}",
-                "jmp {new_slow}",
-                ".cfi_endproc",
-                malloc = sym malloc,
-                new_slow = sym new_slow,
-                align = const DEFAULT_ALIGN,
-            )
+            new_frame!(malloc, new_slow, DEFAULT_ALIGN)
         }
     )*};
 }
@@ -131,30 +87,7 @@ macro_rules! operators_new_aligned {
         #[unsafe(naked)]
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn $name(size: usize, align: usize) -> *mut c_void {
-            naked_asm!(
-                ".cfi_startproc",
-                "push rdi",
-                ".cfi_adjust_cfa_offset 8",
-                "push rsi",
-                ".cfi_adjust_cfa_offset 8",
-                "sub rsp, 8",
-                ".cfi_adjust_cfa_offset 8",
-                "call {new_aligned}",
-                "add rsp, 8",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rsi",
-                ".cfi_adjust_cfa_offset -8",
-                "pop rdi",
-                ".cfi_adjust_cfa_offset -8",
-                "test rax, rax",
-                "jz 2f",
-                "ret",
-                "2:",
-                "jmp {new_slow}",
-                ".cfi_endproc",
-                new_aligned = sym new_aligned,
-                new_slow = sym new_slow,
-            )
+            new_aligned_frame!(new_aligned, new_slow)
         }
     )*};
 }

@@ -10,7 +10,11 @@ use crate::{record, standard};
 
 pub static HEAP: Perseq = Perseq::new();
 
-const OS_PAGE: usize = 4096;
+/// Bytes of a page of the kernel's.
+fn page_size() -> usize {
+    // SAFETY: sysconf has no preconditions, and this question always has an answer.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
 
 fn fail(errno: c_int) -> *mut c_void {
     // SAFETY: errno is this thread's.
@@ -108,12 +112,12 @@ pub fn memalign(align: usize, size: usize) -> *mut c_void {
 }
 
 pub fn valloc(size: usize) -> *mut c_void {
-    aligned_alloc(OS_PAGE, size)
+    aligned_alloc(page_size(), size)
 }
 
 pub fn pvalloc(size: usize) -> *mut c_void {
-    match size.max(1).checked_next_multiple_of(OS_PAGE) {
-        Some(bytes) => aligned_alloc(OS_PAGE, bytes),
+    match size.max(1).checked_next_multiple_of(page_size()) {
+        Some(bytes) => aligned_alloc(page_size(), bytes),
         None => fail(libc::ENOMEM),
     }
 }

@@ -138,7 +138,8 @@ static int inspection(void) {
     CHECK(after.arena == after.uordblks + after.fordblks);
     free(held);
     CHECK(mallinfo2().uordblks < after.uordblks && mallinfo2().keepcost > 0);
-    CHECK(malloc_trim(0) == 1 && mallinfo2().keepcost == 0);
+    /* where the kernel's page is larger than perseq's, only whole ones go back */
+    CHECK(malloc_trim(0) == 1 && (mallinfo2().keepcost == 0 || sysconf(_SC_PAGESIZE) > 8192));
 
     char *text = NULL;
     size_t length = 0;

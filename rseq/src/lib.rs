@@ -83,9 +83,8 @@
 //! do not abort a sequence that is preempted and continued on its CPU. glibc 2.35 and later register every thread; with
 //! others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first needs it.
 //!
-//! x86-64 is what this has been run on. The aarch64 sequences are assembled in every build and have been executed in an emulator with a
-//! test in the kernel's place; they have not run under an arm64 kernel. `asm/README.md` has the
-//! specification and says what was tried where.
+//! x86-64 is what this has been run on. The aarch64 sequences have run under an arm64 kernel on an emulated machine, not on an
+//! arm64 processor. `asm/README.md` has the specification and says what was tried where.
 #![no_std]
 
 pub mod abi;

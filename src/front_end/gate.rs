@@ -12,7 +12,8 @@
 //! This is Dekker's handshake with the cost on one side. The processor may let the owner's load of `closed` pass its store
 //! of `inside`, so both sides could miss each other. The membarrier makes every running thread execute a full fence after
 //! `closed` was written: an owner whose load came before it has its store visible when `inside` is read, and one whose
-//! load comes after it sees `closed`. A lock instead would cost the owner two atomic read-modify-writes per
+//! load comes after it sees `closed`. That holds on processors that reorder everything, as arm64's do: the fence comes
+//! between two instructions of the owner's, and orders all before it against all after it. A lock instead would cost the owner two atomic read-modify-writes per
 //! operation; a restartable sequence would do as well, but would tie the mode to rseq, and it is to differ
 //! from `percpu` and `perthread` in one thing only.
 //!
@@ -50,7 +51,8 @@ impl Gate {
         compiler_fence(SeqCst);
         // Acquire pairs with the release that opens: we see what was done behind the closed gate.
         if self.closed.load(Acquire) != 0 {
-            self.inside.store(0, Relaxed); // we did nothing that anyone should see
+            // We did nothing, but who reads this 0 may not have read that of our last visit, which this one hides.
+            self.inside.store(0, Release);
             return None;
         }
         Some(Inside(self))

@@ -10,7 +10,7 @@ use crate::back_end::{self, BACK_END};
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
-use crate::os::OS_PAGE;
+use crate::os;
 use crate::sync::Mutex;
 
 /// `AtomicPtr<Cache>` for each index the kernel can give.
@@ -109,7 +109,8 @@ impl State {
 
     /// A new cache on pages of its own, first touched by its first user: so it is that CPU's node's.
     fn make(&mut self) -> Option<&'static Cache> {
-        let memory: NonNull<u8> = BACK_END.tables().allocate(size_of::<Cache>().next_multiple_of(OS_PAGE), OS_PAGE)?;
+        let page = os::page_size();
+        let memory: NonNull<u8> = BACK_END.tables().allocate(size_of::<Cache>().next_multiple_of(page), page)?;
         // SAFETY: new, zeroed, large enough, and never given back.
         let cache = unsafe { Cache::initialize(memory) };
         cache.next.store(ALL.load(Relaxed), Relaxed);

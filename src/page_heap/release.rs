@@ -164,9 +164,11 @@ impl<S: PageSource> PageHeap<S> {
         released
     }
 
-    /// Takes the part of the longest dirty run that is to go back next, at most `most` pages, off its list.
+    /// Takes the part of the longest dirty run that is to go back next off its list: at most `most` pages, rounded up to
+    /// what the source can take.
     fn take_longest(&self, most: usize, below: &mut usize) -> Option<SpanId> {
         let mut heap = self.state.lock();
+        let unit = (self.region.source.release_granule() / PAGE_SIZE).max(1);
         loop {
             let id = self.longest_dirty(&heap, *below)?;
             let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
@@ -174,11 +176,17 @@ impl<S: PageSource> PageHeap<S> {
             let (whole, whole_pages) = self.region.whole_huge_pages(first, pages);
             if whole_pages > 0 && most >= PAGES_PER_HUGE {
                 (from, length) = (whole, whole_pages.min(most / PAGES_PER_HUGE * PAGES_PER_HUGE));
-            } else if S::GRANULE > PAGE_SIZE {
-                *below = pages; // no part of this or of a shorter run is a whole one of the source's
-                continue;
+            } else if unit > 1 {
+                // The heap's first page begins on a granule.
+                let end = (first + pages) / unit * unit;
+                from = first.next_multiple_of(unit);
+                if from >= end {
+                    *below = pages; // no part of this run is a whole one of the source's; hardly one of a shorter is
+                    continue;
+                }
+                length = end - from;
             }
-            let length = length.min(most).min(RELEASE_STEP_PAGES);
+            let length = length.min(most.div_ceil(unit).saturating_mul(unit)).min(RELEASE_STEP_PAGES);
             self.take_free(&mut heap, id);
             self.cut(&mut heap, id, from, length);
             self.span(id).set_state(SpanState::Own);

@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::config::{HUGE_PAGE, SMALL_HEAP_BYTES};
 pub use crate::os::Relocation;
-use crate::os::{self, HugeAdvice, OS_PAGE};
+use crate::os::{self, HugeAdvice, MAX_OS_PAGE};
 
 /// Gives a heap its memory. A region goes from reserved to committed and never back, until the heap is dropped.
 ///
@@ -22,8 +22,15 @@ use crate::os::{self, HugeAdvice, OS_PAGE};
 /// * a committed range is readable and writable, and reads as zero until it is written;
 /// * a released range stays committed and reads as zero; if `release` returns false, it is as it was.
 pub unsafe trait PageSource: Send + Sync {
-    /// Starts and lengths of committed ranges are multiples of this many bytes: a power of two, 4096 or more.
-    const GRANULE: usize = OS_PAGE;
+    /// Starts and lengths of committed ranges are multiples of this many bytes: a power of two, 4096 or more. Usually
+    /// the largest page that a kernel of this architecture may have.
+    const GRANULE: usize = MAX_OS_PAGE;
+
+    /// Starts and lengths of released ranges are multiples of this many bytes: a power of two, at most `GRANULE`, and
+    /// always the same.
+    fn release_granule(&self) -> usize {
+        Self::GRANULE
+    }
 
     /// The most bytes one `reserve` can have.
     fn most_bytes(&self) -> usize {
@@ -51,7 +58,7 @@ pub unsafe trait PageSource: Send + Sync {
     ///
     /// # Safety
     ///
-    /// * The range is committed and holds nothing anybody needs. It begins and ends on multiples of `GRANULE`.
+    /// * The range is committed and holds nothing anybody needs. It begins and ends on multiples of `release_granule`.
     unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool;
 
     /// Moves the contents of a committed range without copying them.
@@ -124,6 +131,11 @@ impl Mmap {
 // SAFETY: a fresh private mapping is ours alone, anonymous memory reads as zero until written and after
 // MADV_DONTNEED, which keeps the mapping.
 unsafe impl PageSource for Mmap {
+    /// A page of this kernel's: small pages go back singly, though reservations are laid out by the largest.
+    fn release_granule(&self) -> usize {
+        os::page_size()
+    }
+
     /// Half of the address space this process may have.
     fn most_bytes(&self) -> usize {
         os::address_space_limit() / 2

@@ -103,6 +103,9 @@ impl Arena {
 
 // SAFETY: the memory is ours for ever; `commit` zeroes it.
 unsafe impl PageSource for Arena {
+    /// No kernel is asked for anything.
+    const GRANULE: usize = 4096;
+
     fn most_bytes(&self) -> usize {
         self.length()
     }
@@ -162,6 +165,10 @@ impl<S> Failing<S> {
 // SAFETY: does what `inner` does, or nothing.
 unsafe impl<S: PageSource> PageSource for Failing<S> {
     const GRANULE: usize = S::GRANULE;
+
+    fn release_granule(&self) -> usize {
+        self.inner.release_granule()
+    }
 
     fn most_bytes(&self) -> usize {
         self.inner.most_bytes()
@@ -271,6 +278,10 @@ impl<'a, S> Counting<'a, S> {
 // SAFETY: does what `inner` does.
 unsafe impl<S: PageSource> PageSource for Counting<'_, S> {
     const GRANULE: usize = S::GRANULE;
+
+    fn release_granule(&self) -> usize {
+        self.inner.release_granule()
+    }
 
     fn most_bytes(&self) -> usize {
         self.inner.most_bytes()

@@ -288,8 +288,13 @@ pub fn class_of(size: usize, align: usize) -> Option<perseq::ClassStats> {
 pub fn resident_bytes() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").expect("/proc is mounted");
     let pages: u64 = statm.split(' ').nth(1).and_then(|field| field.parse().ok()).expect("statm's second field");
+    pages * page_bytes()
+}
+
+/// Bytes of a page of this kernel's.
+pub fn page_bytes() -> u64 {
     // SAFETY: sysconf has no preconditions.
-    pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as u64 }
 }
 
 /// The CPUs this process may run on.

@@ -1,0 +1,166 @@
+#!/usr/bin/env bash
+# perseq for aarch64 on a machine that is none, on Debian: built by a cross compiler, run in QEMU.
+#
+#   tests/aarch64/run.sh                     programs: the library's own tests and C++ operators in an emulator of
+#                                            programs. No rseq there, so the per-CPU modes run per thread and say so. It
+#                                            cannot fork a program with threads: the other tests are the kernel's.
+#   tests/aarch64/run.sh kernel [CPUS [PAGE]]
+#                                            a real arm64 kernel on an emulated machine, with so many CPUs (2) and with
+#                                            pages of 4k or 16k: rseq, preemption and migration are the kernel's.
+#
+# PERSEQ_TEST_SECONDS says how long each run of a torture lasts (1 here). Emulation is 20 to 50 times as slow as the
+# machine it runs on, so on a busy one a test may say that a second was too short for something to happen. It keeps close
+# to that machine's memory ordering: an x86-64 machine does not show all that an arm64 one may reorder.
+#
+# KEEP=DIR keeps what was fetched and built for a machine in DIR.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+target=aarch64-unknown-linux-gnu
+libraries=/lib/aarch64-linux-gnu
+what="${1:-programs}" cpus="${2:-2}" page="${3:-4k}"
+case "$what/$page" in
+programs/* | kernel/4k | kernel/16k) ;;
+*) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
+esac
+
+fail() { printf 'aarch64: %s\n' "$*" >&2; exit 1; }
+step() { printf '\n== %s\n' "$*"; }
+
+command -v apt-get >/dev/null || fail "this script fetches its tools from Debian, and there is no apt-get here"
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+
+# The archives' lists, once, with those of arm64.
+update() {
+    [ -z "${updated:-}" ] || return 0
+    if ! dpkg --print-foreign-architectures | grep -qx arm64; then
+        "${as_root[@]}" dpkg --add-architecture arm64
+    fi
+    "${as_root[@]}" apt-get update -qq || fail "apt-get update failed"
+    updated=1
+}
+
+# install PACKAGE...: those that are not there yet. Says which cannot be had.
+install() {
+    local package missing=()
+    for package; do
+        dpkg-query -W -f='${db:Status-Abbrev}\n' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    update
+    for package in "${missing[@]}"; do
+        apt-cache show "$package" >/dev/null 2>&1 || fail "no package $package in this Debian's archives (needs main, and bookworm-security for rustc-web)"
+    done
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+        || fail "apt-get could not install: ${missing[*]}"
+}
+
+step "tools"
+# Programs run on Debian's own arm64 libraries, loader and all: one part of them with another of a cross compiler's do not
+# fit together.
+install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user libc6:arm64 libgcc-s1:arm64 libstdc++6:arm64
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+# A target's core library comes with its compiler: rustup's if it has one, else Debian's.
+if ! rustup target list --installed 2>/dev/null | grep -qx "$target" && ! rustup target add "$target" 2>/dev/null; then
+    install rustc-web libstd-rust-web-dev:arm64
+    export RUSTC=/usr/bin/rustc
+fi
+"${RUSTC:-rustc}" --version
+
+export PERSEQ_TEST_SECONDS="${PERSEQ_TEST_SECONDS:-1}"
+emulator=qemu-aarch64
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="$emulator"
+
+if [ "$what" = programs ]; then
+    step "the library's own tests"
+    # Those left out start themselves again, where there would be no emulator.
+    cargo test --locked -p perseq --target "$target" --lib -- --skip an_inversion --skip two_of_one --skip what_was_tried
+    step "libperseq.so"
+    install g++-aarch64-linux-gnu
+    cargo build --locked -p perseq-preload --target "$target" --profile optimized
+    library="${CARGO_TARGET_DIR:-target}/$target/optimized/libperseq.so"
+    programs="$(mktemp -d)"
+    trap 'rm -rf "$programs"' EXIT
+    aarch64-linux-gnu-g++ -std=c++17 -Wall -O1 -fno-builtin -fsized-deallocation -o "$programs/operators" preload/tests/operators.cpp
+    for mode in percpu percpu-mmcid perthread perthread-drain sharded percpu-lock central; do
+        # -E: for the program, not for the emulator.
+        $emulator -E LD_PRELOAD="$(realpath "$library")" -E PERSEQ_MODE="$mode" "$programs/operators" >"$programs/output" \
+            || fail "operators in mode $mode"
+        grep -qx conforms "$programs/output" || fail "operators in mode $mode: $(tail -n 3 "$programs/output")"
+        echo "operators: conforms, asked for $mode"
+    done
+    exit
+fi
+
+install qemu-system-arm cpio
+work="${KEEP:-$(mktemp -d)}"
+mkdir -p "$work"
+[ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
+
+step "a kernel with pages of $page"
+flavour=cloud-arm64
+[ "$page" = 4k ] || flavour=arm64-16k
+image="$(compgen -G "$work/$flavour/boot/vmlinuz-*" || true)"
+if [ -z "$image" ]; then
+    update
+    # The archive's newest of the series; names change with every update.
+    package="$(apt-cache depends "linux-image-6.12-$flavour:arm64" 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p' | head -1)"
+    [ -n "$package" ] || fail "no package linux-image-6.12-$flavour:arm64 in this Debian's archives"
+    (cd "$work" && apt-get download -qq "$package") || fail "$package could not be downloaded"
+    dpkg -x "$work/${package%%:*}"_*.deb "$work/$flavour"
+    image="$(compgen -G "$work/$flavour/boot/vmlinuz-*")" || fail "$package holds no kernel"
+fi
+echo "$image"
+
+step "tests"
+root="$work/root"
+rm -rf "$root"
+mkdir -p "$root"/{bin,lib,proc,sys,dev,tmp,tests}
+# build PACKAGE TEST...: copies the programs of these tests.
+build() {
+    local package="$1" test arguments=() path
+    shift
+    for test; do arguments+=(--test "$test"); done
+    cargo test --locked -p "$package" --target "$target" "${arguments[@]}" --no-run --message-format=json >"$work/messages"
+    for test; do
+        path="$(sed -n "s/.*\"name\":\"$test\".*\"executable\":\"\([^\"]*\)\".*/\1/p" "$work/messages" | tail -1)"
+        [ -n "$path" ] || fail "cargo named no program for the test $test"
+        aarch64-linux-gnu-strip -o "$root/tests/$package-$test" "$path"
+    done
+}
+build rseq stop stress
+build perseq torture model controls
+cp "$libraries"/{ld-linux-aarch64.so.1,libc.so.6,libgcc_s.so.1,libm.so.6} "$root/lib/"
+if [ ! -e "$work/busybox" ]; then
+    # Not installed: that would replace this machine's own.
+    (cd "$work" && apt-get download -qq busybox-static:arm64) || fail "busybox-static:arm64 could not be downloaded"
+    dpkg -x "$work"/busybox-static_*.deb "$work/busybox"
+fi
+cp "$work/busybox/bin/busybox" "$root/bin/busybox"
+cat >"$root/init" <<INIT
+#!/bin/busybox sh
+export PATH=/bin PERSEQ_TEST_SECONDS=$PERSEQ_TEST_SECONDS RSEQ_STRESS_SECONDS=2
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+echo "guest: \$(uname -r) \$(uname -m), \$(nproc) CPUs"
+grep -m1 KernelPageSize /proc/self/smaps
+for test in /tests/*; do
+    echo "guest: \$test"
+    if \$test --test-threads=1 --nocapture; then echo "guest: passed \$test"; else echo "guest: FAILED \$test"; fi
+done
+echo "guest: done"
+poweroff -f
+INIT
+chmod +x "$root/init"
+(cd "$root" && find . | cpio -o -H newc --quiet) >"$work/initramfs"
+
+step "the machine, $cpus CPUs"
+timeout "${TIMEOUT:-3600}" qemu-system-aarch64 -M virt -cpu neoverse-n1 -smp "$cpus" -m 3G -nic none -nographic -no-reboot \
+    -kernel "$image" -initrd "$work/initramfs" -append "console=ttyAMA0 quiet panic=-1 norandmaps" </dev/null \
+    | tr -d '\r' | tee "$work/output"
+grep -q '^guest: done' "$work/output" || fail "the machine did not come to its end"
+! grep '^guest: FAILED' "$work/output" || fail "tests failed"
