@@ -1,15 +1,15 @@
 //! One reservation: pages, and the tables that say what they are.
 //!
 //! ```text
-//! │ huge pages │ classes │ page map │ pages: committed │ pages: reserved │ spans │
+//! │ pages: committed │ pages: reserved │ huge pages │ classes │ page map │ spans │
 //! ```
 //!
 //! The tables are sized for all pages and committed along with them, so an address is looked up without a lock: one
 //! comparison, one load from the page map, one from the span. The classes are a byte a page, that of its small objects:
 //! all that `free` needs to know of most blocks.
 //!
-//! The small tables stand before the pages and the large one behind them, so that what a small heap uses of most of them
-//! is near: the kernel's own tables for an address then serve several, and a short process makes and drops fewer.
+//! The small tables stand first, so that what a small heap uses of all four is near: the kernel's own tables for an
+//! address then serve several, and a short process makes and drops fewer.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{
@@ -125,9 +125,11 @@ impl<S: PageSource> Region<S> {
     /// The page that `address` lies in, if it is committed.
     #[inline(always)]
     pub fn page_of(&self, address: usize) -> Option<usize> {
+        // Acquire, and first: if there is anything, the base and the tables are set, and these bytes' part of them is
+        // committed. The other way round, a null pointer freed during the first allocation could lie in page 0.
+        let committed = self.tables.committed.load(Acquire);
         let offset = address.wrapping_sub(self.tables.base.load(Relaxed));
-        // Acquire: the part of the tables for these bytes is committed, and the addresses above are set.
-        (offset < self.tables.committed.load(Acquire)).then_some(offset / PAGE_SIZE)
+        (offset < committed).then_some(offset / PAGE_SIZE)
     }
 
     /// Address of a page.
@@ -206,18 +208,19 @@ impl<S: PageSource> Region<S> {
 /// Divides `length` bytes at `start` among as many pages as they hold, and their tables.
 fn lay_out(start: usize, length: usize, granule: usize) -> Option<Layout> {
     let unit = if length >= ALIGNED_FROM { HUGE_PAGE } else { granule.max(PAGE_SIZE) };
-    let (huge, end) = (start.checked_next_multiple_of(granule)?, start.checked_add(length)?);
-    // Per huge page there is less than a byte a page. Four tables begin on a granule, and the pages on a unit.
+    let base = start.checked_next_multiple_of(unit)?;
+    let room = start.checked_add(length)?.checked_sub(base)?;
+    // Per huge page there is less than a byte a page; to begin four tables on a granule costs one each.
     let per_page = PAGE_SIZE + size_of::<u32>() + size_of::<Span>() + size_of::<u8>() + 1;
-    let once = 5 * granule + unit + size_of::<Span>() + 2 * size_of::<HugePage>();
-    let pages = (end.checked_sub(huge)?.checked_sub(once)? / per_page).min((1 << 31) - GROW_PAGES);
+    let once = 5 * granule + size_of::<Span>() + 2 * size_of::<HugePage>();
+    let pages = (room.checked_sub(once)? / per_page).min((1 << 31) - GROW_PAGES);
     if pages == 0 {
         return None;
     }
+    let huge = (base + pages * PAGE_SIZE).next_multiple_of(granule);
     let classes = (huge + (pages / PAGES_PER_HUGE + 2) * size_of::<HugePage>()).next_multiple_of(granule);
     let map = (classes + pages).next_multiple_of(granule);
-    let base = (map + pages * size_of::<u32>()).next_multiple_of(unit);
-    let spans = (base + pages * PAGE_SIZE).next_multiple_of(granule);
+    let spans = (map + pages * size_of::<u32>()).next_multiple_of(granule);
     Some(Layout { base, map, spans, classes, huge, pages })
 }
 
@@ -236,15 +239,15 @@ mod tests {
                     };
                     let huge_pages = layout.pages / PAGES_PER_HUGE + 2;
                     let end = (layout.spans + (layout.pages + 1) * size_of::<Span>()).next_multiple_of(granule);
-                    assert!(start <= layout.huge && layout.base.is_multiple_of(PAGE_SIZE));
+                    assert!(start <= layout.base && layout.base.is_multiple_of(PAGE_SIZE));
+                    assert!(layout.base + layout.pages * PAGE_SIZE <= layout.huge);
                     assert!(layout.huge + huge_pages * size_of::<HugePage>() <= layout.classes);
                     assert!(layout.classes + layout.pages <= layout.map);
-                    assert!(layout.map + layout.pages * 4 <= layout.base);
-                    assert!(layout.base + layout.pages * PAGE_SIZE <= layout.spans);
+                    assert!(layout.map + layout.pages * 4 <= layout.spans);
                     assert!(end <= start + length, "{granule} {start:#x} {length}");
                     // What tables take and alignment costs, no more.
                     let least = length / (PAGE_SIZE + 80);
-                    let slack = 7 * granule.max(if length >= ALIGNED_FROM { HUGE_PAGE } else { PAGE_SIZE }) / PAGE_SIZE;
+                    let slack = 6 * granule.max(if length >= ALIGNED_FROM { HUGE_PAGE } else { PAGE_SIZE }) / PAGE_SIZE;
                     assert!(layout.pages + slack >= least, "{} pages of {least}", layout.pages);
                 }
             }
