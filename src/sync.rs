@@ -62,11 +62,6 @@ impl<T> Mutex<T> {
         })
     }
 
-    /// The value, for who made the lock and has not shown it to anybody.
-    pub fn get(&self) -> *mut T {
-        self.value.get()
-    }
-
     /// Locks without a guard, for the time of a fork.
     pub fn acquire_for_fork(&self) {
         self.order.before_waiting_for_another();

@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::manifest::Manifest;
 use crate::plan::Planned;
 use crate::sample::{Row, SCHEMA};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
@@ -155,12 +156,11 @@ impl Archive {
 
     /// Opens the rows for appending, after dropping a line that was cut off.
     pub fn appender(&self) -> Result<Appender, Failure> {
-        let path = self.root.join("samples.jsonl");
-        let open = OpenOptions::new().create(true).append(true).open(&path);
-        let file = open.map_err(|error| Failure::file(&path, "append", error))?;
+        let appender = Appender::open(self.root.join("samples.jsonl"))?;
         let complete = self.rows()?.complete_bytes;
-        file.set_len(complete).map_err(|error| Failure::file(&path, "drop the cut-off line of", error))?;
-        Ok(Appender { file, path })
+        let cut = appender.file.set_len(complete);
+        cut.map_err(|error| Failure::file(&appender.path, "drop the cut-off line of", error))?;
+        Ok(appender)
     }
 }
 
@@ -171,16 +171,19 @@ pub struct Appender {
 }
 
 impl Appender {
+    /// Opens a file of rows, with rows in it or none.
+    pub fn open(path: PathBuf) -> Result<Appender, Failure> {
+        let file = OpenOptions::new().create(true).append(true).open(&path);
+        file.map_err(|error| Failure::file(&path, "append", error)).map(|file| Appender { file, path })
+    }
+
     /// Appends one row and hands it to the disk.
-    pub fn append(&mut self, row: &Row) -> Result<(), Failure> {
+    pub fn append(&mut self, row: &impl Serialize) -> Result<(), Failure> {
         let mut line = serde_json::to_vec(row).map_err(|error| Failure::file(&self.path, "write", error))?;
         line.push(b'\n');
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
         written.map_err(|error| {
-            let path = self.path.display();
-            Failure::host(format!(
-                "{path}: cannot append: {error}; the rows before are kept, and `perseq resume` takes the rest"
-            ))
+            Failure::host(format!("{}: cannot append: {error}; the rows before are kept", self.path.display()))
         })
     }
 }

@@ -207,9 +207,12 @@ fn a_program_that_fails_on_an_allocator_is_reported_and_what_it_said_is_kept() {
     let output = perseq(folder, &[&arguments[..], &allocators].concat());
     // A shell without memory may also be unable to start; either is a failure of the program, not of the command.
     assert_eq!(code(&output), 1, "{}{}", stdout(&output), stderr(&output));
-    let line =
-        |name: &str| stdout(&output).lines().find(|line| line.contains(name)).map(str::to_owned).expect("a line");
+    let said = stdout(&output);
+    let table = || said.lines().filter(|line| !line.starts_with('#'));
+    let line = |name: &str| table().find(|line| line.contains(name)).expect("a line");
     assert!(line(" mean ").contains("FAILED"));
     assert!(line(" plain ").ends_with("ok") && line(" system ").ends_with("ok"));
     assert!(folder.join("run/bash-mean-0/stderr").is_file() && !folder.join("run/bash-plain-0").exists());
+    assert_eq!(std::fs::read_to_string(folder.join("run/table.txt")).expect("the table"), said);
+    assert_eq!(std::fs::read_to_string(folder.join("run/rows.jsonl")).expect("rows").lines().count(), 3);
 }

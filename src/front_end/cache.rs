@@ -62,7 +62,8 @@ pub struct Cache {
     /// Times a thread came to this cache from another.
     pub arrivals: AtomicU64,
     pub hits: Hits,
-    /// Slots of each list's array, for readers without the lock.
+    /// Each list's array, and how many slots it has: written under the lock of `shape`, and for readers without it.
+    base: [AtomicPtr<Slot>; CLASSES],
     capacity: [AtomicU32; CLASSES],
     /// How often each list's appetite doubled since it had no array.
     doublings: [AtomicU8; CLASSES],
@@ -110,7 +111,6 @@ enum Grown {
 }
 
 pub struct Shape {
-    base: [*mut Slot; CLASSES],
     capacity_bytes: usize,
     /// Where the next look for a victim begins, and each list's top when it last passed.
     hand: usize,
@@ -139,8 +139,7 @@ impl Cache {
     /// * `memory` is zero, valid for a `Cache` for ever, and nobody else uses it.
     pub unsafe fn initialize(memory: NonNull<u8>) -> &'static Cache {
         let cache = memory.cast::<Cache>();
-        let shape =
-            Shape { base: [ptr::null_mut(); CLASSES], capacity_bytes: 0, hand: 0, passed: [ptr::null_mut(); CLASSES] };
+        let shape = Shape { capacity_bytes: 0, hand: 0, passed: [ptr::null_mut(); CLASSES] };
         // SAFETY: ours alone; zero is a value of every field but the slab and the locks, which are written first, and
         // `base`, which is written next.
         unsafe {
@@ -150,7 +149,7 @@ impl Cache {
             let cache = cache.as_ref();
             cache.slab.detach();
             // Not locked: nobody knows the cache, and our caller holds the registry's lock and may hold more.
-            (*cache.shape.get()).base = [cache.slab.nothing(); CLASSES];
+            cache.base.iter().for_each(|base| base.store(cache.slab.nothing(), Relaxed));
             cache
         }
     }
@@ -362,13 +361,13 @@ impl Cache {
         capacity: usize,
     ) -> bool {
         let list = class.index();
-        let (old, old_capacity) = (shape.base[list], self.capacity(class));
+        let (old, old_capacity) = (self.base[list].load(Relaxed), self.capacity(class));
         // SAFETY: `array` is empty and belongs to nobody. `old` is this list's alone, so if the thread is on
         // another slab by now, no top there is equal to it.
         if unsafe { front.replace(list, old, array) }.is_err() {
             return false;
         }
-        shape.base[list] = array;
+        self.base[list].store(array, Relaxed); // nothing is published to who reads without the lock
         shape.capacity_bytes = shape.capacity_bytes + capacity * class.size() - old_capacity * class.size();
         self.capacity_bytes.store(shape.capacity_bytes, Relaxed);
         self.capacity[list].store(capacity as u32, Relaxed);
@@ -380,7 +379,7 @@ impl Cache {
     }
 
     /// Takes everything out of the cache, whose own shape it is; returns how many bytes.
-    pub fn drain(&self, front: Exclusive, shape: &Shape) -> usize {
+    pub fn drain(&self, front: Exclusive, _locked: &Shape) -> usize {
         let mut bytes = 0;
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         for class in SizeClass::all() {
@@ -390,7 +389,7 @@ impl Cache {
                 bytes += count * class.size();
             }
             // An odd address looks like the end of the list: nothing below it could ever be taken.
-            if self.slab.top(class.index()) != shape.base[class.index()] {
+            if self.slab.top(class.index()) != self.base[class.index()].load(Relaxed) {
                 fatal(&["free of a pointer into the middle of an object"]);
             }
         }
@@ -424,13 +423,15 @@ impl Cache {
         })
     }
 
-    /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile.
+    /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile. Waits for nobody: a
+    /// thread that was preempted on its slow path may hold the lock for as long as it takes its turn to come.
     pub fn holdings(&self, mut each: impl FnMut(SizeClass, usize)) -> Holdings {
-        let shape = self.shape.lock();
-        let mut held = Holdings { capacity_bytes: shape.capacity_bytes, ..Holdings::default() };
+        let mut held = Holdings { capacity_bytes: self.capacity_bytes(), ..Holdings::default() };
         for class in SizeClass::all() {
-            let (top, base) = (self.slab.top(class.index()) as usize, shape.base[class.index()] as usize);
-            let objects = (top - base) / size_of::<Slot>();
+            let (top, base) = (self.slab.top(class.index()), self.base[class.index()].load(Relaxed));
+            // While the list gets another array these may be of different ones: not more than there is room for.
+            let slots = (top as usize).wrapping_sub(base as usize) / size_of::<Slot>();
+            let objects = slots.min(self.capacity(class));
             each(class, objects);
             held.objects += objects;
             held.bytes += objects * class.size();
@@ -447,4 +448,22 @@ impl Cache {
 /// Words of a list's first array: six slots, or two where a batch is small because objects are large.
 fn first_words(batch: usize) -> usize {
     if batch >= 16 { 8 } else { 4 }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use super::*;
+    use core::alloc::Layout;
+
+    #[test]
+    fn holdings_wait_for_nobody() {
+        // SAFETY: not empty.
+        let memory = unsafe { std::alloc::alloc_zeroed(Layout::new::<Cache>()) };
+        // SAFETY: zero, never given back, and nobody else's.
+        let cache = unsafe { Cache::initialize(NonNull::new(memory).expect("memory")) };
+        let _shape = cache.shape().lock();
+        assert_eq!(cache.holdings(|_, objects| assert_eq!(objects, 0)).objects, 0);
+    }
 }

@@ -2,12 +2,15 @@
 //!
 //! Each program has a script in `experiments/programs/` that does real work and prints only what must not depend on
 //! the allocator. It runs in an empty folder, first on the C library, then preloaded. What differs, and what was said
-//! while it failed, is kept. Nothing is installed unless asked for.
+//! while it failed, is kept; `rows.jsonl` gets a row after each run, `table.txt` is what is printed in the end. Nothing is installed unless asked for.
 
 mod table;
 
+use crate::archive::{Appender, Archive};
 use crate::failure::{Exit, Failure};
 use crate::gate::Watch;
+use crate::host::Host;
+use crate::manifest::{self, Tool};
 use crate::output;
 use crate::report::number;
 use crate::statistics::Paired;
@@ -100,23 +103,22 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         return output::print(&chosen.iter().map(|program| program.line()).collect::<String>()).map(|()| Exit::Done);
     }
     let arms = arms(arguments)?;
-    let root = arguments
-        .out
-        .clone()
-        .unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-programs", crate::manifest::stamp())));
-    crate::archive::Archive::create(&root)?;
+    let root =
+        arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-programs", manifest::stamp())));
+    Archive::create(&root)?;
     let root = root.canonicalize().map_err(|error| Failure::file(&root, "open", error))?;
+    let mut appender = Appender::open(root.join("rows.jsonl"))?;
     let mut rows = Vec::new();
     for program in &chosen {
         match program.missing() {
             Some(missing) => eprintln!("{}: skipped: {missing}", program.name),
-            None => rows.extend(run(program, &arms, arguments.rounds, &root)?),
+            None => rows.extend(run(program, &arms, arguments.rounds, &root, &mut appender)?),
         }
     }
-    let text: String = rows.iter().map(|row| serde_json::to_string(row).unwrap_or_default() + "\n").collect();
-    let path = root.join("rows.jsonl");
-    fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error))?;
-    output::print(&table(&rows, &arms, &chosen))?;
+    let text = heading(&arms, arguments.rounds)? + &table(&rows, &arms, &chosen);
+    let path = root.join("table.txt");
+    fs::write(&path, &text).map_err(|error| Failure::file(&path, "write", error))?;
+    output::print(&text)?;
     let exceeded = chosen.iter().any(|program| program.exceeded(&rows).is_some());
     let failed = exceeded || rows.iter().any(|row| !row.ok);
     if failed {
@@ -142,7 +144,13 @@ fn arms(arguments: &Arguments) -> Result<Vec<Arm>, Failure> {
 }
 
 /// Runs a program on each arm, the C library first: what it prints there is what is expected.
-fn run(program: &Program, arms: &[Arm], rounds: u64, root: &Path) -> Result<Vec<Row>, Failure> {
+fn run(
+    program: &Program,
+    arms: &[Arm],
+    rounds: u64,
+    root: &Path,
+    appender: &mut Appender,
+) -> Result<Vec<Row>, Failure> {
     let mut random = ChaCha8Rng::seed_from_u64(rounds);
     let mut rows = Vec::new();
     let mut expected = None;
@@ -164,7 +172,7 @@ fn run(program: &Program, arms: &[Arm], rounds: u64, root: &Path) -> Result<Vec<
                 // Only what failed is worth keeping.
                 drop(fs::remove_dir_all(&outcome.folder));
             }
-            rows.push(Row {
+            let row = Row {
                 program: program.name.into(),
                 allocator: arm.name.clone(),
                 round,
@@ -173,7 +181,9 @@ fn run(program: &Program, arms: &[Arm], rounds: u64, root: &Path) -> Result<Vec<
                 wall_ns: outcome.wall_ns,
                 rss_peak_bytes: outcome.rss_peak_bytes,
                 other_load: outcome.other_load,
-            });
+            };
+            appender.append(&row)?;
+            rows.push(row);
         }
     }
     Ok(rows)
@@ -282,6 +292,16 @@ fn install(chosen: &[&Program]) -> Result<(), Failure> {
         Ok(status) => Err(Failure::host(format!("apt-get install: {status}; `apt-get update` may help, or root"))),
         Err(error) => Err(Failure::host(format!("apt-get: {error}; --install needs Debian"))),
     }
+}
+
+/// Where and of what the table was made.
+fn heading(arms: &[Arm], rounds: u64) -> Result<String, Failure> {
+    let (host, tool) = (Host::read(), Tool::this()?);
+    let mut text = format!("# perseq programs, {rounds} rounds, {}\n", manifest::now());
+    text += &format!("# {}; {}\n", host.caption(), host.libc);
+    text += &format!("# perseq {}, commit {}, dirty: {}; {}\n", tool.version, tool.git_commit, tool.dirty, tool.rustc);
+    arms.iter().for_each(|arm| text += &format!("# {}\n", arm.line()));
+    Ok(text)
 }
 
 /// One line to a program and allocator.

@@ -8,7 +8,7 @@ use crate::statistics::{Side, median, poisson};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use perseq::Mode;
 
-/// Pairs below which no claim is made.
+/// Pairs of a cell below which it supports no claim.
 pub const ENOUGH: usize = 10;
 
 /// A sentence somebody might want to say.
@@ -38,9 +38,10 @@ fn missing(claim: &str, because: impl Into<String>) -> Claim {
     Claim { claim: claim.into(), supported: false, because: because.into() }
 }
 
-/// What stands in the way of any claim.
-fn obstacle(analysis: &Analysis) -> Option<String> {
-    let n = analysis.least_blocks();
+/// What stands in the way of any claim from `experiment`.
+fn obstacle(analysis: &Analysis, experiment: &Experiment) -> Option<String> {
+    let pairs = |cell: &Cell| cell.result(&experiment.definition.headline)?.comparison(TWINNED).map(|found| found.n);
+    let n = experiment.cells.iter().filter_map(pairs).max().unwrap_or(0);
     if !analysis.manifest.valid() {
         Some("a check of E00 failed".into())
     } else if analysis.manifest.validity.is_empty() {
@@ -50,7 +51,7 @@ fn obstacle(analysis: &Analysis) -> Option<String> {
     } else if analysis.noisy() {
         Some("the host was too noisy".into())
     } else if n < ENOUGH {
-        Some(format!("a cell has {n} pairs and {ENOUGH} are needed; see the profile `standard`"))
+        Some(format!("no cell has more than {n} pairs and {ENOUGH} are needed; see the profile `standard`"))
     } else {
         None
     }
@@ -60,11 +61,11 @@ fn find<'a>(analysis: &'a Analysis, id: &str) -> Option<&'a Experiment> {
     analysis.experiments.iter().find(|experiment| experiment.definition.id == id)
 }
 
-/// Headline ratios of percpu: label of the cell, rule, ratio.
+/// Headline ratios of percpu where there are enough pairs: label of the cell, rule, ratio.
 fn percpu(experiment: &Experiment) -> Vec<(String, Option<Rule>, Ratio)> {
     let ratio = |cell: &Cell| {
         let result = cell.result(&experiment.definition.headline)?;
-        let comparison = result.comparison(Subject::Perseq(Mode::PerCpu))?;
+        let comparison = result.comparison(TWINNED).filter(|comparison| comparison.n >= ENOUGH)?;
         Some((cell.short_id(), cell.rule, *comparison.ratio.as_ref().ok()?))
     };
     experiment.cells.iter().filter_map(ratio).collect()
@@ -75,7 +76,7 @@ fn throughput(analysis: &Analysis) -> Claim {
     let Some(experiment) = find(analysis, "E03") else {
         return missing(CLAIM, "E03 was not run");
     };
-    if let Some(obstacle) = obstacle(analysis) {
+    if let Some(obstacle) = obstacle(analysis, experiment) {
         return missing(CLAIM, obstacle);
     }
     let ratios = percpu(experiment);
@@ -99,7 +100,7 @@ fn stranded(analysis: &Analysis) -> Claim {
     let Some(experiment) = find(analysis, "E04") else {
         return missing(CLAIM, "E04 was not run");
     };
-    if let Some(obstacle) = obstacle(analysis) {
+    if let Some(obstacle) = obstacle(analysis, experiment) {
         return missing(CLAIM, obstacle);
     }
     let drained = Subject::Perseq(Mode::PerThreadDrain);
@@ -107,7 +108,8 @@ fn stranded(analysis: &Analysis) -> Claim {
     let mut seen = false;
     for cell in &experiment.cells {
         let Some(result) = cell.result(&experiment.definition.headline) else { continue };
-        let ratio = |subject| result.comparison(subject).and_then(|comparison| comparison.ratio.as_ref().ok());
+        let enough = |subject| result.comparison(subject).filter(|comparison| comparison.n >= ENOUGH);
+        let ratio = |subject| enough(subject).and_then(|comparison| comparison.ratio.as_ref().ok());
         if let (Some(percpu), Some(drained)) = (ratio(TWINNED), ratio(drained)) {
             seen = true;
             if percpu.side == Side::Below && percpu.mean.high < drained.mean.low {
@@ -132,7 +134,7 @@ fn tail(analysis: &Analysis) -> Claim {
     let Some(experiment) = find(analysis, "E08") else {
         return missing(CLAIM, "E08 was not run");
     };
-    if let Some(obstacle) = obstacle(analysis) {
+    if let Some(obstacle) = obstacle(analysis, experiment) {
         return missing(CLAIM, obstacle);
     }
     let metrics = ["operation_p99_ns", "operation_p999_ns", "request_p99_ns", "request_p999_ns"];
@@ -142,7 +144,8 @@ fn tail(analysis: &Analysis) -> Claim {
             if result.of(Subject::Control).is_empty() {
                 return missing(CLAIM, "the control arm was not measured");
             }
-            if let Some(Ok(ratio)) = result.comparison(TWINNED).map(|comparison| &comparison.ratio)
+            if let Some(comparison) = result.comparison(TWINNED).filter(|comparison| comparison.n >= ENOUGH)
+                && let Ok(ratio) = &comparison.ratio
                 && ratio.side == Side::Below
             {
                 shown.push(format!("{}, {}: {}", cell.short_id(), result.metric.name, number::ratio(ratio.mean.ratio)));
@@ -181,7 +184,7 @@ fn scaling(analysis: &Analysis) -> Claim {
     let Some(experiment) = find(analysis, "E02") else {
         return missing(&claim, "E02 was not run");
     };
-    if let Some(obstacle) = obstacle(analysis) {
+    if let Some(obstacle) = obstacle(analysis, experiment) {
         return missing(&claim, obstacle);
     }
     if cpus < LEAST {
@@ -224,7 +227,7 @@ fn aborts(analysis: &Analysis) -> Claim {
     let Some(experiment) = find(analysis, "E09") else {
         return missing(CLAIM, format!("their cost was not measured, E09 was not run; {seen}"));
     };
-    if let Some(obstacle) = obstacle(analysis) {
+    if let Some(obstacle) = obstacle(analysis, experiment) {
         return missing(CLAIM, format!("{obstacle}; {seen}"));
     }
     // Of one subject: throughput under the most signals over throughput under none.

@@ -66,6 +66,13 @@ impl Arm {
         }
     }
 
+    /// Its name, and what is known of the library.
+    pub fn line(&self) -> String {
+        let known = [&self.version, &self.obtained, &self.file, &self.sha256, &self.seen];
+        let known: Vec<_> = known.into_iter().flatten().map(String::as_str).collect();
+        format!("{:16} {}", self.name, known.join(", ")).trim_end().to_owned()
+    }
+
     /// Environment of a process that runs on it.
     pub fn environment(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let preload = self.library.as_ref().map(|path| ("LD_PRELOAD".to_owned(), path.display().to_string()));

@@ -200,10 +200,6 @@ fn listing(patterns: &[&Pattern], arms: &[Arm]) -> String {
         text += &format!("  {:14} {}\n  {:14} {}\n", pattern.name, pattern.what, "", pattern.origin);
     }
     text += "\nallocators\n";
-    for arm in arms {
-        let known = [&arm.version, &arm.obtained, &arm.file, &arm.sha256, &arm.seen];
-        let known: Vec<_> = known.into_iter().flatten().map(String::as_str).collect();
-        text += &format!("  {:16} {}\n", arm.name, known.join(", "));
-    }
+    arms.iter().for_each(|arm| text += &format!("  {}\n", arm.line()));
     text
 }

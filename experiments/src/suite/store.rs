@@ -3,14 +3,14 @@
 use super::arm::Arm;
 use super::plan::Amount;
 use super::row::Row;
+use crate::archive::Appender;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::manifest::{self, Tool};
 use crate::pattern::Pattern;
 use crate::sample::SCHEMA;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What the run is. It names neither user nor host nor any path.
@@ -107,21 +107,6 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// Appends rows, each flushed before the next sample.
-pub struct Appender {
-    path: PathBuf,
-    file: File,
-}
-
-impl Appender {
-    /// Appends one.
-    pub fn append(&mut self, row: &Row) -> Result<(), Failure> {
-        let fail = |error: String| Failure::file(&self.path, "append", error);
-        let line = serde_json::to_string(row).map_err(|error| fail(error.to_string()))? + "\n";
-        self.file.write_all(line.as_bytes()).and_then(|()| self.file.flush()).map_err(|error| fail(error.to_string()))
-    }
-}
-
 impl Store {
     /// Creates the directory. Refuses one that holds anything.
     pub fn create(root: &Path) -> Result<Store, Failure> {
@@ -140,9 +125,7 @@ impl Store {
 
     /// Opens the file of rows.
     pub fn appender(&self) -> Result<Appender, Failure> {
-        let path = self.root.join("samples.jsonl");
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.map_err(|error| Failure::file(&path, "append", error)).map(|file| Appender { path, file })
+        Appender::open(self.root.join("samples.jsonl"))
     }
 
     /// Writes the manifest.
