@@ -49,11 +49,14 @@ pub fn picture(analysis: &Analysis, experiment: &Experiment, picture: &Picture) 
 }
 
 fn legend(area: &Area, subjects: &[Subject]) -> Drawn {
-    let mut x = 96;
+    let step = |subject: &Subject| 34 + 8 * subject.name().len() as i32;
+    let room = area.dim_in_pixel().0 as i32 - subjects.iter().map(step).sum::<i32>();
+    // Above the plot, or as far to the left as many of them need.
+    let mut x = room.clamp(8, 96);
     for subject in subjects {
         marker(area, *subject, (x, 16), 5, colour(*subject).to_rgba())?;
         text(area, subject.name(), (x + 12, 16), HPos::Left, VPos::Center)?;
-        x += 34 + 8 * subject.name().len() as i32;
+        x += step(subject);
     }
     Ok(())
 }
