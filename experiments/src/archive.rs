@@ -156,7 +156,8 @@ impl Archive {
 
     /// Opens the rows for appending, after dropping a line that was cut off.
     pub fn appender(&self) -> Result<Appender, Failure> {
-        let appender = Appender::open(self.root.join("samples.jsonl"))?;
+        let mut appender = Appender::open(self.root.join("samples.jsonl"))?;
+        appender.remedy = ", and `perseq resume` takes the rest";
         let complete = self.rows()?.complete_bytes;
         let cut = appender.file.set_len(complete);
         cut.map_err(|error| Failure::file(&appender.path, "drop the cut-off line of", error))?;
@@ -168,13 +169,15 @@ impl Archive {
 pub struct Appender {
     file: File,
     path: PathBuf,
+    /// How to go on where a row could not be appended.
+    remedy: &'static str,
 }
 
 impl Appender {
     /// Opens a file of rows, with rows in it or none.
     pub fn open(path: PathBuf) -> Result<Appender, Failure> {
         let file = OpenOptions::new().create(true).append(true).open(&path);
-        file.map_err(|error| Failure::file(&path, "append", error)).map(|file| Appender { file, path })
+        file.map_err(|error| Failure::file(&path, "append", error)).map(|file| Appender { file, path, remedy: "" })
     }
 
     /// Appends one row and hands it to the disk.
@@ -183,7 +186,8 @@ impl Appender {
         line.push(b'\n');
         let written = self.file.write_all(&line).and_then(|()| self.file.sync_data());
         written.map_err(|error| {
-            Failure::host(format!("{}: cannot append: {error}; the rows before are kept", self.path.display()))
+            let (path, remedy) = (self.path.display(), self.remedy);
+            Failure::host(format!("{path}: cannot append: {error}; the rows before are kept{remedy}"))
         })
     }
 }
