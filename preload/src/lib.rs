@@ -61,7 +61,7 @@ core::arch::global_asm!(
     ".hidden rust_eh_personality",
     ".type rust_eh_personality, @function",
     "rust_eh_personality:",
-    "ud2",
+    ".long 0x0b0f", // ud2 on x86-64, udf on aarch64
     ".size rust_eh_personality, . - rust_eh_personality",
     ".popsection",
 );
