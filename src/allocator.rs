@@ -3,17 +3,17 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-use crate::back_end::BACK_END;
-use crate::back_end::exhaustion::or_reclaim;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
 use crate::front_end;
 use crate::front_end::hits;
 use crate::hardened;
+use crate::middle::BACK_END;
 use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
 use crate::process;
 use crate::process::background;
+use crate::process::exhaustion::or_reclaim;
 use crate::process::mode::Mode;
 use crate::size_class::SizeClass;
 

@@ -16,10 +16,10 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
 use crate::lock_order::Rank;
+use crate::middle::BACK_END;
 use crate::os;
 use crate::page_heap::Run;
 use crate::page_heap::span::{SpanId, SpanState};

@@ -4,9 +4,9 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr;
 
 use crate::allocator::out_of_memory;
-use crate::back_end::BackEnd;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
+use crate::middle::BackEnd;
 use crate::page_heap::large;
 use crate::page_heap::source::{Mmap, PageSource};
 use crate::page_heap::span::{SpanId, SpanState};

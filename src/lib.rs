@@ -41,23 +41,22 @@
 //! |---|---|
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
 //! | `allocator_api.rs` | `Allocator`, for collections that name theirs |
-//! | `address.rs` | blocks known by address alone, for C |
+//! | `by_address.rs` | blocks known by address alone, for C |
 //! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
 //! | `objects/` | caches of constructed objects, per CPU, for a program's own types |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | **`front_end/`** | **the modes: the inlined paths, and the way of this process** |
-//! | `front.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
+//! | `lists.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
 //! | `gate.rs` | how a thread keeps others out of its cache without an atomic operation |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
 //! | `registry.rs` | all caches, by index and in one list |
 //! | `budget.rs` | what caches may hold: equal capacity, or equal total |
 //! | `reclaim.rs` | caches taken from their owners: drained, found idle, made to give budget |
 //! | `hits.rs` | counters of the fast path, in builds that want them |
-//! | **`back_end/`** | **the tiers behind the caches, put together** |
+//! | **`middle/`** | **the tiers behind the caches, put together** |
 //! | `transfer_cache.rs`, `central_free_list.rs` | the tiers |
 //! | `spare_arrays.rs` | memory for the arrays of lists |
 //! | `topology.rs` | which CPUs share a last-level cache |
-//! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | **`page_heap/`** | **runs of pages: split, joined, grown and shrunk in place** |
 //! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages it takes, and where free ones are kept |
 //! | `span.rs`, `metadata.rs` | one run of pages in use; the allocator's own memory |
@@ -67,6 +66,7 @@
 //! | **`process/`** | **the first allocation, thread exit, fork** |
 //! | `mode.rs`, `options.rs`, `control.rs` | the modes by name; what the environment may say, and what a program |
 //! | `cgroup.rs` | what memory the process may have, for limits in percent |
+//! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | `background.rs` | the thread that gives memory back |
 //! | **`stats/`** | **what a program can ask; `report.rs`: how it is written** |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
@@ -141,17 +141,17 @@
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 
-mod address;
 mod allocator;
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator_api;
-mod back_end;
+mod by_address;
 mod config;
 mod fatal;
 mod front_end;
 mod hardened;
 mod heap;
 mod lock_order;
+mod middle;
 pub mod objects;
 mod os;
 mod page_heap;

@@ -1,7 +1,7 @@
 //! One front-end cache: what to do when a list of its slab is empty or full.
 //!
 //! The slab is the mechanism ([`rseq::slab`]); this is the policy over it, and it is the same in every
-//! mode: a [`Front`] says only how a list is changed.
+//! mode: a [`Lists`] says only how a list is changed.
 //!
 //! A list begins without an array and with a small appetite: its first miss fetches two objects, each further one
 //! twice as many, up to the class's batch. An empty list that missed gets an array twice as large while it cannot hold
@@ -22,17 +22,17 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 
 use rseq::slab::{Slab, Slot, make_array};
 
-use crate::back_end::BACK_END;
-use crate::back_end::spare_arrays::SPARE_ARRAYS;
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
 use crate::fatal::fatal;
 use crate::front_end::Way;
 use crate::front_end::budget;
-use crate::front_end::front::{Exclusive, Front};
 use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
+use crate::front_end::lists::{Exclusive, Lists};
 use crate::front_end::reclaim;
 use crate::lock_order::Rank;
+use crate::middle::BACK_END;
+use crate::middle::spare_arrays::SPARE_ARRAYS;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
 
@@ -156,7 +156,7 @@ impl Cache {
 
     /// The list is empty: fetches as many as it has appetite for, returns one and keeps the rest. `None` if memory is
     /// exhausted.
-    pub fn refill<F: Front>(&'static self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
+    pub fn refill<F: Lists>(&'static self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
         let list = class.index();
         self.visit();
         self.missed[list].store(true, Relaxed);
@@ -184,7 +184,7 @@ impl Cache {
     }
 
     /// The list is full: gives a batch back and puts `object` into the list.
-    pub fn flush<F: Front>(&'static self, front: F, class: SizeClass, object: NonNull<u8>) {
+    pub fn flush<F: Lists>(&'static self, front: F, class: SizeClass, object: NonNull<u8>) {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
         self.counts[list].overflows.fetch_add(1, Relaxed);
@@ -242,7 +242,7 @@ impl Cache {
 
     /// Gives an empty list a larger array if it has earned one or could not hold `appetite` objects less one. If
     /// nothing of the budget is left, other lists of this cache give theirs, in the `last_resort` only.
-    fn grow<F: Front>(&self, front: F, class: SizeClass, appetite: usize, last_resort: bool) -> Grown {
+    fn grow<F: Lists>(&self, front: F, class: SizeClass, appetite: usize, last_resort: bool) -> Grown {
         let (list, size, batch) = (class.index(), class.size(), class.info().batch as usize);
         // Whoever holds the lock is changing this cache's shape: another miss will find it free.
         let Some(mut shape) = self.shape.try_lock() else { return Grown::No };
@@ -281,7 +281,7 @@ impl Cache {
     }
 
     /// Gives an empty list a new array of `words`, whose growth was reserved.
-    fn exchange_for_new<F: Front>(&self, front: F, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
+    fn exchange_for_new<F: Lists>(&self, front: F, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
         let Some(memory) = SPARE_ARRAYS.allocate(words) else { return false };
         // SAFETY: `words` words, ours alone.
         let array = unsafe { make_array(memory, words - 2) };
@@ -294,7 +294,7 @@ impl Cache {
     }
 
     /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.
-    fn keep_to_budget<F: Front>(&self, front: F, shape: &mut Shape) -> usize {
+    fn keep_to_budget<F: Lists>(&self, front: F, shape: &mut Shape) -> usize {
         let most = budget::most(Way::now().reclaims());
         self.make_room(front, shape, None, most, 0);
         most
@@ -309,7 +309,7 @@ impl Cache {
 
     /// Takes arrays from lists other than `keep` that were not used lately until `added` bytes more fit into the
     /// budget. False if they do not fit.
-    fn make_room<F: Front>(
+    fn make_room<F: Lists>(
         &self,
         front: F,
         shape: &mut Shape,
@@ -334,7 +334,7 @@ impl Cache {
     }
 
     /// Empties a list and takes its array away.
-    fn strip<F: Front>(&self, front: F, shape: &mut Shape, class: SizeClass) {
+    fn strip<F: Lists>(&self, front: F, shape: &mut Shape, class: SizeClass) {
         if self.capacity(class) == 0 {
             return;
         }
@@ -352,7 +352,7 @@ impl Cache {
 
     /// Gives an empty list of this cache another array and the old one to the spares. False if the list is
     /// not empty, or if the thread is no longer where this cache is. The budget is the caller's.
-    fn exchange<F: Front>(
+    fn exchange<F: Lists>(
         &self,
         front: F,
         shape: &mut Shape,

@@ -29,9 +29,9 @@
 
 pub mod budget;
 pub mod cache;
-pub mod front;
 pub mod gate;
 pub mod hits;
+pub mod lists;
 pub mod reclaim;
 pub mod registry;
 pub mod thread;
@@ -42,9 +42,9 @@ use core::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 use rseq::sequence::{self, Miss};
 use rseq::{CpuId, Handle, MmCid, local};
 
-use self::front::{ByIndex, ByThread, Front, Gated, Locked};
+use self::lists::{ByIndex, ByThread, Gated, Lists, Locked};
 use self::thread::{cell, gate_of, home};
-use crate::back_end::BACK_END;
+use crate::middle::BACK_END;
 use crate::process::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
@@ -207,7 +207,7 @@ pub unsafe fn push_slow(class: SizeClass, object: NonNull<u8>) {
 const TRIES: usize = 3;
 
 #[inline(never)] // so that a mode does not save another's registers
-fn pop_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass) -> Option<NonNull<u8>> {
+fn pop_with<F: Lists>(locate: impl Fn() -> Option<F>, class: SizeClass) -> Option<NonNull<u8>> {
     for _ in 0..TRIES {
         let Some(front) = locate() else { break };
         // SAFETY: `locate` found a cache with our lists.
@@ -224,7 +224,7 @@ fn pop_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass) -> Optio
 }
 
 #[inline(never)] // as `pop_with`
-unsafe fn push_with<F: Front>(locate: impl Fn() -> Option<F>, class: SizeClass, object: NonNull<u8>) {
+unsafe fn push_with<F: Lists>(locate: impl Fn() -> Option<F>, class: SizeClass, object: NonNull<u8>) {
     for _ in 0..TRIES {
         let Some(front) = locate() else { break };
         // SAFETY: as in `pop_with`; the object is free, by our own contract.

@@ -6,10 +6,10 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::back_end::{self, BACK_END};
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
+use crate::middle::{self, BACK_END};
 use crate::os;
 use crate::sync::Mutex;
 
@@ -118,7 +118,7 @@ impl State {
         self.made += 1;
         if self.made == 2 {
             // During a fork this waits for metadata's lock, as `make` does, so no shard appears meanwhile.
-            back_end::split_transfer_caches();
+            middle::split_transfer_caches();
         }
         Some(cache)
     }

@@ -21,7 +21,7 @@
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
-use crate::back_end::Tables;
+use crate::middle::Tables;
 use crate::page_heap::source::PageSource;
 use crate::size_class::{ClassInfo, MAX_OBJECTS, SizeClass};
 

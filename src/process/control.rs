@@ -1,6 +1,6 @@
 //! What a program may say at run time about the memory that the process's heap holds.
 
-use crate::back_end::BACK_END;
+use crate::middle::BACK_END;
 use crate::page_heap::release::Policy;
 use crate::process::background;
 

@@ -3,6 +3,7 @@
 pub mod background;
 pub mod cgroup;
 pub mod control;
+pub mod exhaustion;
 pub mod mode;
 pub mod options;
 
@@ -18,18 +19,18 @@ use core::sync::atomic::{
 use rseq::{CpuId, MmCid, Registration, Unavailable, fence};
 
 use self::mode::{ActiveMode, AlreadyActive, Mode, Reason};
-use crate::back_end::spare_arrays::SPARE_ARRAYS;
-use crate::back_end::{self, BACK_END};
 use crate::config::{MAX_SHARDS, SHARDS_PER_CPU};
 use crate::fatal::fatal;
-use crate::front_end::front::Exclusive;
 use crate::front_end::gate;
+use crate::front_end::lists::Exclusive;
 use crate::front_end::reclaim;
 use crate::front_end::registry;
 use crate::front_end::thread;
 use crate::front_end::{FRONT, Way, front_word};
 use crate::hardened;
 use crate::lock_order::{self, Rank};
+use crate::middle::spare_arrays::SPARE_ARRAYS;
+use crate::middle::{self, BACK_END};
 use crate::page_heap::usual_reservation;
 use crate::stats::report;
 use crate::sync::{Mutex, keep_errno};
@@ -130,7 +131,7 @@ fn set_up(default: Option<Mode>) -> bool {
         return false;
     }
     if active == Mode::Central {
-        back_end::split_transfer_caches(); // no second cache will do it
+        middle::split_transfer_caches(); // no second cache will do it
     }
     let exit_key = if matches!(active, Mode::PerThread | Mode::PerThreadDrain) { thread_exit_key() } else { None };
     let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };

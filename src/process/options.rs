@@ -6,14 +6,14 @@ use core::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use crate::back_end::topology::MAX_GROUPS;
-use crate::back_end::{self, BACK_END};
 use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
 use crate::front_end::budget;
 use crate::front_end::reclaim;
 use crate::hardened;
 use crate::lock_order::Rank;
+use crate::middle::topology::MAX_GROUPS;
+use crate::middle::{self, BACK_END};
 use crate::page_heap::release::Policy;
 use crate::page_heap::source::Thp;
 use crate::process;
@@ -119,7 +119,7 @@ static OPTIONS: [RuntimeOption; 13] = [
         meaning: "shards of the transfer caches, among which CPUs are dealt out in turn",
         expected: "a number from 1 to 64",
         default: "1 for each last-level cache, as /sys says",
-        apply: |text| number(text, 1..=MAX_GROUPS).map(back_end::set_transfer_shards).is_some(),
+        apply: |text| number(text, 1..=MAX_GROUPS).map(middle::set_transfer_shards).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_STATS",

@@ -18,11 +18,11 @@ pub mod report;
 use core::fmt;
 use core::sync::atomic::Ordering::Relaxed;
 
-use crate::back_end::BACK_END;
 use crate::config::PAGE_SIZE;
 use crate::front_end::hits;
 use crate::front_end::registry;
 use crate::hardened;
+use crate::middle::BACK_END;
 use crate::process::active_mode;
 use crate::process::mode::{ActiveMode, Mode};
 use crate::size_class::{CLASSES, SizeClass};

@@ -4,9 +4,9 @@ use core::ptr::NonNull;
 
 use rseq::slab::Slot;
 
-use crate::back_end::BACK_END;
 use crate::config::{LINE, MAX_LIST_WORDS};
 use crate::lock_order::Rank;
+use crate::middle::BACK_END;
 use crate::sync::Mutex;
 
 const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;

@@ -1,4 +1,4 @@
-//! How each mode finds the calling thread's cache and changes its lists: a [`Front`] for each way. This, and the inlined
+//! How each mode finds the calling thread's cache and changes its lists: a [`Lists`] for each way. This, and the inlined
 //! copies of it in `front_end`, is all that the modes differ in.
 
 use core::marker::PhantomData;
@@ -20,7 +20,7 @@ use crate::size_class::CLASSES;
 /// Each operation is whole to everybody else, or [`Miss::Moved`] and not done. The contracts are those of
 /// [`rseq::sequence`].
 #[allow(clippy::missing_safety_doc)] // said above, once for all
-pub trait Front: Copy {
+pub trait Lists: Copy {
     fn cache(self) -> &'static Cache;
     unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss>;
     unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss>;
@@ -55,7 +55,7 @@ impl<I: Index> ByIndex<I> {
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract to the sequence of its name
-impl<I: Index> Front for ByIndex<I> {
+impl<I: Index> Lists for ByIndex<I> {
     fn cache(self) -> &'static Cache {
         self.cache
     }
@@ -83,7 +83,7 @@ pub trait Guarded: Copy {
 }
 
 #[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract; the guard keeps others off the slab
-impl<G: Guarded> Front for G {
+impl<G: Guarded> Lists for G {
     fn cache(self) -> &'static Cache {
         Guarded::cache(self)
     }

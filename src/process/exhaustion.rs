@@ -2,9 +2,9 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::back_end::BACK_END;
 use crate::front_end::registry;
 use crate::hardened;
+use crate::middle::BACK_END;
 use crate::os;
 use crate::process;
 

@@ -4,12 +4,12 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
 use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
-use crate::back_end::BACK_END;
 use crate::config::{MAX_SMALL, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::front_end;
 use crate::front_end::hits;
 use crate::hardened;
+use crate::middle::BACK_END;
 use crate::page_heap::span::SpanState;
 use crate::size_class::SizeClass;
 

@@ -13,11 +13,11 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-use crate::back_end::Tables;
-use crate::back_end::central_free_list::CentralFreeList;
-use crate::back_end::topology::MAX_GROUPS;
 use crate::config::{LINE, MAX_BATCH, TRANSFER_BATCHES, TRANSFER_BYTES};
 use crate::lock_order::Rank;
+use crate::middle::Tables;
+use crate::middle::central_free_list::CentralFreeList;
+use crate::middle::topology::MAX_GROUPS;
 use crate::page_heap::source::PageSource;
 use crate::process;
 use crate::size_class::{CLASSES, SizeClass};
@@ -320,8 +320,8 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::back_end::BackEnd;
     use crate::config::MIN_RESERVE;
+    use crate::middle::BackEnd;
     use crate::page_heap::source::Mmap;
     use core::alloc::Layout;
     use std::boxed::Box;

@@ -2,7 +2,6 @@
 //! [`Heap`](crate::Heap).
 
 pub mod central_free_list;
-pub mod exhaustion;
 pub mod spare_arrays;
 pub mod topology;
 pub mod transfer_cache;

@@ -5,10 +5,10 @@
 //! span's bitmap: the object itself is not touched. One empty span is kept, so that a lone object that comes
 //! and goes does not take a span with it each time.
 
-use crate::back_end::Tables;
 use crate::config::{MAX_BATCH, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::lock_order::Rank;
+use crate::middle::Tables;
 use crate::page_heap::PageHeap;
 use crate::page_heap::source::PageSource;
 use crate::page_heap::span::{SpanId, SpanState, SpareBitmaps};
