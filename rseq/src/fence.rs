@@ -7,7 +7,7 @@
 
 use linux_raw_sys::general::{__NR_membarrier, membarrier_cmd, membarrier_cmd_flag};
 
-use crate::kernel;
+use crate::syscall;
 
 /// Registers this process for fences (Linux 5.10). Idempotent; inherited across fork.
 ///
@@ -38,8 +38,25 @@ pub fn all() -> Result<(), i32> {
     membarrier(membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ, 0, 0)
 }
 
+/// Registers this process for [`memory`] (Linux 4.14). Idempotent; inherited across fork.
+///
+/// # Errors
+///
+/// The errno of the membarrier call.
+pub fn register_memory() -> Result<(), i32> {
+    membarrier(membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0)
+}
+
+/// Has every running thread of this process execute a full memory barrier; aborts no sequence (Linux 4.14).
+///
+/// # Errors
+///
+/// The errno of the membarrier call, for instance EPERM before [`register_memory`].
+pub fn memory() -> Result<(), i32> {
+    membarrier(membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0)
+}
+
 fn membarrier(command: membarrier_cmd, flags: u32, cpu: u32) -> Result<(), i32> {
     // SAFETY: membarrier takes three integers and touches no memory of ours.
-    let call = || unsafe { libc::syscall(__NR_membarrier as libc::c_long, command as libc::c_long, flags, cpu) };
-    kernel::keep_errno(|| if call() == 0 { Ok(()) } else { Err(kernel::errno()) })
+    unsafe { syscall::call(__NR_membarrier.into(), [command as usize, flags as usize, cpu as usize]) }.map(drop)
 }

@@ -52,6 +52,7 @@
 //! | [`sequence`] | the sequences themselves, on rows and on slabs; `unsafe`, with contracts |
 //! | [`local`] | the same contracts in plain Rust, for memory one thread owns |
 //! | [`fence`] | membarrier: after it, no old sequence still runs on that CPU |
+//! | [`syscall`] | system calls that nobody can interpose and that leave errno alone |
 //! | [`probe`], [`Registration`], [`Availability`] | finds libc's area or registers our own, or says why not |
 //! | [`Index`] | what selects a row: [`CpuId`], or [`MmCid`], a dense number that only running threads have |
 //!
@@ -115,6 +116,7 @@ pub mod rows;
 pub mod sequence;
 pub mod slab;
 mod stop;
+pub mod syscall;
 mod thread;
 
 pub use buffer::{Full, PerCpuBuffer};

@@ -26,8 +26,6 @@ use core::sync::atomic::{
     compiler_fence,
 };
 
-use crate::sync::keep_errno;
-
 /// See the module.
 pub struct Gate {
     /// Written by the owner alone.
@@ -98,24 +96,13 @@ impl Drop for Closing<'_> {
 
 /// Makes every running thread of the process execute a full fence. False if the kernel refuses.
 pub fn fence() -> bool {
-    membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED).is_ok()
+    rseq::fence::memory().is_ok()
 }
 
 /// Asks the kernel to let this process close gates (Linux 4.14). Idempotent; inherited across fork. The error is the
 /// errno with which it refused.
 pub fn register() -> Result<(), i32> {
-    membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED)
-}
-
-fn membarrier(command: libc::c_int) -> Result<(), i32> {
-    keep_errno(|| {
-        // SAFETY: membarrier takes integers and touches no memory of ours.
-        if unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } == 0 {
-            return Ok(());
-        }
-        // SAFETY: errno is this thread's.
-        Err(unsafe { *libc::__errno_location() })
-    })
+    rseq::fence::register_memory()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Thread-local storage on aarch64: `tpidr_el0` holds the thread pointer.
+//! Thread-local storage on aarch64: `tpidr_el0` holds the thread pointer. System calls.
 
 use core::arch::{asm, global_asm};
+use core::ffi::c_long;
 
 /// The kernel accepts one signature per process; libc's is this one, a `brk`.
 pub const SIGNATURE: u32 = 0xd428_bc00;
@@ -111,6 +112,31 @@ pub unsafe fn store_word(offset: isize, value: usize) {
     unsafe {
         asm!("str {}, [{}]", in(reg) value, in(reg) thread_pointer() + offset, options(nostack, preserves_flags));
     }
+}
+
+/// Makes a system call; the answer as the kernel gives it.
+///
+/// # Safety
+///
+/// * As for [`crate::syscall::call`].
+#[inline(always)]
+pub unsafe fn syscall(number: c_long, arguments: [usize; 6]) -> usize {
+    let answer: usize;
+    // SAFETY: by our own contract. The kernel changes `x0` only, and no stack.
+    unsafe {
+        asm!(
+            "svc 0",
+            in("x8") number as usize,
+            inlateout("x0") arguments[0] => answer,
+            in("x1") arguments[1],
+            in("x2") arguments[2],
+            in("x3") arguments[3],
+            in("x4") arguments[4],
+            in("x5") arguments[5],
+            options(nostack, preserves_flags),
+        );
+    }
+    answer
 }
 
 /// Loads `$symbol`'s offset from the thread pointer: one load from the global offset table.

@@ -1,6 +1,7 @@
-//! Thread-local storage on x86-64: `fs` holds the thread pointer, and `fs:0` is its own address.
+//! Thread-local storage on x86-64: `fs` holds the thread pointer, and `fs:0` is its own address. System calls.
 
 use core::arch::{asm, global_asm};
+use core::ffi::c_long;
 
 /// The kernel accepts one signature per process; libc's is this one. Behind `ud1` it disassembles.
 pub const SIGNATURE: u32 = 0x5305_3053;
@@ -106,6 +107,33 @@ pub unsafe fn store_word(offset: isize, value: usize) {
     unsafe {
         asm!("mov qword ptr fs:[{}], {}", in(reg) offset, in(reg) value, options(nostack, preserves_flags));
     }
+}
+
+/// Makes a system call; the answer as the kernel gives it.
+///
+/// # Safety
+///
+/// * As for [`crate::syscall::call`].
+#[inline(always)]
+pub unsafe fn syscall(number: c_long, arguments: [usize; 6]) -> usize {
+    let answer: usize;
+    // SAFETY: by our own contract. The kernel changes `rax`, `rcx` and `r11` only, and no stack.
+    unsafe {
+        asm!(
+            "syscall",
+            inlateout("rax") number as usize => answer,
+            in("rdi") arguments[0],
+            in("rsi") arguments[1],
+            in("rdx") arguments[2],
+            in("r10") arguments[3],
+            in("r8") arguments[4],
+            in("r9") arguments[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack, preserves_flags),
+        );
+    }
+    answer
 }
 
 /// Loads `$symbol`'s offset from the thread pointer: one load from the global offset table.
