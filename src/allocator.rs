@@ -8,13 +8,13 @@ use crate::fatal::fatal;
 use crate::front_end;
 use crate::front_end::hits;
 use crate::hardened;
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
+use crate::mode::Mode;
 use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
-use crate::process;
 use crate::process::background;
 use crate::process::exhaustion::or_reclaim;
-use crate::process::mode::Mode;
+use crate::process::start;
 use crate::size_class::SizeClass;
 
 /// The allocator. All values of the type are the same heap.
@@ -140,7 +140,7 @@ impl Perseq {
     /// The cache is empty, elsewhere, does not exist yet, or has a lock.
     #[inline(never)]
     fn alloc_slower(&self, class: SizeClass) -> *mut u8 {
-        if process::initialize(self.mode)
+        if start::initialize(self.mode)
             && let Some(object) = or_reclaim(class.size(), || match hardened::on() {
                 true => hardened::allocate(class),
                 false => front_end::pop_slow(class),
@@ -156,7 +156,7 @@ impl Perseq {
     #[cold]
     #[inline(never)]
     fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
-        if process::initialize(self.mode)
+        if start::initialize(self.mode)
             && let Some(run) = or_reclaim(layout.size(), || match hardened::on() {
                 true => hardened::allocate_large(layout),
                 false => large::allocate(&BACK_END.pages, layout),

@@ -9,7 +9,7 @@ use crate::fatal::fatal;
 use crate::front_end;
 use crate::front_end::hits;
 use crate::hardened;
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
 use crate::page_heap::span::SpanState;
 use crate::size_class::SizeClass;
 

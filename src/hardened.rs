@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
 use crate::lock_order::Rank;
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
 use crate::os;
 use crate::page_heap::Run;
 use crate::page_heap::span::{SpanId, SpanState};

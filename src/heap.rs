@@ -6,7 +6,7 @@ use core::ptr;
 use crate::allocator::out_of_memory;
 use crate::config::PAGE_SIZE;
 use crate::fatal::fatal;
-use crate::middle::BackEnd;
+use crate::middle::back_end::BackEnd;
 use crate::page_heap::large;
 use crate::page_heap::source::{Mmap, PageSource};
 use crate::page_heap::span::{SpanId, SpanState};

@@ -53,22 +53,27 @@
 //! | `budget.rs` | what caches may hold: equal capacity, or equal total |
 //! | `reclaim.rs` | caches taken from their owners: drained, found idle, made to give budget |
 //! | `hits.rs` | counters of the fast path, in builds that want them |
-//! | **`middle/`** | **the tiers behind the caches, put together** |
+//! | **`middle/`** | **the tiers between the caches and the pages** |
+//! | `back_end.rs` | all tiers behind the caches, put together |
 //! | `transfer_cache.rs`, `central_free_list.rs` | the tiers |
-//! | `spare_arrays.rs` | memory for the arrays of lists |
-//! | `topology.rs` | which CPUs share a last-level cache |
+//! | `spare_arrays.rs`, `spare_bitmaps.rs`, `tables.rs` | memory for the arrays of lists, for spans, for tables |
+//! | `shards.rs`, `topology.rs` | how transfer caches are split, and which CPUs share a last-level cache |
 //! | **`page_heap/`** | **runs of pages: split, joined, grown and shrunk in place** |
 //! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages it takes, and where free ones are kept |
 //! | `span.rs`, `metadata.rs` | one run of pages in use; the allocator's own memory |
 //! | `large.rs` | large blocks: grown in place, or moved without a copy |
 //! | `release.rs`, `limits.rs` | when memory goes back, and how much there may be |
 //! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
-//! | **`process/`** | **the first allocation, thread exit, fork** |
-//! | `mode.rs`, `options.rs`, `control.rs` | the modes by name; what the environment may say, and what a program |
+//! | **`process/`** | **the life of the process** |
+//! | `start.rs`, `choice.rs` | the first allocation, and which mode it decides on |
+//! | `options.rs`, `control.rs` | what the environment may say, and what a program may say and ask |
 //! | `cgroup.rs` | what memory the process may have, for limits in percent |
+//! | `fork.rs`, `thread_exit.rs`, `exit_report.rs` | fork, the end of a thread, and the report at the end of the process |
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | `background.rs` | the thread that gives memory back |
-//! | **`stats/`** | **what a program can ask; `report.rs`: how it is written** |
+//! | **`stats/`** | **the numbers: `numbers.rs` names them, `collect.rs` finds them, `report.rs` writes them** |
+//! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
+//! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `os.rs`, `sync.rs`, `lock_order.rs`, `fatal.rs` | the kernel's memory calls, the lock, its order, the last words |
 //!
@@ -146,30 +151,38 @@ mod allocator;
 mod allocator_api;
 mod by_address;
 mod config;
+mod decided;
 mod fatal;
 mod front_end;
 mod hardened;
 mod heap;
 mod lock_order;
 mod middle;
+mod mode;
 pub mod objects;
 mod os;
+mod owner;
 mod page_heap;
 pub mod pages;
 mod process;
 mod size_class;
 mod stats;
 mod sync;
+mod way;
 
 pub use allocator::Perseq;
 pub use config::{BUILD_CONFIG, PAGE_SIZE};
 pub use heap::{Heap, HeapStats};
+pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
+pub use owner::Owner;
 pub use page_heap::huge_pages::HugePageStats;
 pub use page_heap::release::Policy as ReleasePolicy;
-pub use process::control::{Limits, limits, set_background, set_limits, set_release};
-pub use process::mode::{ActiveMode, AlreadyActive, Mode, Reason};
+pub use process::control::{
+    Limits, drain, limits, release, set_background, set_limits, set_release, stats, write_json, write_text,
+};
 pub use process::options::{RuntimeOption, options};
-pub use process::{active_mode, drain, release, set_mode};
+pub use process::start::{active_mode, set_mode};
 pub use rseq;
-pub use stats::report::{FileWriter, write_json, write_text};
-pub use stats::{COUNTS_HITS, CacheStats, ClassStats, Owner, Stats, for_each_cache, for_each_class, stats};
+pub use stats::collect::{for_each_cache, for_each_class};
+pub use stats::file_writer::FileWriter;
+pub use stats::numbers::{COUNTS_HITS, CacheStats, ClassStats, Stats};

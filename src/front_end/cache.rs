@@ -24,17 +24,17 @@ use rseq::slab::{Slab, Slot, make_array};
 
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
 use crate::fatal::fatal;
-use crate::front_end::Way;
 use crate::front_end::budget;
 use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
 use crate::front_end::lists::{Exclusive, Lists};
 use crate::front_end::reclaim;
 use crate::lock_order::Rank;
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
 use crate::middle::spare_arrays::SPARE_ARRAYS;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
+use crate::way::Way;
 
 /// A cache of one CPU, concurrency id, thread or slot.
 #[repr(C, align(128))]

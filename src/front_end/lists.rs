@@ -3,16 +3,17 @@
 
 use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rseq::sequence::{self, Miss};
 use rseq::slab::Slot;
 use rseq::{Handle, Index, local};
 
+use crate::config::{MAX_SHARDS, SHARDS_PER_CPU};
+use crate::decided;
 use crate::front_end::cache::Cache;
 use crate::front_end::registry;
 use crate::front_end::thread::{self, cell, home};
-use crate::process;
 use crate::size_class::CLASSES;
 
 /// How lists of a cache that was found are changed.
@@ -40,7 +41,7 @@ pub struct ByIndex<I> {
 impl<I: Index> ByIndex<I> {
     /// Names the cache of the present index in the cell.
     pub fn locate(handle: Handle) -> Option<Self> {
-        process::ensure_thread().ok()?;
+        decided::ensure_thread().ok()?;
         // SAFETY: the handle is the process's own.
         let index = unsafe { handle.index::<I>() };
         // SAFETY: the cache is new and never moves, its lists have no arrays, and `index`, which is below the number of
@@ -163,7 +164,7 @@ impl Locked {
         if let Some(cache) = thread::cache(home()) {
             return Some(Locked(cache));
         }
-        let cache = registry::indexed_cache(process::shard_of(registry::thread_id()), |_| ())?;
+        let cache = registry::indexed_cache(shard_of(registry::thread_id()), |_| ())?;
         home().set(&cache.slab);
         Some(Locked(cache))
     }
@@ -171,8 +172,31 @@ impl Locked {
     /// The cache of the CPU the thread is on, as far as one can know.
     #[inline]
     pub fn locate_cpu() -> Option<Self> {
-        registry::indexed_cache(process::current_cpu(), |_| ()).map(Locked)
+        registry::indexed_cache(decided::current_cpu(), |_| ()).map(Locked)
     }
+}
+
+/// Slots of the mode `sharded`; 0 before that is decided.
+static SHARDS: AtomicUsize = AtomicUsize::new(0);
+
+/// `PERSEQ_SHARDS` says so.
+pub fn set_shards(shards: usize) {
+    SHARDS.store(shards, Relaxed);
+}
+
+/// Decides how many slots there are, unless it was said, and returns how many.
+pub fn make_shards() -> usize {
+    if SHARDS.load(Relaxed) == 0 {
+        SHARDS.store((rseq::kernel::possible_cpus() * SHARDS_PER_CPU).min(MAX_SHARDS), Relaxed);
+    }
+    SHARDS.load(Relaxed)
+}
+
+/// The slot of the thread with this id. After [`make_shards`].
+fn shard_of(thread: u32) -> u32 {
+    // Fibonacci hashing: threads made one after the other are spread, as their ids follow each other.
+    let hash = thread.wrapping_mul(0x9e37_79b1);
+    ((u64::from(hash) * SHARDS.load(Relaxed) as u64) >> 32) as u32
 }
 
 impl Guarded for Locked {

@@ -37,21 +37,17 @@ pub mod registry;
 pub mod thread;
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 
 use rseq::sequence::{self, Miss};
 use rseq::{CpuId, Handle, MmCid, local};
 
 use self::lists::{ByIndex, ByThread, Gated, Lists, Locked};
 use self::thread::{cell, gate_of, home};
-use crate::middle::BACK_END;
-use crate::process::mode::Mode;
+use crate::middle::back_end::BACK_END;
+use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
-use crate::sync::Padded;
-
-/// A handle of rseq for the per-CPU modes, [`front_word`] for the others, 0 before the process's mode is decided. Set
-/// once. Every operation reads it, so it shares its line with nothing.
-pub static FRONT: Padded<AtomicIsize> = Padded(AtomicIsize::new(0));
+use crate::way::{FRONT, Way, front_word};
 
 /// A free object of `class` from the calling thread's cache, if it is there and has one.
 #[inline(always)]
@@ -116,56 +112,6 @@ pub unsafe fn push_gated(class: SizeClass, object: NonNull<u8>) -> bool {
     let slab = home().get();
     // SAFETY: as in `pop_gated`; objects are even.
     gate_of(slab).enter().is_some_and(|_inside| unsafe { local::push(slab, class.index(), object) })
-}
-
-/// What `FRONT` says in a mode without a handle: a handle's tags are 0.
-pub const fn front_word(mode: Mode) -> isize {
-    (mode as isize + 1) << 2
-}
-
-/// What `FRONT` says, taken apart.
-#[derive(Clone, Copy)]
-pub enum Way {
-    Undecided,
-    Cpu(Handle),
-    Cid(Handle),
-    Thread,
-    GatedThread,
-    Shard,
-    LockedCpu,
-    Uncached,
-}
-
-impl Way {
-    /// The way of this process.
-    #[inline]
-    pub fn now() -> Way {
-        let front = FRONT.load(Relaxed); // as in `pop`
-        if let Some(handle) = Handle::from_bits::<CpuId>(front) {
-            return Way::Cpu(handle);
-        }
-        if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            return Way::Cid(handle);
-        }
-        match Mode::ALL.get((front as usize >> 2).wrapping_sub(1)) {
-            Some(Mode::PerThread) => Way::Thread,
-            Some(Mode::PerThreadDrain) => Way::GatedThread,
-            Some(Mode::Sharded) => Way::Shard,
-            Some(Mode::PerCpuLock) => Way::LockedCpu,
-            Some(Mode::Central) => Way::Uncached,
-            _ => Way::Undecided,
-        }
-    }
-
-    /// Threads have caches of their own.
-    pub fn caches_threads(self) -> bool {
-        matches!(self, Way::Thread | Way::GatedThread)
-    }
-
-    /// A thread can take lists of a cache that is another's.
-    pub fn reclaims(self) -> bool {
-        matches!(self, Way::Cpu(_) | Way::Cid(_) | Way::GatedThread | Way::Shard | Way::LockedCpu)
-    }
 }
 
 /// Goes on where [`pop`] failed. `None` if memory is exhausted.

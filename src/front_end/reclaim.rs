@@ -24,7 +24,6 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use rseq::Stopping;
 
 use crate::config::{IDLE_DRAIN_MS, MISSES_PER_PLEA};
-use crate::front_end::Way;
 use crate::front_end::budget;
 use crate::front_end::cache::{Cache, Shape};
 use crate::front_end::gate::{self, Closing};
@@ -34,6 +33,7 @@ use crate::front_end::thread;
 use crate::lock_order::Rank;
 use crate::os;
 use crate::sync::{Guard, Mutex};
+use crate::way::Way;
 
 #[cfg(doc)]
 use crate::config::MISSES_PER_LOOK;

@@ -9,7 +9,8 @@ use core::sync::atomic::{
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
-use crate::middle::{self, BACK_END};
+use crate::middle::back_end::BACK_END;
+use crate::middle::shards;
 use crate::os;
 use crate::sync::Mutex;
 
@@ -118,7 +119,7 @@ impl State {
         self.made += 1;
         if self.made == 2 {
             // During a fork this waits for metadata's lock, as `make` does, so no shard appears meanwhile.
-            middle::split_transfer_caches();
+            shards::split_transfer_caches();
         }
         Some(cache)
     }

@@ -10,12 +10,12 @@ use core::ptr;
 use rseq::Slab;
 use rseq::sequence::ThreadCell;
 
-use crate::front_end::Way;
+use crate::decided;
 use crate::front_end::cache::Cache;
 use crate::front_end::gate::Gate;
 use crate::front_end::registry;
-use crate::process;
 use crate::size_class::CLASSES;
+use crate::way::Way;
 
 /// Lists that are nobody's. What a cache begins with, so that the fast paths need not tell them from one.
 #[repr(C)]
@@ -59,7 +59,7 @@ fn first_cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
     let cache = registry::thread_cache()?;
     word.set(&cache.slab);
     // May allocate, and so come back here: the word is set. If it fails, the cache is never given back.
-    process::notice_exit();
+    decided::notice_exit();
     Some(cache)
 }
 

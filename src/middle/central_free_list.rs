@@ -8,10 +8,11 @@
 use crate::config::{MAX_BATCH, PAGE_SIZE};
 use crate::fatal::fatal;
 use crate::lock_order::Rank;
-use crate::middle::Tables;
+use crate::middle::spare_bitmaps::SpareBitmaps;
+use crate::middle::tables::Tables;
 use crate::page_heap::PageHeap;
 use crate::page_heap::source::PageSource;
-use crate::page_heap::span::{SpanId, SpanState, SpareBitmaps};
+use crate::page_heap::span::{SpanId, SpanState, needs_bitmap};
 use crate::size_class::SizeClass;
 use crate::sync::Mutex;
 
@@ -147,13 +148,16 @@ impl State {
     fn grow(&mut self, class: SizeClass, tables: Tables<'_, impl PageSource>) -> Option<SpanId> {
         let pages = tables.pages;
         let run = pages.allocate(class.info().pages as usize, 0, SpanState::Small)?;
-        let span = pages.span(run.id);
-        // SAFETY: the span is new, so ours alone.
+        let needed = needs_bitmap(class.info());
+        let bitmap = if needed { self.bitmaps.allocate(tables) } else { None };
+        // SAFETY: the span is new, so ours alone; so is the bitmap.
         unsafe {
-            if !span.become_small(class, tables, &mut self.bitmaps) {
+            if needed && bitmap.is_none() {
                 pages.release(run.id, run.zero);
                 return None;
             }
+            let span = pages.span(run.id);
+            span.become_small(class, bitmap);
             span.locked().list = UNLISTED;
         }
         pages.set_class(run.id, class);
@@ -226,7 +230,9 @@ impl State {
     fn give_back(&mut self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) {
         // SAFETY: the span has no live object and is on no list: ours alone.
         unsafe {
-            pages.span(id).locked().forget_bitmap(class.info(), &mut self.bitmaps);
+            if let Some(bitmap) = pages.span(id).locked().forget_bitmap(class.info()) {
+                self.bitmaps.release(bitmap);
+            }
             pages.release(id, false);
         }
         self.spans -= 1;

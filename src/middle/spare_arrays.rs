@@ -6,7 +6,7 @@ use rseq::slab::Slot;
 
 use crate::config::{LINE, MAX_LIST_WORDS};
 use crate::lock_order::Rank;
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
 use crate::sync::Mutex;
 
 const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;

@@ -14,12 +14,12 @@ use core::sync::atomic::{
 };
 
 use crate::config::{LINE, MAX_BATCH, TRANSFER_BATCHES, TRANSFER_BYTES};
+use crate::decided;
 use crate::lock_order::Rank;
-use crate::middle::Tables;
 use crate::middle::central_free_list::CentralFreeList;
+use crate::middle::tables::Tables;
 use crate::middle::topology::MAX_GROUPS;
 use crate::page_heap::source::PageSource;
-use crate::process;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::{Mutex, Padded};
 
@@ -201,7 +201,7 @@ impl TransferCaches {
     /// The shard of the CPU the calling thread is on, as far as one can know.
     #[inline]
     fn own(&self) -> usize {
-        if self.count() == 1 { 0 } else { self.of(process::current_cpu() as usize) }
+        if self.count() == 1 { 0 } else { self.of(decided::current_cpu() as usize) }
     }
 
     fn of(&self, cpu: usize) -> usize {
@@ -321,7 +321,7 @@ mod tests {
 
     use super::*;
     use crate::config::MIN_RESERVE;
-    use crate::middle::BackEnd;
+    use crate::middle::back_end::BackEnd;
     use crate::page_heap::source::Mmap;
     use core::alloc::Layout;
     use std::boxed::Box;

@@ -13,7 +13,7 @@ use super::construct::{ByDefault, Construct};
 use super::depot::Depot;
 use crate::hardened;
 use crate::lock_order::Rank;
-use crate::process;
+use crate::process::start;
 use crate::sync::Mutex;
 
 /// A cache of constructed objects, which any number of threads may use. See the [module](super).
@@ -102,7 +102,7 @@ impl<T> ObjectCache<T> {
 impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
     pub(super) fn from_builder(builder: Builder<T, C, I>) -> Result<Self, BuildError> {
         let layout = builder.layout()?;
-        if !process::initialize(None) {
+        if !start::initialize(None) {
             return Err(BuildError::NoMemory);
         }
         let (per_cpu, shared) = if hardened::on() { (0, 0) } else { (builder.per_cpu, builder.shared) };

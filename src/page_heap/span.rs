@@ -19,11 +19,10 @@
 //!   central free list's. A large span's are its owner's, an own one's whoever made it so.
 
 use core::cell::UnsafeCell;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
-use crate::middle::Tables;
-use crate::page_heap::source::PageSource;
-use crate::size_class::{ClassInfo, MAX_OBJECTS, SizeClass};
+use crate::size_class::{ClassInfo, SizeClass};
 
 /// A span's number in the span table. 0 is no span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,8 +51,11 @@ pub enum SpanState {
 
 /// Words of bitmap inside the span. Classes with more objects have theirs in metadata.
 const INLINE_WORDS: usize = 4;
-/// Bytes of such a bitmap.
-const BITMAP_BYTES: usize = MAX_OBJECTS.div_ceil(64) * 8;
+
+/// Whether a span of such a class needs a bitmap outside of it, of [`MAX_OBJECTS`](crate::size_class::MAX_OBJECTS) bits.
+pub fn needs_bitmap(info: &ClassInfo) -> bool {
+    info.objects as usize > INLINE_WORDS * 64
+}
 
 /// One line of a cache, so that returning an object touches one.
 #[repr(C, align(64))]
@@ -156,44 +158,37 @@ impl Span {
         unsafe { &mut *self.locked.get() }
     }
 
-    /// Turns a new span into one of `class` with all objects free. False if there is no memory for its bitmap.
+    /// Turns a new span into one of `class` with all objects free.
     ///
     /// # Safety
     ///
     /// * As for [`Span::locked`].
-    pub unsafe fn become_small(
-        &self,
-        class: SizeClass,
-        tables: Tables<'_, impl PageSource>,
-        bitmaps: &mut SpareBitmaps,
-    ) -> bool {
+    /// * `bitmap` is the span's alone, if the class [needs one](needs_bitmap): it has room for the most objects a span
+    ///   can have, and is aligned to a word.
+    pub unsafe fn become_small(&self, class: SizeClass, bitmap: Option<NonNull<u8>>) {
         self.class.store(class.index() as u8, Relaxed);
         // SAFETY: by our own contract.
-        unsafe { self.locked() }.fill(class.info(), tables, bitmaps)
+        unsafe { self.locked() }.fill(class.info(), bitmap);
     }
 }
 
 impl Locked {
     /// Marks all objects free.
-    fn fill(&mut self, info: &ClassInfo, tables: Tables<'_, impl PageSource>, bitmaps: &mut SpareBitmaps) -> bool {
+    fn fill(&mut self, info: &ClassInfo, bitmap: Option<NonNull<u8>>) {
         let objects = info.objects as usize;
-        if objects > INLINE_WORDS * 64 {
-            let Some(address) = bitmaps.take(tables) else { return false };
-            self.free[0] = address as u64;
+        if let Some(bitmap) = bitmap {
+            self.free[0] = bitmap.as_ptr() as u64;
         }
         self.live = 0;
         for (index, word) in self.bits(info).iter_mut().enumerate() {
             let left = objects.saturating_sub(index * 64).min(64);
             *word = if left == 64 { u64::MAX } else { (1 << left) - 1 };
         }
-        true
     }
 
-    /// Gives a bitmap outside the span back, when the span stops being small.
-    pub fn forget_bitmap(&mut self, info: &ClassInfo, bitmaps: &mut SpareBitmaps) {
-        if info.objects as usize > INLINE_WORDS * 64 {
-            bitmaps.put(self.free[0] as usize);
-        }
+    /// The bitmap outside the span, if there is one, which the span does not need any more: it stops being small.
+    pub fn forget_bitmap(&mut self, info: &ClassInfo) -> Option<NonNull<u8>> {
+        if needs_bitmap(info) { NonNull::new(self.free[0] as *mut u8) } else { None }
     }
 
     #[inline]
@@ -202,7 +197,7 @@ impl Locked {
         if words <= INLINE_WORDS {
             &mut self.free[..words]
         } else {
-            // SAFETY: `fill` put the address of MAX_OBJECTS bits here, this span's alone.
+            // SAFETY: `fill` put the address of enough bits here, this span's alone.
             unsafe { core::slice::from_raw_parts_mut(self.free[0] as *mut u64, words) }
         }
     }
@@ -245,31 +240,6 @@ impl Locked {
         *word |= bit;
         self.live -= 1;
         true
-    }
-}
-
-/// Bitmaps of [`MAX_OBJECTS`] bits that no span uses, linked through their first words.
-pub struct SpareBitmaps(usize);
-
-impl SpareBitmaps {
-    pub const fn new() -> Self {
-        SpareBitmaps(0)
-    }
-
-    fn take(&mut self, tables: Tables<'_, impl PageSource>) -> Option<usize> {
-        if self.0 == 0 {
-            return tables.allocate(BITMAP_BYTES, 64).map(|memory| memory.as_ptr() as usize);
-        }
-        let bitmap = self.0;
-        // SAFETY: the head of the list is a bitmap nobody uses, whose first word is the link.
-        self.0 = unsafe { *(bitmap as *const usize) };
-        Some(bitmap)
-    }
-
-    fn put(&mut self, bitmap: usize) {
-        // SAFETY: a bitmap nobody uses any more; its first word becomes the link.
-        unsafe { *(bitmap as *mut usize) = self.0 };
-        self.0 = bitmap;
     }
 }
 

@@ -11,7 +11,7 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
 use crate::sync::keep_errno;
 
 static WANTED: AtomicBool = AtomicBool::new(false);

@@ -1,8 +1,19 @@
-//! What a program may say at run time about the memory that the process's heap holds.
+//! What a program may say and ask at run time.
 
-use crate::middle::BACK_END;
+use core::fmt::{self, Write};
+
+use crate::decided;
+use crate::front_end::reclaim;
+use crate::hardened;
+use crate::middle::back_end::BACK_END;
 use crate::page_heap::release::Policy;
 use crate::process::background;
+use crate::process::fork;
+use crate::process::options;
+use crate::process::start::active_mode;
+use crate::stats::collect;
+use crate::stats::numbers::Stats;
+use crate::stats::report;
 
 /// Limits on what the process's heap holds, in bytes: pages in use, free pages that are still resident, and tables.
 /// [`Stats::held_bytes`](crate::Stats::held_bytes) is compared with them. `None` is no limit.
@@ -16,7 +27,7 @@ pub struct Limits {
 
 /// Sets both limits, in place of those of the environment (`PERSEQ_SOFT_LIMIT`, `PERSEQ_HARD_LIMIT`).
 pub fn set_limits(limits: Limits) {
-    crate::process::options::read_environment(); // which would say otherwise later
+    read_environment(); // which would say otherwise later
     BACK_END.pages.limits.set_soft(limits.soft.unwrap_or(usize::MAX));
     BACK_END.pages.limits.set_hard(limits.hard.unwrap_or(usize::MAX));
 }
@@ -24,7 +35,7 @@ pub fn set_limits(limits: Limits) {
 /// The limits that hold now.
 #[must_use]
 pub fn limits() -> Limits {
-    crate::process::options::read_environment();
+    read_environment();
     let (soft, hard) = BACK_END.pages.limits.get();
     let some = |bytes| Some(bytes).filter(|bytes| *bytes != usize::MAX);
     Limits { soft: some(soft), hard: some(hard) }
@@ -32,7 +43,7 @@ pub fn limits() -> Limits {
 
 /// Sets when free pages go back to the kernel, in place of `PERSEQ_RELEASE`.
 pub fn set_release(policy: Policy) {
-    crate::process::options::read_environment();
+    read_environment();
     BACK_END.pages.releases.set_policy(policy);
 }
 
@@ -40,6 +51,56 @@ pub fn set_release(policy: Policy) {
 /// `PERSEQ_BACKGROUND`. The thread begins when there is something to give back and ends when nothing is left, within
 /// two periods.
 pub fn set_background(wanted: bool) {
-    crate::process::options::read_environment();
+    read_environment();
     background::set(wanted);
+}
+
+fn read_environment() {
+    fork::notice_forks();
+    options::read_environment();
+}
+
+/// Moves all free objects from caches to the tiers behind them; returns how many bytes. In `perthread` it can empty the
+/// calling thread's cache only. Costs one fence for every 32 caches, but none in the modes with locks.
+pub fn drain() -> usize {
+    if hardened::on() {
+        return hardened::drain();
+    }
+    reclaim::drain()
+}
+
+/// Gives all memory that nobody uses back to the kernel: drains the caches and the transfer caches, then
+/// releases free pages. Returns how many bytes went back.
+pub fn release() -> usize {
+    if !decided::is_ready() {
+        return 0;
+    }
+    drain();
+    BACK_END.trim();
+    BACK_END.pages.release_free()
+}
+
+/// Looks at every tier. Exact if nothing is allocated or freed meanwhile.
+#[must_use]
+pub fn stats() -> Stats {
+    collect::stats(active_mode())
+}
+
+/// Writes everything as one JSON object on a line: the process, the totals, each cache, and each size class that
+/// was ever used.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_json(out: &mut impl Write) -> fmt::Result {
+    report::json(&stats(), out)
+}
+
+/// Writes everything as text: the totals, a table of caches, and one of the size classes that were ever used.
+///
+/// # Errors
+///
+/// Those of `out`.
+pub fn write_text(out: &mut impl Write) -> fmt::Result {
+    report::text(&stats(), out)
 }

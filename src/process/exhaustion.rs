@@ -4,9 +4,9 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::front_end::registry;
 use crate::hardened;
-use crate::middle::BACK_END;
+use crate::middle::back_end::BACK_END;
 use crate::os;
-use crate::process;
+use crate::process::control;
 
 /// What was free everywhere when giving everything back did not help, and when that was.
 static LAST_FREE: AtomicUsize = AtomicUsize::new(0);
@@ -37,7 +37,7 @@ pub fn or_reclaim<T>(bytes: usize, allocate: impl Fn() -> Option<T>) -> Option<T
             if !is_worth_it(bytes) {
                 return None;
             }
-            process::release();
+            control::release();
             let result = allocate();
             if result.is_none() {
                 // Relaxed, as where they are read: a hint.

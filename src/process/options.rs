@@ -9,18 +9,20 @@ use core::sync::atomic::{
 use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
 use crate::front_end::budget;
+use crate::front_end::lists;
 use crate::front_end::reclaim;
 use crate::hardened;
 use crate::lock_order::Rank;
+use crate::middle::back_end::BACK_END;
+use crate::middle::shards;
 use crate::middle::topology::MAX_GROUPS;
-use crate::middle::{self, BACK_END};
+use crate::mode::Mode;
 use crate::page_heap::release::Policy;
 use crate::page_heap::source::Thp;
-use crate::process;
 use crate::process::background;
 use crate::process::cgroup;
-use crate::process::mode::Mode;
-use crate::stats::report;
+use crate::process::choice;
+use crate::process::exit_report;
 use crate::sync::Mutex;
 
 /// A variable of the environment that perseq reads.
@@ -48,7 +50,7 @@ static OPTIONS: [RuntimeOption; 13] = [
         meaning: "how a thread finds its cache",
         expected: "percpu, percpu-mmcid, perthread, perthread-drain, sharded, percpu-lock or central",
         default: "percpu",
-        apply: |text| Mode::from_name(text).map(process::set_mode_by_environment).is_some(),
+        apply: |text| Mode::from_name(text).map(choice::set_by_environment).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_CACHE_BYTES",
@@ -112,21 +114,21 @@ static OPTIONS: [RuntimeOption; 13] = [
         meaning: "caches in the mode sharded",
         expected: "a number from 1 to 4096",
         default: "4 for each CPU",
-        apply: |text| number(text, 1..=MAX_SHARDS).map(process::set_shards).is_some(),
+        apply: |text| number(text, 1..=MAX_SHARDS).map(lists::set_shards).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_TRANSFER_SHARDS",
         meaning: "shards of the transfer caches, among which CPUs are dealt out in turn",
         expected: "a number from 1 to 64",
         default: "1 for each last-level cache, as /sys says",
-        apply: |text| number(text, 1..=MAX_GROUPS).map(middle::set_transfer_shards).is_some(),
+        apply: |text| number(text, 1..=MAX_GROUPS).map(shards::set_transfer_shards).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_STATS",
         meaning: "statistics at exit, to standard error (not of a forked child that closed it) or appended to a file",
         expected: "text, json, text:PATH or json:PATH",
         default: "not set",
-        apply: report::set_at_exit,
+        apply: exit_report::set,
     },
     RuntimeOption {
         name: "PERSEQ_HARDENED",
@@ -165,7 +167,6 @@ pub fn read_environment() {
     if READ.load(Acquire) {
         return;
     }
-    process::notice_forks();
     let _reading = READING.lock();
     if READ.load(Acquire) {
         return; // somebody was faster

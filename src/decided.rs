@@ -1,0 +1,95 @@
+//! What the first allocation decided about this process: written once, by `process`, and read by everything below it.
+
+use core::cell::UnsafeCell;
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+
+use rseq::{Registration, Unavailable};
+
+use crate::lock_order::Rank;
+use crate::mode::ActiveMode;
+use crate::sync::{Mutex, keep_errno};
+
+/// The first allocation has decided.
+static READY: AtomicBool = AtomicBool::new(false);
+
+/// Held by the thread that decides. A fork waits for it, as for every lock, so no child finds half a decision.
+pub static DECIDING: Mutex<()> = Mutex::new(Rank::Decision, ());
+
+/// A decision that is written before `READY` and read after it.
+struct Decided(UnsafeCell<MaybeUninit<Decision>>);
+
+/// What the first allocation decided.
+pub struct Decision {
+    pub mode: ActiveMode,
+    /// The rseq registration, in a mode that reads numbers from it.
+    pub registration: Option<Registration>,
+    /// The key whose destructor tells of thread exit, where threads have caches.
+    pub exit_key: Option<libc::pthread_key_t>,
+}
+
+// SAFETY: one thread writes, under `DECIDING`; others read, once it is `READY`.
+unsafe impl Sync for Decided {}
+
+static DECIDED: Decided = Decided(UnsafeCell::new(MaybeUninit::uninit()));
+
+/// Whether the decision was made: the process can allocate.
+#[inline]
+pub fn is_ready() -> bool {
+    READY.load(Acquire)
+}
+
+/// Notes the decision, which is read once it is [announced](announce).
+///
+/// # Safety
+///
+/// * The caller holds [`DECIDING`], and nothing was announced yet.
+pub unsafe fn write(decision: Decision) {
+    // SAFETY: by our own contract this thread alone writes, and nobody reads.
+    unsafe { (*DECIDED.0.get()).write(decision) };
+}
+
+/// Lets everybody read what was [written](write).
+pub fn announce() {
+    READY.store(true, Release);
+}
+
+fn decision() -> &'static Decision {
+    debug_assert!(is_ready());
+    // SAFETY: callers come here after the process was made ready: written, and never again.
+    unsafe { (*DECIDED.0.get()).assume_init_ref() }
+}
+
+/// The mode and its reason. Once it [is ready](is_ready).
+pub fn mode() -> ActiveMode {
+    decision().mode
+}
+
+/// The CPU the calling thread is on, from its rseq area where the kernel keeps one. Once it [is ready](is_ready).
+#[inline]
+pub fn current_cpu() -> u32 {
+    let known = decision().registration.as_ref().and_then(Registration::cpu_id);
+    // SAFETY: sched_getcpu has no preconditions. Its -1, where the kernel refuses, is no CPU's number.
+    known.unwrap_or_else(|| keep_errno(|| unsafe { libc::sched_getcpu() }) as u32)
+}
+
+/// Registers the calling thread with rseq, where that is ours to do. Once it [is ready](is_ready), in a per-CPU mode.
+pub fn ensure_thread() -> Result<(), Unavailable> {
+    match &decision().registration {
+        Some(registration) => keep_errno(|| registration.ensure_thread()),
+        None => Err(Unavailable::ThreadNotRegistered),
+    }
+}
+
+/// Arranges for the calling thread's cache to be emptied when the thread exits. Once it [is ready](is_ready).
+pub fn notice_exit() {
+    if let Some(key) = decision().exit_key {
+        // SAFETY: the key is valid; the value only has to be other than null.
+        keep_errno(|| unsafe { libc::pthread_setspecific(key, ptr::dangling::<c_void>()) });
+    }
+}

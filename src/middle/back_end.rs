@@ -1,0 +1,63 @@
+//! The tiers behind the caches, put together: one set for the process, the same for every mode, and one for each
+//! [`Heap`](crate::Heap).
+
+use crate::middle::central_free_list::CentralFreeList;
+use crate::middle::tables::Tables;
+use crate::middle::transfer_cache::{Middle, TransferCaches};
+use crate::page_heap::PageHeap;
+use crate::page_heap::metadata::Metadata;
+use crate::page_heap::source::{Mmap, PageSource};
+use crate::size_class::{CLASSES, SizeClass};
+use crate::sync::Padded;
+
+/// Everything that is not a cache.
+pub struct BackEnd<S: PageSource = Mmap> {
+    /// Each class's locks on lines of their own.
+    pub transfer: TransferCaches,
+    pub central: [Padded<CentralFreeList>; CLASSES],
+    pub pages: PageHeap<S>,
+    pub metadata: Metadata,
+}
+
+/// The process's own.
+pub static BACK_END: BackEnd = BackEnd::new(Mmap::new());
+
+impl<S: PageSource> BackEnd<S> {
+    pub const fn new(source: S) -> Self {
+        BackEnd {
+            transfer: TransferCaches::new(),
+            central: [const { Padded(CentralFreeList::new()) }; CLASSES],
+            pages: PageHeap::new(source),
+            metadata: Metadata::new(),
+        }
+    }
+
+    /// The transfer cache of `class` and what stands behind it.
+    #[inline]
+    pub fn middle(&self, class: SizeClass) -> Middle<'_, S> {
+        Middle { class, transfer: &self.transfer, central: &self.central[class.index()], tables: self.tables() }
+    }
+
+    /// Pages and metadata.
+    #[inline]
+    pub fn tables(&self) -> Tables<'_, S> {
+        Tables { pages: &self.pages, metadata: &self.metadata }
+    }
+
+    /// Empties the transfer caches into the spans, and gives spans without a live object back to the page heap.
+    pub fn trim(&self) {
+        for class in SizeClass::all() {
+            self.middle(class).trim();
+        }
+    }
+
+    /// Bytes that could be had for something else if nothing were kept: free pages, and free objects in transfer
+    /// caches and spans.
+    pub fn free_bytes(&self) -> usize {
+        let kept = |class: SizeClass| {
+            let central = self.central[class.index()].totals(class);
+            (self.transfer.counts(class).length + central.free) * class.size()
+        };
+        self.pages.free_bytes() + SizeClass::all().map(kept).sum::<usize>()
+    }
+}

@@ -1,0 +1,163 @@
+//! Fork: all locks are taken in the order of their ranks, so the child finds every structure whole. A slab without a
+//! lock needs none: its changes are single stores, and a sequence that was under way elsewhere has not committed. A
+//! cache is taken from its owner only under the right to reclaim, so none is at the time of a fork.
+//!
+//! The handlers have to be registered before the first lock is taken. So they are when the program is loaded, which is
+//! before it has threads; and, in a library that is loaded later, or where a call of ours comes earlier, at the first
+//! such call. glibc registers no handler while another thread forks, except while it runs another library's handler. A
+//! fork at that moment, while perseq is being loaded, is the only one that goes past our handlers.
+
+use core::ptr;
+use core::sync::atomic::{
+    AtomicU32,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::decided::DECIDING;
+use crate::front_end::lists::Exclusive;
+use crate::front_end::reclaim;
+use crate::front_end::registry;
+use crate::front_end::thread;
+use crate::hardened;
+use crate::lock_order;
+use crate::middle::back_end::BACK_END;
+use crate::middle::spare_arrays::SPARE_ARRAYS;
+use crate::process::background;
+use crate::process::exit_report;
+use crate::process::options;
+use crate::sync::{Mutex, keep_errno};
+use crate::way::Way;
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = notice_forks;
+
+/// Who registers the handlers: nobody yet, a thread by its id, or it is done.
+static NOTICED: AtomicU32 = AtomicU32::new(0);
+const DONE: u32 = u32::MAX;
+
+/// Registers the fork handlers, if nobody has.
+pub extern "C" fn notice_forks() {
+    if NOTICED.load(Acquire) != DONE {
+        keep_errno(notice_forks_slow);
+    }
+}
+
+#[cold]
+fn notice_forks_slow() {
+    let this = registry::thread_id();
+    loop {
+        match NOTICED.load(Acquire) {
+            DONE => return,
+            // Registering allocates, if there are many handlers, and so comes here again.
+            thread if thread == this => return,
+            // The other thread waits for a fork at most. In a child of that fork it does not exist, and nothing of what
+            // it did may have come along: we take its place.
+            // SAFETY: signal 0 asks only whether there is such a thread; sched_yield has no preconditions.
+            thread if thread != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) } == 0 => unsafe {
+                libc::sched_yield();
+            },
+            thread if NOTICED.compare_exchange(thread, this, Acquire, Relaxed).is_ok() => break,
+            _ => {}
+        }
+    }
+    // If it fails, a child forked while a lock is held may hang on it.
+    // SAFETY: the handlers are this module's and live for ever.
+    unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork_parent), Some(after_fork_child)) };
+    NOTICED.store(DONE, Release);
+}
+
+fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
+    f(&DECIDING);
+    f(options::mutex());
+    f(reclaim::mutex());
+    f(registry::mutex());
+    for cache in registry::all() {
+        f(cache.shape());
+    }
+    for cache in registry::all() {
+        f(&cache.lists);
+    }
+    f(hardened::mutex());
+    for transfer in BACK_END.transfer.all() {
+        f(transfer.mutex());
+    }
+    for central in &BACK_END.central {
+        f(central.mutex());
+    }
+    f(SPARE_ARRAYS.mutex());
+    f(BACK_END.metadata.mutex());
+    f(BACK_END.pages.releases.mutex());
+    f(BACK_END.pages.mutex());
+}
+
+/// A mutex of any content.
+trait RawLock {
+    fn acquire(&self);
+    unsafe fn release(&self, in_child: bool);
+}
+
+impl<T> RawLock for Mutex<T> {
+    fn acquire(&self) {
+        self.acquire_for_fork();
+    }
+    unsafe fn release(&self, in_child: bool) {
+        // SAFETY: by our own contract the caller holds the lock without a guard.
+        unsafe { if in_child { self.release_in_child() } else { Mutex::release(self) } }
+    }
+}
+
+/// The thread that forks, while it holds all locks. The handlers may be registered twice, if a fork came between their
+/// registration and the note of it: then the first of each kind does the work.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn before_fork() {
+    let this = registry::thread_id();
+    if FORKING.load(Relaxed) == this {
+        return;
+    }
+    for_each_lock(|lock| lock.acquire());
+    FORKING.store(this, Relaxed); // read by others under no lock, but compared with their own number only
+    lock_order::assert_all_held(registry::all().next().is_some());
+}
+
+extern "C" fn after_fork_parent() {
+    if FORKING.load(Relaxed) != registry::thread_id() {
+        return;
+    }
+    FORKING.store(0, Relaxed);
+    // SAFETY: `before_fork` took every lock. No cache is added while this walks the caches, although the registry's
+    // lock is free again: that takes metadata's as well, which is freed after the
+    // caches'.
+    for_each_lock(|lock| unsafe { lock.release(false) });
+}
+
+extern "C" fn after_fork_child() {
+    if FORKING.swap(0, Relaxed) == 0 {
+        return;
+    }
+    NOTICED.store(DONE, Release); // by the thread whose note of it may not have come along
+    // SAFETY: as for the parent: the forking thread is the child's only one.
+    for_each_lock(|lock| unsafe { lock.release(true) });
+    background::forget_in_child();
+    exit_report::forget_in_child();
+    lock_order::forget_other_threads();
+    if !Way::now().caches_threads() {
+        return;
+    }
+    let own = thread::present_cache();
+    for cache in registry::all().filter(|cache| cache.in_use.load(Relaxed)) {
+        if own.is_some_and(|own| ptr::eq(own, cache)) {
+            cache.owner.store(registry::thread_id(), Relaxed);
+            continue;
+        }
+        cache.gate.reset();
+        let mut shape = cache.shape().lock();
+        // SAFETY: the thread it belonged to does not exist here.
+        let front = unsafe { Exclusive::new(cache) };
+        cache.drain(front, &shape);
+        cache.strip_all(front, &mut shape);
+        drop(shape); // the registry's lock comes first
+        registry::retire(cache);
+    }
+}

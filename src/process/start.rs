@@ -1,0 +1,105 @@
+//! The first allocation: it reads the environment, decides the mode and makes the process ready.
+
+use core::sync::atomic::Ordering::Release;
+
+use rseq::{CpuId, MmCid};
+
+use crate::decided::{self, DECIDING, Decision};
+use crate::fatal::fatal;
+use crate::front_end::lists;
+use crate::front_end::registry;
+use crate::hardened;
+use crate::middle::back_end::BACK_END;
+use crate::middle::shards;
+use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
+use crate::page_heap::usual_reservation;
+use crate::process::choice;
+use crate::process::exit_report;
+use crate::process::fork;
+use crate::process::options;
+use crate::process::thread_exit;
+use crate::sync::keep_errno;
+use crate::way::{FRONT, front_word};
+
+/// Chooses the mode of this process. `PERSEQ_MODE`, if set, wins over it, so that an experiment can
+/// override a program.
+///
+/// # Errors
+///
+/// The first allocation has already decided.
+pub fn set_mode(mode: Mode) -> Result<(), AlreadyActive> {
+    fork::notice_forks();
+    let deciding = DECIDING.lock();
+    if !decided::is_ready() {
+        choice::set_by_program(mode);
+        return Ok(());
+    }
+    drop(deciding);
+    Err(AlreadyActive(active_mode()))
+}
+
+/// The mode of this process and its reason. Decides it if nothing has been allocated yet.
+///
+/// # Panics
+///
+/// Aborts the process if there is not even memory for the allocator's tables.
+#[must_use]
+pub fn active_mode() -> ActiveMode {
+    if !initialize(None) {
+        fatal(&["no memory for the heap's tables (see ulimit -v and PERSEQ_HARD_LIMIT)"]);
+    }
+    decided::mode()
+}
+
+/// Makes the process ready to allocate, if it is not. False if memory is exhausted: the next call tries again.
+pub fn initialize(default: Option<Mode>) -> bool {
+    decided::is_ready() || initialize_slow(default)
+}
+
+#[cold]
+fn initialize_slow(default: Option<Mode>) -> bool {
+    fork::notice_forks();
+    let deciding = DECIDING.lock();
+    if decided::is_ready() {
+        return true; // somebody was faster
+    }
+    // Nothing before the announcement allocates through us: it is system calls, getenv and tables of our own.
+    let done = keep_errno(|| set_up(default));
+    if done {
+        exit_report::keep_standard_error();
+        decided::announce();
+    }
+    drop(deciding);
+    if done {
+        exit_report::arrange(); // may allocate, so not before the announcement
+    }
+    done
+}
+
+fn set_up(default: Option<Mode>) -> bool {
+    options::read_environment();
+    if !BACK_END.pages.initialize(usual_reservation()) {
+        return false;
+    }
+    let requested = choice::requested(default);
+    let (active, reason, registration) =
+        if hardened::on() { (Mode::Central, Reason::Hardened, None) } else { choice::decide(requested) };
+    let rows = if active == Mode::Sharded { lists::make_shards() } else { rseq::kernel::cpu_bound() };
+    if !registry::initialize(rows) {
+        return false;
+    }
+    if active == Mode::Central {
+        shards::split_transfer_caches(); // no second cache will do it
+    }
+    let exit_key = if matches!(active, Mode::PerThread | Mode::PerThreadDrain) { thread_exit::key() } else { None };
+    let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
+    // SAFETY: our caller holds `DECIDING` and found nothing announced.
+    unsafe { decided::write(decision) };
+    let front = match (active, registration) {
+        (Mode::PerCpu, Some(found)) => found.handle::<CpuId>().to_bits(),
+        (Mode::PerCpuMmCid, Some(found)) => found.handle::<MmCid>().to_bits(),
+        _ => front_word(active),
+    };
+    FRONT.store(front, Release);
+    true
+}

@@ -1,0 +1,25 @@
+//! The end of a thread, in the modes where threads have caches.
+
+use core::ffi::c_void;
+
+use crate::front_end::reclaim;
+use crate::front_end::registry;
+use crate::front_end::thread;
+
+/// A key of thread-specific data whose destructor empties the cache of the thread that ends. `None` if the process has
+/// no key left.
+pub fn key() -> Option<libc::pthread_key_t> {
+    let mut key = 0;
+    // SAFETY: `key` is ours to be written; the destructor is this module's and lives for ever.
+    (unsafe { libc::pthread_key_create(&mut key, Some(on_thread_exit)) } == 0).then_some(key)
+}
+
+/// Runs among the destructors of thread-specific data, after those of C++ and Rust thread locals. What later
+/// ones allocate or free goes past the caches.
+extern "C" fn on_thread_exit(_: *mut c_void) {
+    if let Some(cache) = thread::present_cache() {
+        reclaim::strip_own(cache);
+        thread::retire();
+        registry::retire(cache);
+    }
+}
