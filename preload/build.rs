@@ -3,5 +3,7 @@
 fn main() {
     // The names under `perseq_` jump to the standard ones, which a program may replace: they shall reach ours all the same.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
+    // Threads and the kernel point into the library as long as the process lives, so `dlclose` shall not unmap it.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     println!("cargo::rerun-if-changed=build.rs");
 }

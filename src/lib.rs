@@ -70,6 +70,7 @@
 //! | `cgroup.rs` | what memory the process may have, for limits in percent |
 //! | `fork.rs`, `thread_exit.rs`, `exit_report.rs` | fork, the end of a thread, and the report at the end of the process |
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
+//! | `resident.rs` | a library that holds the allocator stays loaded |
 //! | `background.rs` | the thread that gives memory back |
 //! | **`stats/`** | **the numbers: `numbers.rs` names them, `collect.rs` finds them, `report.rs` writes them** |
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |

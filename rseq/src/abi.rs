@@ -45,6 +45,11 @@ pub const SIGNATURE: u32 = crate::arch::SIGNATURE;
 /// Length of an original registration. Kernels treat it as version 1 for ever.
 pub const ORIGINAL_LENGTH: u32 = 32;
 
+/// Most bytes that an area of this crate's own can be registered with, which are its size and alignment: 64, or 32 with
+/// the feature `short-area`. Longer than 32 bytes gets the kernel's optimized mode (Linux 7.0); shorter is less static
+/// TLS, which glibc has little of for libraries that are loaded with `dlopen`, and which its own areas leave unused.
+pub const OWN_LENGTH: u32 = if cfg!(feature = "short-area") { ORIGINAL_LENGTH } else { size_of::<Area>() as u32 };
+
 /// Bytes of the original area that the kernel fills (up to `flags`).
 pub const ORIGINAL_FEATURE_SIZE: u32 = 20;
 

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
-use crate::abi::{self, Area};
+use crate::abi;
 use crate::arch::{self, load_u32, own_area_offset, thread_pointer};
 use crate::index::Index;
 use crate::kernel::{self, Mode, Release, errno};
@@ -261,13 +261,13 @@ pub fn probe() -> Result<Registration, Unavailable> {
     }
 }
 
-/// The length that an own area should be registered with to get every feature of this kernel.
+/// The length that an own area should be registered with to get every feature of this kernel, as far as the area has it.
 #[must_use]
 pub fn feature_length() -> u32 {
-    auxiliary(AT_RSEQ_FEATURE_SIZE, abi::ORIGINAL_FEATURE_SIZE).clamp(abi::ORIGINAL_LENGTH, size_of::<Area>() as u32)
+    auxiliary(AT_RSEQ_FEATURE_SIZE, abi::ORIGINAL_FEATURE_SIZE).clamp(abi::ORIGINAL_LENGTH, abi::OWN_LENGTH)
 }
 
-/// As [`probe`], with a chosen length for an own area. It has no effect on libc's.
+/// As [`probe`], with a chosen length for an own area, up to [`abi::OWN_LENGTH`]. It has no effect on libc's.
 ///
 /// Length 32 asks for the kernel's legacy mode, which writes the numbers at every preemption; a longer one
 /// for its optimized mode (Linux 7.0). A process uses one length: the kernel refuses another for a thread
@@ -287,7 +287,8 @@ pub fn probe_with(own_length: u32) -> Result<Registration, Unavailable> {
     if let Some(found) = libc_area(feature_size, align) {
         return Ok(found);
     }
-    if own_length > size_of::<Area>() as u32 || align > align_of::<Area>() as u32 {
+    // The kernel's alignment is for lengths beyond the original one, which needs its own.
+    if own_length > abi::OWN_LENGTH || (own_length > abi::ORIGINAL_LENGTH && align > abi::OWN_LENGTH) {
         return Err(Unavailable::Refused(libc::EINVAL)); // our area is not what was asked for
     }
     register_own(own_length)?;

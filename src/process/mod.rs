@@ -8,5 +8,6 @@ pub mod exhaustion;
 pub mod exit_report;
 pub mod fork;
 pub mod options;
+mod resident;
 pub mod start;
 pub mod thread_exit;

@@ -13,18 +13,19 @@ global_asm!(
     // Our own area: static TLS, `cpu_id_start` 0, `cpu_id` -1 until the kernel takes over. `mm_cid` is -1
     // as well, so that an unregistered thread has no index of either kind.
     ".pushsection .tdata.rseq_own_area, \"awT\", @progbits",
-    ".balign 64",
+    ".balign {length}",
     ".globl rseq_own_area",
     ".hidden rseq_own_area",
     ".type rseq_own_area, @object",
     "rseq_own_area: .long 0, -1, 0, 0, 0, 0, -1, 0",
-    ".zero 32",
-    ".size rseq_own_area, 64",
+    ".zero {length} - 32",
+    ".size rseq_own_area, {length}",
     ".popsection",
     // libc's description of its area. Weak: a libc without one leaves null.
     ".weak __rseq_offset",
     ".weak __rseq_size",
     ".weak __rseq_flags",
+    length = const crate::abi::OWN_LENGTH,
 );
 
 /// The register TLS is addressed from.

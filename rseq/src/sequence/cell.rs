@@ -80,8 +80,9 @@ impl<const LISTS: usize> ThreadCell<LISTS> {
 /// # fn main() {}
 /// ```
 ///
-/// The word is initial-exec TLS, as this crate's own area is: a library that is loaded with `dlopen` takes both from what libc keeps for
-/// such libraries (glibc: the tunable `rtld.optional_static_tls`), and is refused where nothing is left or, by musl, always.
+/// The word is initial-exec TLS, as this crate's own area is. A library that is loaded with `dlopen` takes both from
+/// what libc keeps for such libraries (glibc: the tunable `rtld.optional_static_tls`), and is refused where nothing is
+/// left or, by musl, always. The feature `short-area` makes the area smaller.
 #[macro_export]
 macro_rules! thread_cell {
     ($(#[$doc:meta])* $vis:vis fn $name:ident() -> $symbol:literal: $lists:expr, $initial:ident $(. $field:ident)?) => {
