@@ -30,7 +30,7 @@ fn main() {
         let collector = scope.spawn(|| {
             let mut collected = 0;
             while !done.load(Relaxed) {
-                events.drain(|_| collected += 1);
+                events.drain(|_| collected += 1).expect("membarrier");
             }
             collected
         });
@@ -40,7 +40,7 @@ fn main() {
         done.store(true, Relaxed);
         collected += collector.join().expect("no panic");
     });
-    events.drain(|_| collected += 1);
+    events.drain(|_| collected += 1).expect("membarrier");
     assert_eq!(collected, threads * each);
     println!("{collected} events collected, a full buffer was met {waits} times");
 }

@@ -42,9 +42,9 @@ unsafe impl<const N: usize> Zeroed for Items<N> {}
 /// let events = rseq::PerCpuBuffer::<64>::new()?;
 /// events.append(7).expect("room");
 /// let mut seen = Vec::new();
-/// events.drain(|event| seen.push(event));
+/// events.drain(|event| seen.push(event))?;
 /// assert_eq!(seen, [7]);
-/// # Ok::<(), rseq::rows::NoMemory>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
 pub struct PerCpuBuffer<const N: usize, I: Index = CpuId> {
@@ -148,21 +148,24 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
     /// Takes every item out of every buffer and gives it to `user`, in any order. Rows run again before `user` is
     /// called. One [`fence`](crate::fence) per 64 items or part of them. Waits for other drains, so not for signal handlers.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the kernel refuses the fence it granted before.
-    pub fn drain(&self, mut user: impl FnMut(u64)) {
+    /// [`StopError::Fence`]: the kernel refuses the fence it granted before, by a filter that was set since, or for want of
+    /// memory. Items of the buffers it was refused for stay there, and can be taken; `user` has those of all others.
+    pub fn drain(&self, mut user: impl FnMut(u64)) -> Result<(), StopError> {
+        let mut outcome = Ok(());
         for (index, mut left) in self.lengths().enumerate() {
             while left > 0 {
                 let mut block = [0; BLOCK];
-                let taken = match self.take_from(index, &mut block) {
-                    Ok(taken) => taken,
-                    Err(why) => panic!("cannot stop row {index}: {why}"),
-                };
+                let taken = self.take_from(index, &mut block).unwrap_or_else(|why| {
+                    outcome = Err(why);
+                    0
+                });
                 block[..taken].iter().for_each(|&item| user(item));
                 left = if taken == 0 { 0 } else { left.saturating_sub(taken) };
             }
         }
+        outcome
     }
 
     /// Whether appends and takes are sequences. If not, they take a lock.
@@ -189,7 +192,7 @@ mod tests {
         assert_eq!(buffer.take_from(1, &mut [0]), Err(StopError::NoRow));
         assert_eq!(buffer.append(6), Ok(()));
         let mut sum = 0;
-        buffer.drain(|item| sum += item);
+        assert_eq!(buffer.drain(|item| sum += item), Ok(()));
         assert_eq!((sum, buffer.take()), (11, None));
         assert_eq!(buffer.append(9), Ok(()));
         assert_eq!((buffer.take_alone(&mut [0; 4]), buffer.lengths().sum::<usize>()), (1, 0));

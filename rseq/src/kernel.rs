@@ -1,6 +1,11 @@
-//! What is asked of the running system: version, possible CPUs, errno.
+//! What is asked of the running system: version, possible CPUs, a small file; and signals held off for a moment.
 
+use core::ffi::CStr;
 use core::fmt;
+use core::ops::RangeInclusive;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::syscall;
 
 /// A kernel's version, as `uname` gives it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -54,9 +59,7 @@ impl Release {
         // SAFETY: all-zero bytes are a valid `utsname`.
         let mut name: libc::utsname = unsafe { core::mem::zeroed() };
         // SAFETY: `name` is ours to be filled.
-        if unsafe { libc::uname(&mut name) } != 0 {
-            return None;
-        }
+        unsafe { syscall::call(libc::SYS_uname, [&raw mut name as usize]) }.ok()?;
         // `c_char` is signed on one architecture and not on the other.
         let bytes = name.release.map(|letter| letter.to_ne_bytes()[0]);
         Self::parse(&bytes)
@@ -114,10 +117,20 @@ const MOST_CPUS: usize = 8192;
 
 /// One more than the highest number a CPU of this machine can ever have; without `/sys`, of any machine.
 ///
-/// Allocates nothing: libc's own answer (`sysconf`) does in glibc before 2.36, and an allocator asks before it can.
+/// Reads a file the first time it is asked in a process, and allocates nothing: libc's own answer (`sysconf`) does in
+/// glibc before 2.36, and an allocator asks before it can.
 #[must_use]
 pub fn possible_cpus() -> usize {
-    keep_errno(read_possible_cpus).unwrap_or(MOST_CPUS)
+    static KNOWN: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: a number that is the same whoever finds it.
+    match KNOWN.load(Relaxed) {
+        0 => {
+            let count = read_possible_cpus().unwrap_or(MOST_CPUS);
+            KNOWN.store(count, Relaxed);
+            count
+        }
+        known => known,
+    }
 }
 
 /// At least [`possible_cpus`], seldom more than 63 above it: for tables that must have room for every CPU, when opening a
@@ -125,75 +138,90 @@ pub fn possible_cpus() -> usize {
 #[must_use]
 pub fn cpu_bound() -> usize {
     let mut set = [0_u64; MOST_CPUS / 64];
-    // libc's wrapper hides the number of bytes.
     // SAFETY: `set` is ours and that long; 0 is the calling thread.
-    let bytes = keep_errno(|| unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), &mut set) });
-    usize::try_from(bytes).map_or(MOST_CPUS, |bytes| bytes * 8)
+    let bytes =
+        unsafe { syscall::call(libc::SYS_sched_getaffinity, [0, size_of_val(&set), set.as_mut_ptr() as usize]) };
+    bytes.map_or(MOST_CPUS, |bytes| bytes * 8)
 }
 
 fn read_possible_cpus() -> Option<usize> {
     let mut text = [0_u8; 256];
-    let path = c"/sys/devices/system/cpu/possible";
-    // SAFETY: a C string; no memory of ours is touched.
-    let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file < 0 {
+    let length = read_file(c"/sys/devices/system/cpu/possible", &mut text).ok()?;
+    highest(&text[..length])?.checked_add(1)
+}
+
+/// Reads the beginning of a file into `text`, as much as fits, and returns how much that is. For the kernel's own files,
+/// whose reads are not interrupted half-way.
+///
+/// # Errors
+///
+/// The errno with which it could not be opened or read.
+pub fn read_file(path: &CStr, text: &mut [u8]) -> Result<usize, i32> {
+    let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as usize;
+    // SAFETY: a C string; no memory of ours is written.
+    let file = unsafe { syscall::call(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags, 0]) }?;
+    let mut length = 0;
+    let outcome = loop {
+        let rest = &mut text[length..];
+        // SAFETY: `rest` is ours and that long; the file is open.
+        match unsafe { syscall::call(libc::SYS_read, [file, rest.as_mut_ptr() as usize, rest.len()]) } {
+            Ok(0) => break Ok(length),
+            Ok(more) => length += more,
+            Err(libc::EINTR) => {}
+            Err(errno) => break Err(errno),
+        }
+    };
+    // SAFETY: the file is ours to close.
+    let _ = unsafe { syscall::call(libc::SYS_close, [file]) };
+    outcome
+}
+
+/// The ranges of a CPU list as the kernel writes them, such as `0-3,8-11`. What is no number ends the list.
+pub fn cpu_list(text: &[u8]) -> impl Iterator<Item = RangeInclusive<usize>> + '_ {
+    text.split(|&byte| byte == b',').map_while(|part| {
+        let mut bounds = part.splitn(2, |&byte| byte == b'-').map(number);
+        let first = bounds.next()??;
+        let last = bounds.next().unwrap_or(Some(first))?;
+        Some(first..=last)
+    })
+}
+
+fn number(text: &[u8]) -> Option<usize> {
+    let digits = text.trim_ascii();
+    if digits.is_empty() {
         return None;
     }
-    // SAFETY: `text` is ours and that long; the file is open.
-    let length = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
-    // SAFETY: the file is ours to close.
-    unsafe { libc::close(file) };
-    highest(&text[..usize::try_from(length).ok()?])?.checked_add(1)
+    digits.iter().try_fold(0_usize, |number, &byte| {
+        let digit = char::from(byte).to_digit(10)?;
+        number.checked_mul(10)?.checked_add(digit as usize)
+    })
 }
 
-/// The last number of a CPU list such as `0-3,8-11`.
+/// The last number of a CPU list.
 fn highest(list: &[u8]) -> Option<usize> {
-    let mut number = None;
-    for &byte in list {
-        number = match byte {
-            b'0'..=b'9' => Some(number.unwrap_or(0_usize).checked_mul(10)?.checked_add(usize::from(byte - b'0'))?),
-            b'\n' => break,
-            _ => None,
-        };
-    }
-    number
+    cpu_list(list).last().map(|range| *range.end())
 }
 
-/// errno of the calling thread.
-pub(crate) fn errno() -> i32 {
-    // SAFETY: errno is this thread's.
-    unsafe { *libc::__errno_location() }
-}
-
-/// Runs `f` and puts errno back: sequences and what they need may run in a signal handler.
-pub(crate) fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: errno is this thread's.
-    let place = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let before = unsafe { *place };
+/// Runs `f` while no signal handler of this thread can, not even libc's own that cancel a thread.
+pub fn without_signals<R>(f: impl FnOnce() -> R) -> R {
+    let (all, mut before) = (u64::MAX, 0_u64);
+    change_mask(libc::SIG_BLOCK, &all, &mut before);
     let result = f();
-    // SAFETY: as above.
-    unsafe { *place = before };
+    change_mask(libc::SIG_SETMASK, &before, &mut 0);
     result
 }
 
-/// Runs `f` while no signal handler of this thread can.
-pub(crate) fn without_signals<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: all-zero bytes are a valid set, which is overwritten.
-    let (mut all, mut before): (libc::sigset_t, libc::sigset_t) = unsafe { core::mem::zeroed() };
-    // SAFETY: two sets of ours; they answer with an error, not in errno, and do not fail.
-    unsafe {
-        libc::sigfillset(&mut all);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before);
-    }
-    let result = f();
-    // SAFETY: the set from before.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, core::ptr::null_mut()) };
-    result
+/// Sets of signals are the kernel's here, a bit each. It does not fail.
+fn change_mask(how: i32, set: &u64, before: &mut u64) {
+    let arguments = [how as usize, core::ptr::from_ref(set) as usize, core::ptr::from_mut(before) as usize, 8];
+    // SAFETY: two sets of ours, of eight bytes.
+    let _ = unsafe { syscall::call(libc::SYS_rt_sigprocmask, arguments) };
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
@@ -222,6 +250,41 @@ mod tests {
         assert_eq!(Release::new(7, 0, 9).mode(32), Mode::Optimized);
         assert_eq!(Release::new(7, 0, 10).mode(32), Mode::Legacy);
         assert_eq!(Release::new(7, 1, 0).mode(33), Mode::OptimizedEnforced);
+    }
+
+    #[test]
+    fn cpu_lists_are_ranges() {
+        let ranges = |text: &'static [u8]| cpu_list(text).collect::<std::vec::Vec<_>>();
+        assert_eq!(ranges(b"0-3,8-11\n"), [0..=3, 8..=11]);
+        assert_eq!(ranges(b"5"), [5..=5]);
+        assert_eq!(ranges(b"1, 2"), [1..=1, 2..=2]);
+        assert_eq!(ranges(b"\n"), []);
+        assert_eq!(ranges(b"0-2,x,4"), [0..=2]);
+        assert_eq!(ranges(b"0-99999999999999999999"), []);
+    }
+
+    #[test]
+    fn files_are_read_and_what_is_none_is_said() {
+        let mut text = [0; 8];
+        let length = read_file(c"/proc/self/comm", &mut text).expect("a file");
+        assert!(length > 0);
+        assert_eq!(read_file(c"/proc/self/maps", &mut text), Ok(8), "as much as fits");
+        assert_eq!(read_file(c"/proc/self/no such file", &mut text), Err(libc::ENOENT));
+    }
+
+    #[test]
+    fn signals_come_back() {
+        let mut before = 0;
+        change_mask(libc::SIG_BLOCK, &(1 << (libc::SIGUSR2 - 1)), &mut before);
+        without_signals(|| {
+            let mut now = 0;
+            change_mask(libc::SIG_BLOCK, &0, &mut now);
+            // SIGKILL and SIGSTOP cannot be.
+            assert_eq!(now.count_zeros(), 2);
+        });
+        let mut now = 0;
+        change_mask(libc::SIG_SETMASK, &before, &mut now);
+        assert_eq!(now, before | 1 << (libc::SIGUSR2 - 1));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::access::Access;
 use crate::index::{CpuId, Index};
 use crate::rows::{NoMemory, Row, Rows};
+use crate::stop::StopError;
 use crate::{local, sequence};
 
 /// A value with the word that links it into a [`PerCpuList`].
@@ -43,9 +44,9 @@ impl<T> Node<T> {
 ///     list.push(node);
 /// }
 /// let mut sum = 0;
-/// list.drain(|node| sum += node.value);
+/// list.drain(|node| sum += node.value)?;
 /// assert_eq!(sum, 3);
-/// # Ok::<(), rseq::rows::NoMemory>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PerCpuList<'a, T, I: Index = CpuId> {
     rows: Rows<AtomicU64, I>,
@@ -119,22 +120,24 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
     /// Gives every node of every index to `user`. One [`fence`](crate::fence) per row that is not empty. Waits for other
     /// drains, so not for signal handlers.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the kernel refuses the fence it granted before.
-    pub fn drain(&self, mut user: impl FnMut(&'a mut Node<T>)) {
+    /// [`StopError::Fence`]: the kernel refuses the fence it granted before, by a filter that was set since, or for want of
+    /// memory. Nodes of the rows it was refused for stay there, and can be popped; `user` has those of all others.
+    pub fn drain(&self, mut user: impl FnMut(&'a mut Node<T>)) -> Result<(), StopError> {
+        let mut outcome = Ok(());
         for index in 0..self.rows.count() {
             if self.rows.peek(index).is_none_or(|head| head.load(Relaxed) == 0) {
                 continue;
             }
-            let first = match self.rows.stop_in_turn(index) {
-                Ok(row) => local::linked_pop_all(&row),
-                Err(why) => panic!("cannot stop row {index}: {why}"),
-            };
-            Chain { first, _nodes: PhantomData }.for_each(&mut user);
+            match self.rows.stop_in_turn(index).map(|row| local::linked_pop_all(&row)) {
+                Ok(first) => Chain { first, _nodes: PhantomData }.for_each(&mut user),
+                Err(why) => outcome = Err(why),
+            }
         }
         let first = self.rows.with_overflow(local::linked_pop_all);
         Chain { first, _nodes: PhantomData }.for_each(user);
+        outcome
     }
 
     /// Whether pushes and pops are sequences. If not, they take a lock.
@@ -179,7 +182,7 @@ mod tests {
         nodes.iter_mut().for_each(|node| list.push(node));
         assert_eq!(list.pop().map(|node| node.value), Some(4));
         let mut sum = 0;
-        list.drain(|node| sum += node.value);
+        assert_eq!(list.drain(|node| sum += node.value), Ok(()));
         assert_eq!((sum, list.pop().is_none(), list.pop_all().count()), (3, true, 0));
     }
 }

@@ -15,13 +15,13 @@
 //! # Invariants
 //!
 //! * **zeroed**: a row begins as all zeros: running, and a valid value.
-//! * **owned**: while `stopped` is 0, only sequences on the row's index change it; while it is 1, only
+//! * **owned**: while `stopped` is 0, only sequences on the row's index change it; while it is not, only
 //!   the holder of its [`StoppedRow`] does. The overflow row has no index, so only holders change it.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::Deref;
-use core::ptr::{self, NonNull};
+use core::ptr::NonNull;
 use core::sync::atomic::{
     AtomicU32,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
@@ -31,6 +31,7 @@ use crate::fence;
 use crate::index::{CpuId, Index};
 use crate::kernel;
 use crate::stop::StopError;
+use crate::syscall;
 
 /// Types for which all-zero memory is a value that threads may look at together.
 ///
@@ -49,7 +50,7 @@ unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Row<T> {
-    /// 0 while sequences may use the row, 1 while a guard holds it. Read inside every sequence.
+    /// [`RUNNING`] while sequences may use the row, something else while a guard holds it. Read inside every sequence.
     stopped: AtomicU32,
     value: T,
 }
@@ -58,6 +59,16 @@ impl<T> Row<T> {
     /// Offset of the value in the row: what the `word` operand of a sequence counts from.
     pub const VALUE: usize = memoffset::offset_of!(Row<T>, value);
 }
+
+/// Sequences may use the row. They compare with 0.
+const RUNNING: u32 = 0;
+/// A guard holds the row.
+const HELD: u32 = 1;
+/// A guard holds the row, and somebody may sleep until it is dropped.
+const AWAITED: u32 = 2;
+
+/// Times a thread looks for a row before it sleeps: holders move a few words, or make one system call.
+const LOOKS: u32 = 64;
 
 /// One row per index `I`, reserved together.
 #[derive(Debug)]
@@ -107,21 +118,12 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
     pub fn with_count(count: usize) -> Result<Self, NoMemory> {
         const { assert!(align_of::<Row<T>>() <= 4096, "mmap aligns to pages") };
         let bytes = Self::bytes(count).ok_or(NoMemory(libc::ENOMEM))?;
+        let protection = (libc::PROT_READ | libc::PROT_WRITE) as usize;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE) as usize;
         // SAFETY: a fresh private mapping, which replaces nothing.
-        let memory = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-                -1,
-                0,
-            )
-        };
-        match NonNull::new(memory.cast()) {
-            Some(base) if memory != libc::MAP_FAILED => Ok(Rows { base, count, _owns: PhantomData }),
-            _ => Err(NoMemory(kernel::errno())),
-        }
+        let memory = unsafe { syscall::call(libc::SYS_mmap, [0, bytes, protection, flags, usize::MAX, 0]) };
+        let base = NonNull::new(memory.map_err(NoMemory)? as *mut Row<T>).ok_or(NoMemory(libc::ENOMEM))?;
+        Ok(Rows { base, count, _owns: PhantomData })
     }
 
     /// Bytes that `count` rows and the overflow row take, unless that is more than there are addresses.
@@ -169,31 +171,28 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
         if index >= self.count {
             return Err(StopError::NoRow);
         }
-        let guard = self.hold(index).ok_or(StopError::Held)?;
+        Self::fenced(index, self.hold(index).ok_or(StopError::Held)?)
+    }
+
+    /// As [`Rows::stop`], but sleeps until another holder is done. Not for signal handlers.
+    pub(crate) fn stop_in_turn(&self, index: usize) -> Result<StoppedRow<'_, T>, StopError> {
+        if index >= self.count {
+            return Err(StopError::NoRow);
+        }
+        Self::fenced(index, self.hold_in_turn(index))
+    }
+
+    /// Aborts what still runs on row `index`, which `guard` holds.
+    fn fenced(index: usize, guard: StoppedRow<'_, T>) -> Result<StoppedRow<'_, T>, StopError> {
         let fenced = if I::IS_CPU { fence::cpu(index as u32) } else { fence::all() };
         // On failure dropping the guard lets the row run again, untouched.
         fenced.map(|()| guard).map_err(StopError::Fence)
     }
 
-    /// As [`Rows::stop`], but waits for another holder to be done. Not for signal handlers.
-    pub(crate) fn stop_in_turn(&self, index: usize) -> Result<StoppedRow<'_, T>, StopError> {
-        loop {
-            match self.stop(index) {
-                Err(StopError::Held) => wait(),
-                answer => return answer,
-            }
-        }
-    }
-
     /// Takes the overflow row, which belongs to no index: where threads without a row of their own meet,
-    /// one at a time. Waits for it, so not for signal handlers.
+    /// one at a time. Sleeps until it is free, so not for signal handlers.
     pub fn overflow(&self) -> StoppedRow<'_, T> {
-        loop {
-            match self.hold(self.count) {
-                Some(guard) => return guard,
-                None => wait(),
-            }
-        }
+        self.hold_in_turn(self.count)
     }
 
     /// Runs `f` on the overflow row. No handler of this thread runs meanwhile, since it would wait for the row for ever.
@@ -205,8 +204,23 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
     fn hold(&self, index: usize) -> Option<StoppedRow<'_, T>> {
         let row = self.row(index);
         // AcqRel: we see what the last guard did. Sequences that read 0 before are dealt with by the fence.
-        row.stopped.compare_exchange(0, 1, AcqRel, Relaxed).ok()?;
+        row.stopped.compare_exchange(RUNNING, HELD, AcqRel, Relaxed).ok()?;
         Some(StoppedRow { row, _not_send: PhantomData })
+    }
+
+    fn hold_in_turn(&self, index: usize) -> StoppedRow<'_, T> {
+        for _ in 0..LOOKS {
+            if let Some(guard) = self.hold(index) {
+                return guard;
+            }
+            core::hint::spin_loop();
+        }
+        let row = self.row(index);
+        // AcqRel: as in `hold`. Whoever gets the row here does not know whether more threads sleep, and so wakes one.
+        while row.stopped.swap(AWAITED, AcqRel) != RUNNING {
+            syscall::futex_wait(&row.stopped, AWAITED);
+        }
+        StoppedRow { row, _not_send: PhantomData }
     }
 
     /// Whether a guard holds row `index` now. A hint.
@@ -221,7 +235,7 @@ impl<T: Zeroed, I: Index> Drop for Rows<T, I> {
     fn drop(&mut self) {
         if let Some(bytes) = Self::bytes(self.count) {
             // SAFETY: our own mapping of these bytes; `&mut self` says no sequence or guard uses it.
-            unsafe { libc::munmap(self.base.as_ptr().cast(), bytes) };
+            let _ = unsafe { syscall::call(libc::SYS_munmap, [self.base.as_ptr() as usize, bytes]) };
         }
     }
 }
@@ -243,43 +257,12 @@ impl<T> Deref for StoppedRow<'_, T> {
 
 impl<T> Drop for StoppedRow<'_, T> {
     fn drop(&mut self) {
-        self.row.stopped.store(0, Release); // pairs with the load of `stopped` in each sequence, and with `hold`
+        // Release: pairs with the load of `stopped` in each sequence, and with `hold`.
+        if self.row.stopped.swap(RUNNING, Release) == AWAITED {
+            syscall::futex_wake(&self.row.stopped, 1);
+        }
     }
-}
-
-/// Lets another thread run, perhaps the one that holds a row.
-fn wait() {
-    // SAFETY: sched_yield has no preconditions; on Linux it always succeeds, so errno stays.
-    unsafe { libc::sched_yield() };
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use core::sync::atomic::AtomicU64;
-
-    #[test]
-    fn rows_are_powers_of_two_apart() {
-        assert_eq!(Rows::<AtomicU64>::SHIFT, 6);
-        assert_eq!(Rows::<[AtomicU64; 8]>::SHIFT, 7);
-        assert_eq!(Row::<AtomicU64>::VALUE, 8);
-    }
-
-    #[test]
-    fn a_held_row_is_held_once_and_comes_back() {
-        let rows = Rows::<AtomicU64>::with_count(2).expect("two rows");
-        fence::register().expect("membarrier");
-        let guard = rows.stop(1).expect("stops");
-        assert!(rows.is_stopped(1));
-        assert_eq!(rows.stop(1).err(), Some(StopError::Held));
-        assert_eq!(rows.stop(2).err(), Some(StopError::NoRow));
-        drop(guard);
-        assert!(!rows.is_stopped(1));
-        assert!(rows.stop(1).is_ok());
-    }
-
-    #[test]
-    fn too_many_rows_are_refused() {
-        assert!(Rows::<AtomicU64>::with_count(usize::MAX / 2).is_err());
-    }
-}
+mod tests;

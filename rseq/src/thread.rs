@@ -12,7 +12,8 @@ use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 use crate::abi;
 use crate::arch::{self, load_u32, own_area_offset, thread_pointer};
 use crate::index::Index;
-use crate::kernel::{self, Mode, Release, errno};
+use crate::kernel::{self, Mode, Release};
+use crate::syscall;
 
 /// Who registered the area with the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -138,10 +139,7 @@ impl Registration {
             if self.cpu_id().is_none() {
                 return Ok(());
             }
-            kernel::keep_errno(|| match own_area(self.length, abi::UNREGISTER) {
-                0 => Ok(()),
-                _ => Err(errno()),
-            })?;
+            own_area(self.length, abi::UNREGISTER)?;
             // The kernel leaves 0 in `mm_cid`, which would be an index; nobody has none of -1.
             // SAFETY: the area is this thread's and no longer the kernel's; the word is `mm_cid` and `slice_ctrl`.
             unsafe { arch::store_word(self.offset + abi::MM_CID, abi::UNREGISTERED as usize) };
@@ -404,11 +402,10 @@ fn register_own(length: u32) -> Result<(), Unavailable> {
     if refused != 0 {
         return Err(unavailable(refused as i32));
     }
-    let refusal = kernel::keep_errno(|| if own_area(length, 0) == 0 { 0 } else { errno() });
-    match refusal {
-        0 => Ok(()),
-        libc::EBUSY => Ok(()), // this very area, registered before
-        errno => {
+    match own_area(length, 0) {
+        Ok(()) => Ok(()),
+        Err(libc::EBUSY) => Ok(()), // this very area, registered before
+        Err(errno) => {
             if matches!(errno, libc::ENOSYS | libc::EPERM) {
                 REFUSED.store(errno as u32, Relaxed);
             }
@@ -418,10 +415,11 @@ fn register_own(length: u32) -> Result<(), Unavailable> {
 }
 
 /// The rseq system call on the calling thread's own area.
-fn own_area(length: u32, flags: u32) -> libc::c_long {
-    let area = thread_pointer() + own_area_offset();
+fn own_area(length: u32, flags: u32) -> Result<(), i32> {
+    let area = (thread_pointer() + own_area_offset()) as usize;
+    let arguments = [area, length as usize, flags as usize, abi::SIGNATURE as usize];
     // SAFETY: the area is this thread's own static TLS, aligned to 64, and lives as long as the thread.
-    unsafe { libc::syscall(linux_raw_sys::general::__NR_rseq as libc::c_long, area, length, flags, abi::SIGNATURE) }
+    unsafe { syscall::call(linux_raw_sys::general::__NR_rseq.into(), arguments) }.map(drop)
 }
 
 fn unavailable(errno: i32) -> Unavailable {

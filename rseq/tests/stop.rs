@@ -6,7 +6,10 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use rseq::slab::make_array;
-use rseq::{CpuId, Index, Miss, MmCid, Registration, Rows, STOPPED, Slab, StopError, Stopping, fence, local, sequence};
+use rseq::{
+    CpuId, Index, Miss, MmCid, Node, PerCpuBuffer, PerCpuList, Registration, Rows, STOPPED, Slab, StopError, Stopping,
+    fence, local, sequence,
+};
 
 mod kit;
 
@@ -129,6 +132,39 @@ fn a_refused_fence_leaves_everything_as_it_was() {
     assert_eq!(ids(slabs), [0, 1, 2]);
     assert!(!rows.is_stopped(1));
     assert!(rows.stop(1).is_ok() && slabs[0].stop().is_ok());
+}
+
+/// A filter that is set when everything has been made: who drains is told, and nothing is lost.
+#[test]
+fn drains_say_that_fences_are_refused_later() {
+    if rseq::probe().is_err() {
+        return kit::not_run("no rseq here");
+    }
+    for errno in [libc::EPERM, libc::ENOMEM] {
+        let events = PerCpuBuffer::<64>::new().expect("address space");
+        let mut nodes = [Node::new(1), Node::new(2), Node::new(4)];
+        let list = PerCpuList::<u64>::new().expect("address space");
+        assert!(events.is_per_cpu() && list.is_per_cpu());
+        nodes.iter_mut().for_each(|node| list.push(node));
+        (0..3).for_each(|event| events.append(1 << event).expect("room"));
+        // A filter is a thread's.
+        std::thread::scope(|scope| {
+            let drain = || {
+                kit::refuse(libc::SYS_membarrier, errno).expect("filters are allowed");
+                let mut seen = 0;
+                assert_eq!(events.drain(|event| seen += event), Err(StopError::Fence(errno)));
+                assert_eq!(list.drain(|node| seen += node.value), Err(StopError::Fence(errno)));
+                assert_eq!(seen, 0);
+                let full = events.lengths().position(|length| length > 0).expect("three events");
+                assert_eq!(events.take_from(full, &mut [0; 8]), Err(StopError::Fence(errno)));
+            };
+            scope.spawn(drain).join().expect("no panic");
+        });
+        let (mut sum, mut nodes) = (0, 0);
+        assert_eq!(events.drain(|event| sum += event), Ok(()));
+        assert_eq!(list.drain(|node| nodes += node.value), Ok(()));
+        assert_eq!((sum, nodes), (7, 7));
+    }
 }
 
 fn slabs_fence(stopping: Stopping<'_, 1>) -> Option<StopError> {

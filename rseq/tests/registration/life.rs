@@ -113,7 +113,7 @@ fn two_hundred_and_fifty_six_threads_at_once() {
         });
         assert_eq!((counter.is_per_cpu(), counter.sum()), (found.has_mm_cid(), 200 * THREADS));
         let mut seen = Vec::new();
-        events.drain(|event| seen.push(event));
+        events.drain(|event| seen.push(event)).expect("membarrier");
         seen.sort_unstable();
         assert_eq!(seen, (0..THREADS).collect::<Vec<_>>());
     });
@@ -227,11 +227,11 @@ fn handlers_use_the_structures_where_there_is_only_the_lock() {
             while !sender.is_finished() {
                 use_both();
                 used += 1;
-                events.drain(|item| drained += item);
+                events.drain(|item| drained += item).expect("membarrier");
             }
             sent = sender.join().expect("no panic");
         });
-        events.drain(|item| drained += item);
+        events.drain(|item| drained += item).expect("membarrier");
         assert!(sent >= TIMES && HANDLED.load(Relaxed) >= TIMES);
         assert_eq!(counter.sum(), used + HANDLED.load(Relaxed));
         assert_eq!(drained, APPENDED.load(Relaxed));

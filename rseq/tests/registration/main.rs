@@ -113,7 +113,7 @@ fn use_structures<I: Index>(per_cpu: bool) {
     });
     assert_eq!(counter.sum(), 8000);
     assert!(!items.is_empty(), "none was taken");
-    events.drain(|item| items.push(item));
+    events.drain(|item| items.push(item)).expect("membarrier");
     assert_eq!(items.len(), appended);
     items.sort_unstable();
     items.dedup();
@@ -121,7 +121,7 @@ fn use_structures<I: Index>(per_cpu: bool) {
     assert!(appended >= 512, "{appended}: at least one buffer was filled");
     assert!(popped <= 2000);
     let mut values = Vec::new();
-    list.drain(|node| values.push(node.value));
+    list.drain(|node| values.push(node.value)).expect("membarrier");
     values.sort_unstable();
     assert_eq!(values, (0..100).collect::<Vec<_>>());
 }
