@@ -3,24 +3,19 @@
 //! Rows are only ever appended, each flushed before the next sample starts. An existing run is never
 //! overwritten. A last line that was cut off by a crash is left out of what is read, with a warning.
 
+use crate::checksum;
 use crate::failure::Failure;
 use crate::manifest::Manifest;
 use crate::plan::Planned;
 use crate::sample::{Row, SCHEMA};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What a run consists of; everything else is made from it.
 const RAW: [&str; 3] = ["manifest.json", "plan.jsonl", "samples.jsonl"];
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
 
 /// A run on disk.
 pub struct Archive {
@@ -151,7 +146,7 @@ impl Archive {
     fn sum(&self, name: &str) -> Result<String, Failure> {
         let path = self.root.join(name);
         let bytes = fs::read(&path).map_err(|error| Failure::file(&path, "read", error))?;
-        Ok(hex(&Sha256::digest(&bytes)))
+        Ok(checksum::of(&bytes))
     }
 
     /// Opens the rows for appending, after dropping a line that was cut off.

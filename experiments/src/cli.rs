@@ -2,8 +2,7 @@
 
 use crate::failure::{Exit, Failure};
 use crate::output;
-use crate::subject::Subject;
-use crate::trace::Action;
+use crate::traces::Action;
 use clap::{CommandFactory, Parser, Subcommand};
 use regex::Regex;
 use std::path::PathBuf;
@@ -71,7 +70,7 @@ pub enum Command {
         filter: Option<Regex>,
     },
     /// Run experiments and write the report.
-    Run(Run),
+    Run(crate::run::Arguments),
     /// Take the samples that an interrupted run left out, and write the report.
     #[command(after_help = "Examples:\n  perseq resume runs/20261121T040559Z-standard")]
     Resume {
@@ -89,7 +88,7 @@ pub enum Command {
     /// Print the raw rows behind a number of the report.
     Rows(crate::rows::Arguments),
     /// Say what changed from one run to another, and refuse what cannot be compared.
-    Compare(Compare),
+    Compare(crate::compare::Arguments),
     /// Record, check and replay what a program allocates.
     #[command(after_help = "\
 Examples:
@@ -127,96 +126,6 @@ Examples:
     /// Take one sample (started by the others).
     #[command(hide = true)]
     Worker,
-}
-
-/// Options of `run`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  perseq run                                          the profile quick
-  perseq run --profile standard --seed 1              the citable one; the same seed gives the same plan
-  perseq run --filter 'E03/rule=B' --blocks 10        one question, answered well
-  perseq run --modes percpu,percpu-lock --filter E01  other modes
-  perseq run --profile full --dry-run --json          the plan, and nothing else
-
-Ctrl-C leaves a directory that `perseq resume` completes.")]
-pub struct Run {
-    /// How much to measure: `quick` is a smoke test, `standard` may be cited, `full` takes hours.
-    #[arg(long, default_value = "quick", value_parser = ["quick", "standard", "full"])]
-    pub profile: String,
-    /// Run only cells whose id or experiment's title matches, for instance `E03/rule=B`.
-    #[arg(long, value_name = "REGEX")]
-    pub filter: Option<Regex>,
-    /// Measure these modes instead of the profile's.
-    #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    pub modes: Option<Vec<Subject>>,
-    /// Seed of every random choice. Default: drawn, and recorded.
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Blocks per cell instead of the profile's.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
-    pub blocks: Option<u64>,
-    /// Measured milliseconds per sample instead of the profile's.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
-    pub measure_ms: Option<u64>,
-    /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Print the plan and the time it takes, and stop.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Print the plan as JSON.
-    #[arg(long, requires = "dry_run")]
-    pub json: bool,
-    /// Add the counter pass, which `standard` and `full` have anyway where the processor counts. Elsewhere it reads the
-    /// kernel's counters.
-    #[arg(long, conflicts_with = "no_counters")]
-    pub counters: bool,
-    /// Leave the counter pass out.
-    #[arg(long)]
-    pub no_counters: bool,
-    /// Record the name of this host in the manifest. Otherwise nothing in a run names host, user or path.
-    #[arg(long)]
-    pub identify: bool,
-    /// Threads a sample may have, if fewer than this host allows.
-    #[arg(long)]
-    pub max_threads: Option<u64>,
-    /// Mebibytes a sample may need, if fewer than this host allows.
-    #[arg(long, value_name = "MIB")]
-    pub max_mem: Option<u64>,
-}
-
-/// Options of `compare`.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  perseq compare runs/monday runs/tuesday                           the headlines
-  perseq compare runs/monday runs/tuesday --fail-on-regression 5    for a script: exit code 1 beyond 5 %
-  perseq compare THEIRS OURS --filter ^E04/ --all-metrics           across hosts: ratios only")]
-pub struct Compare {
-    /// Directory of the first run.
-    pub before: PathBuf,
-    /// Directory of the second run.
-    pub after: PathBuf,
-    /// Only cells whose id matches.
-    #[arg(long, value_name = "REGEX")]
-    pub filter: Option<Regex>,
-    /// Exit with 1 if anything compared surely got worse by more than so many percent.
-    #[arg(long, value_name = "PERCENT", value_parser = percent)]
-    pub fail_on_regression: Option<f64>,
-    /// Compare every metric, not the headline only.
-    #[arg(long)]
-    pub all_metrics: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if (0.0..=1000.0).contains(&value) => Ok(value),
-        _ => Err("expected a number from 0 to 1000".into()),
-    }
 }
 
 /// Prints a completion script.

@@ -16,7 +16,7 @@ use crate::subject::{BASELINE, Subject};
 use regex::Regex;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What is compared.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
@@ -84,21 +84,42 @@ impl Run {
     }
 }
 
-/// Options of the command.
-pub struct Wanted<'a> {
-    /// Only cells that match.
-    pub filter: Option<&'a Regex>,
-    /// Exit with 1 if a headline metric surely got worse by more percent than this.
-    pub fail_on_regression: Option<f64>,
-    /// Every metric instead of the headline only.
-    pub all_metrics: bool,
+/// Options of `compare`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq compare runs/monday runs/tuesday                           the headlines
+  perseq compare runs/monday runs/tuesday --fail-on-regression 5    for a script: exit code 1 beyond 5 %
+  perseq compare THEIRS OURS --filter ^E04/ --all-metrics           across hosts: ratios only")]
+pub struct Arguments {
+    /// Directory of the first run.
+    before: PathBuf,
+    /// Directory of the second run.
+    after: PathBuf,
+    /// Only cells whose id matches.
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<Regex>,
+    /// Exit with 1 if anything compared surely got worse by more than so many percent.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    fail_on_regression: Option<f64>,
+    /// Compare every metric, not the headline only.
+    #[arg(long)]
+    all_metrics: bool,
     /// Print JSON.
-    pub json: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=1000.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1000".into()),
+    }
 }
 
 /// Compares and prints.
-pub fn main(before: &Path, after: &Path, wanted: &Wanted) -> Result<Exit, Failure> {
-    let (before, after) = (Run::open(before)?, Run::open(after)?);
+pub fn main(wanted: &Arguments) -> Result<Exit, Failure> {
+    let (before, after) = (Run::open(&wanted.before)?, Run::open(&wanted.after)?);
     if before.manifest.tool.debug_assertions != after.manifest.tool.debug_assertions {
         return Err(Failure::usage("compare: one run is of a debug build and the other is not; expected two alike"));
     }
@@ -128,10 +149,10 @@ pub fn main(before: &Path, after: &Path, wanted: &Wanted) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-fn compare(before: &Run, after: &Run, kind: Kind, wanted: &Wanted) -> Comparison {
+fn compare(before: &Run, after: &Run, kind: Kind, wanted: &Arguments) -> Comparison {
     let (cells, others) = (before.cells(), after.cells());
     let (mut changes, mut left_out) = (Vec::new(), Vec::new());
-    let matches = |id: &str| wanted.filter.is_none_or(|filter| filter.is_match(id));
+    let matches = |id: &str| wanted.filter.as_ref().is_none_or(|filter| filter.is_match(id));
     for (id, rows) in cells.iter().filter(|(id, _)| matches(id)) {
         let Some(counterparts) = others.get(id) else {
             left_out.push(format!("{id}: only in the first run"));

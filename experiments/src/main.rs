@@ -17,6 +17,7 @@
 //! silence. No sentence of a report goes further than its rows.
 
 mod archive;
+mod checksum;
 mod classes;
 mod cli;
 mod compare;
@@ -26,10 +27,13 @@ mod doctor;
 mod failure;
 mod gate;
 mod host;
+mod host_file;
 mod instrument;
 mod known;
 mod list;
 mod manifest;
+mod measurement;
+mod memory;
 mod output;
 mod pattern;
 mod peers;
@@ -45,7 +49,10 @@ mod selftest;
 mod statistics;
 mod subject;
 mod suite;
+mod totals;
 mod trace;
+mod traces;
+mod validity;
 mod worker;
 mod workload;
 
@@ -63,16 +70,8 @@ fn main() -> ExitCode {
         Command::Resume { dir } => run::resume(&dir),
         Command::Report { dir } => report::main(&dir),
         Command::Rows(arguments) => rows::main(&arguments),
-        Command::Compare(arguments) => {
-            let wanted = compare::Wanted {
-                filter: arguments.filter.as_ref(),
-                fail_on_regression: arguments.fail_on_regression,
-                all_metrics: arguments.all_metrics,
-                json: arguments.json,
-            };
-            compare::main(&arguments.before, &arguments.after, &wanted)
-        }
-        Command::Trace { action } => trace::main(&action),
+        Command::Compare(arguments) => compare::main(&arguments),
+        Command::Trace { action } => traces::main(&action),
         Command::Completions { shell } => cli::completions(shell),
         Command::Man => cli::man(),
         Command::Classes(arguments) => classes::main(&arguments),

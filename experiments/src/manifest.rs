@@ -1,15 +1,15 @@
 //! `manifest.json`: what a run is, on which host, made by which binary. Written before the first sample.
 
+use crate::checksum;
 use crate::counters;
 use crate::definition::Definition;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::known::Known;
 use crate::sample::SCHEMA;
-use crate::selftest::{Outcome, Validity};
 use crate::subject::Subject;
+use crate::validity::{Outcome, Validity};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 /// Link-time optimisation of the release profile, as the workspace's manifest has it.
 const PROFILE_LTO: &str = match option_env!("BUILD_LTO") {
@@ -118,7 +118,6 @@ impl Tool {
         };
         let binary = std::fs::read("/proc/self/exe");
         let binary = binary.map_err(|error| Failure::host(format!("cannot read the own binary: {error}")))?;
-        let digest = Sha256::digest(&binary);
         Ok(Tool {
             version: env!("CARGO_PKG_VERSION").into(),
             git_commit: built(option_env!("BUILD_COMMIT"), "the commit"),
@@ -133,7 +132,7 @@ impl Tool {
             lto: if cfg!(debug_assertions) { "off" } else { PROFILE_LTO }.into(),
             panic: if cfg!(panic = "abort") { "abort" } else { "unwind" }.into(),
             debug_assertions: cfg!(debug_assertions),
-            binary_sha256: crate::archive::hex(&digest),
+            binary_sha256: checksum::of(&binary),
         })
     }
 }

@@ -3,9 +3,9 @@
 //! A mode that silently falls back measures something else under the right name. So the allocator's own
 //! counts are held against the number of operations the workload knows it made.
 
+use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
-use crate::worker::Totals;
-use crate::workload::{Cache, Measurement};
+use crate::totals::Totals;
 use perseq::{ActiveMode, Mode};
 use serde::{Deserialize, Serialize};
 

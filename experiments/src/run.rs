@@ -1,7 +1,6 @@
 //! Runs a plan, sample by sample, and resumes one that was interrupted.
 
 use crate::archive::Archive;
-use crate::cli;
 use crate::counters::{self, probe::Pmu};
 use crate::definition;
 use crate::failure::{Exit, Failure};
@@ -13,17 +12,76 @@ use crate::plan::{self, Choice, Planned};
 use crate::progress::Progress;
 use crate::report;
 use crate::sample::{self, Row, Status};
-use crate::selftest::{self, Validity};
+use crate::selftest;
 use crate::subject::Subject;
+use crate::validity::{Outcome, Validity};
 use perseq::Mode;
+use regex::Regex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+/// Options of `run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq run                                          the profile quick
+  perseq run --profile standard --seed 1              the citable one; the same seed gives the same plan
+  perseq run --filter 'E03/rule=B' --blocks 10        one question, answered well
+  perseq run --modes percpu,percpu-lock --filter E01  other modes
+  perseq run --profile full --dry-run --json          the plan, and nothing else
+
+Ctrl-C leaves a directory that `perseq resume` completes.")]
+pub struct Arguments {
+    /// How much to measure: `quick` is a smoke test, `standard` may be cited, `full` takes hours.
+    #[arg(long, default_value = "quick", value_parser = ["quick", "standard", "full"])]
+    profile: String,
+    /// Run only cells whose id or experiment's title matches, for instance `E03/rule=B`.
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<Regex>,
+    /// Measure these modes instead of the profile's.
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    modes: Option<Vec<Subject>>,
+    /// Seed of every random choice. Default: drawn, and recorded.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Blocks per cell instead of the profile's.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    blocks: Option<u64>,
+    /// Measured milliseconds per sample instead of the profile's.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    measure_ms: Option<u64>,
+    /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the plan and the time it takes, and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the plan as JSON.
+    #[arg(long, requires = "dry_run")]
+    json: bool,
+    /// Add the counter pass, which `standard` and `full` have anyway where the processor counts. Elsewhere it reads the
+    /// kernel's counters.
+    #[arg(long, conflicts_with = "no_counters")]
+    counters: bool,
+    /// Leave the counter pass out.
+    #[arg(long)]
+    no_counters: bool,
+    /// Record the name of this host in the manifest. Otherwise nothing in a run names host, user or path.
+    #[arg(long)]
+    identify: bool,
+    /// Threads a sample may have, if fewer than this host allows.
+    #[arg(long)]
+    max_threads: Option<u64>,
+    /// Mebibytes a sample may need, if fewer than this host allows.
+    #[arg(long, value_name = "MIB")]
+    max_mem: Option<u64>,
+}
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// `perseq run`.
-pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
+pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let mut limits = Limits::read();
     limits.max_threads = limits.max_threads.min(arguments.max_threads.unwrap_or(u64::MAX));
@@ -61,7 +119,7 @@ pub fn run(arguments: &cli::Run) -> Result<Exit, Failure> {
     let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
     let mut manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
     if arguments.identify {
-        manifest.host_name = crate::host::read("/proc/sys/kernel/hostname").value;
+        manifest.host_name = crate::host_file::read("/proc/sys/kernel/hostname").value;
     }
     archive.write_plan(&plan)?;
     archive.write_manifest(&manifest)?;
@@ -78,14 +136,14 @@ fn gate(plan: &[Planned]) -> Vec<Validity> {
     let used = |mode: &Mode| plan.iter().any(|planned| planned.mode_requested == Subject::Perseq(*mode));
     eprintln!("E00: checking that each mode is what it claims");
     let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();
-    for validity in found.iter().filter(|validity| validity.status == selftest::Outcome::Failed) {
+    for validity in found.iter().filter(|validity| validity.status == Outcome::Failed) {
         eprintln!("E00 failed: {}: {}", validity.check, validity.detail);
     }
     found
 }
 
 /// Whether the processor's counters are to be read: in citable profiles, where there are any.
-fn hardware_counts(arguments: &cli::Run) -> bool {
+fn hardware_counts(arguments: &Arguments) -> bool {
     let wanted = arguments.counters || (arguments.profile != "quick" && !arguments.no_counters);
     wanted && Pmu::probe().hardware()
 }

@@ -12,43 +12,9 @@ use crate::plan::Planned;
 use crate::sample::{self, Row, Status};
 use crate::statistics::Paired;
 use crate::subject::{Subject, TWINNED};
+use crate::validity::{Outcome, Validity};
 use perseq::Mode;
-use serde::{Deserialize, Serialize};
-use std::fmt;
 use std::time::Duration;
-
-/// How a check came out.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// As it should be.
-    Ok,
-    /// Not as it should be.
-    Failed,
-    /// This host cannot be asked.
-    Unavailable,
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Outcome::Ok => "ok",
-            Outcome::Failed => "FAILED",
-            Outcome::Unavailable => "not available",
-        })
-    }
-}
-
-/// One check and what it found.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Validity {
-    /// What was checked.
-    pub check: String,
-    /// How it came out.
-    pub status: Outcome,
-    /// What was found, or why it failed.
-    pub detail: String,
-}
 
 /// A check: what it found, or why it failed.
 type Check = Result<String, String>;

@@ -3,7 +3,7 @@
 //! Generic events do not mean the same on every processor, so they are never compared across vendors.
 
 use super::Status;
-use crate::host::read;
+use crate::host_file::read;
 use crate::known::Known;
 use perf_event::Builder;
 use perf_event::events::{Event, Hardware, Software};

@@ -1,6 +1,6 @@
 //! The monotonic clock: what it is, how fine it is, what reading it costs.
 
-use super::read;
+use crate::host_file::read;
 use crate::known::Known;
 use serde::Serialize;
 use std::hint::black_box;

@@ -1,6 +1,6 @@
 //! Processors: which there are, which we may use, and what they share.
 
-use super::read;
+use crate::host_file::read;
 use crate::known::Known;
 use serde::Serialize;
 use std::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Release};

@@ -1,9 +1,9 @@
 //! The kernel, the C library, and what else keeps them busy.
 
-use super::{chosen, read};
+use crate::checksum;
+use crate::host_file::{chosen, read};
 use crate::known::Known;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::ffi::CStr;
 
 /// The kernel and those of its settings that move a result.
@@ -41,7 +41,7 @@ impl Kernel {
                 Ok(name) => Known::is(name.version().to_string_lossy().into_owned()),
                 Err(error) => Known::missing(format!("uname: {error}")),
             },
-            cmdline_sha256: read("/proc/cmdline").map(|line| crate::archive::hex(&Sha256::digest(line.as_bytes()))),
+            cmdline_sha256: read("/proc/cmdline").map(|line| checksum::of(line.as_bytes())),
             thp: chosen("/sys/kernel/mm/transparent_hugepage/enabled"),
             aslr: read("/proc/sys/kernel/randomize_va_space"),
             overcommit: read("/proc/sys/vm/overcommit_memory"),

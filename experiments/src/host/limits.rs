@@ -1,7 +1,7 @@
 //! What a sample may use here: CPUs, threads and memory. Cells beyond it are skipped with the reason.
 
-use super::read;
 use crate::definition::{Parameters, Rule};
+use crate::host_file::read;
 use crate::known::Known;
 use crate::subject::Subject;
 use nix::sys::resource::{Resource, getrlimit};

@@ -11,7 +11,6 @@ pub mod sequences;
 use crate::counters::probe::Pmu;
 use crate::known::Known;
 use serde::Serialize;
-use std::path::Path;
 
 /// Every fact `perseq doctor` shows and every manifest keeps.
 #[derive(Debug, Serialize)]
@@ -78,20 +77,4 @@ impl Host {
     pub fn caption(&self) -> String {
         format!("{}, {} CPUs allowed, Linux {}", self.cpu.model_name, self.limits.cpus, self.kernel.release)
     }
-}
-
-/// The trimmed contents of a file of `/proc` or `/sys`.
-pub fn read(path: &str) -> Known<String> {
-    match std::fs::read_to_string(Path::new(path)) {
-        Ok(text) => Known::is(text.trim_end().to_owned()),
-        Err(error) => Known::missing(format!("{path}: {error}")),
-    }
-}
-
-/// The choice in brackets, as in `always [madvise] never`.
-pub fn chosen(path: &str) -> Known<String> {
-    read(path).map(|text| {
-        let chosen = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-        chosen.map_or(text.clone(), |(chosen, _)| chosen.to_owned())
-    })
 }

@@ -2,7 +2,7 @@
 
 use super::lanes::side_by_side;
 use super::object::{Object, Tally};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 
 /// threadtest: nothing is shared, so time per thread should not grow with the threads.
 pub fn threadtest(setting: &Setting) -> Outcome {

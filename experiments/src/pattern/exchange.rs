@@ -2,7 +2,7 @@
 
 use super::lanes::side_by_side;
 use super::object::{Object, Random, Tally};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::AcqRel};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};

@@ -2,7 +2,7 @@
 
 use super::lanes::side_by_side;
 use super::object::{Tally, block, release};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 
 /// Bytes of an object: eight fit on a line.
 const BYTES: usize = 8;

@@ -1,7 +1,7 @@
 //! `realloc` and `calloc`.
 
 use super::object::{Object, Random, Tally, block, release, resized, zeroed};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 
 /// realloc: the words at both ends of the old size are checked after each step, then written anew.
 pub fn realloc(setting: &Setting) -> Outcome {

@@ -1,7 +1,7 @@
 //! Threads that work side by side, and the patterns in which each replaces random objects of its own.
 
 use super::object::{Object, Random, Tally};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 use std::sync::Barrier;
 
 /// Runs `work` on that many threads, which start together, and adds up their sums.

@@ -1,7 +1,7 @@
 //! A Rust program as people write them, on the standard library's collections.
 
 use super::object::{Random, Tally};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::hash::{BuildHasherDefault, DefaultHasher};

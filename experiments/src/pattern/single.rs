@@ -1,7 +1,7 @@
 //! Patterns of one thread.
 
 use super::object::{Object, Random, Tally};
-use super::{Outcome, Setting};
+use super::setting::{Outcome, Setting};
 
 /// glibc-simple: batches of one size, freed first in, first out.
 pub fn glibc_simple(setting: &Setting) -> Outcome {

@@ -7,6 +7,7 @@ pub mod probe;
 mod recipe;
 mod table;
 
+use crate::checksum;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use serde::{Deserialize, Serialize};
@@ -160,7 +161,9 @@ fn build(peer: &Peer, folder: &Path) -> Result<Built, String> {
         name: peer.name.into(),
         obtained: obtained(peer, &version),
         version,
-        sha256: path.map(|path| checksum(&path).map_err(|error| format!("{}: {error}", path.display()))).transpose()?,
+        sha256: path
+            .map(|path| checksum::of_file(&path).map_err(|error| format!("{}: {error}", path.display())))
+            .transpose()?,
         file,
         environment,
         mode: active.tcmalloc.map(|tcmalloc| tcmalloc.mode()),
@@ -173,7 +176,7 @@ fn obtained(peer: &Peer, version: &str) -> String {
     match &peer.source {
         Source::Libc => "the C library this process runs on".into(),
         Source::Crate { package, version, recipe, .. } => {
-            let recipe = digest(format!("{recipe:?}").as_bytes());
+            let recipe = checksum::of(format!("{recipe:?}").as_bytes());
             format!("built from crate {package} {version} by recipe {}", &recipe[..8])
         }
         Source::Debian { package, .. } => format!("Debian package {package} {version}"),
@@ -185,19 +188,9 @@ fn libc_version() -> String {
     crate::host::kernel::libc().to_string()
 }
 
-/// SHA-256 of a file, in hexadecimal.
-pub fn checksum(path: &Path) -> std::io::Result<String> {
-    fs::read(path).map(|bytes| digest(&bytes))
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn intact(built: &Built, folder: &Path) -> bool {
     match (&built.file, &built.sha256) {
-        (Some(file), Some(sha256)) => checksum(&folder.join(file)).is_ok_and(|found| found == *sha256),
+        (Some(file), Some(sha256)) => checksum::of_file(&folder.join(file)).is_ok_and(|found| found == *sha256),
         (None, None) => true,
         _ => false,
     }

@@ -4,6 +4,7 @@
 //! the allocator. It runs in an empty folder, first on the C library, then preloaded. What differs, and what was said
 //! while it failed, is kept; `rows.jsonl` gets a row after each run, `table.txt` is what is printed in the end. Nothing is installed unless asked for.
 
+mod row;
 mod table;
 
 use crate::archive::{Appender, Archive};
@@ -20,7 +21,7 @@ use perseq::Mode;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use row::Row;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -62,22 +63,6 @@ pub struct Arguments {
     /// Directory to create for rows and for what failed. Default: `runs/TIME-programs`, in UTC.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-}
-
-/// One run of one program.
-#[derive(Clone, Debug, Serialize)]
-struct Row {
-    program: String,
-    allocator: String,
-    round: u64,
-    /// Whether it ended with 0 and printed what it prints on the C library.
-    ok: bool,
-    /// Why not.
-    reason: Option<String>,
-    wall_ns: u64,
-    /// Largest resident set of any of its processes.
-    rss_peak_bytes: u64,
-    other_load: Option<f64>,
 }
 
 /// Exit code by which a script says that something is missing.

@@ -1,6 +1,6 @@
 //! The programs, what they need, and what is demanded of them.
 
-use super::Row;
+use super::row::Row;
 use crate::suite::SYSTEM;
 
 /// A program that is run.

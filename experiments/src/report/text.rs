@@ -5,8 +5,8 @@ use super::document::{Block, Document, Table};
 use super::{claims, counted, figure, tables};
 use crate::failure::Failure;
 use crate::sample::Status;
-use crate::selftest::Validity;
 use crate::subject::{BASELINE, TWINNED};
+use crate::validity::Validity;
 
 /// Tells it.
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {

@@ -1,5 +1,6 @@
 //! The allocators of a run, each checked before the first sample.
 
+use crate::checksum;
 use crate::failure::Failure;
 use crate::peers::{self, probe};
 use perseq::Mode;
@@ -35,7 +36,7 @@ pub struct Arm {
 
 impl Arm {
     fn new(name: &str, library: Option<&Path>) -> Result<Arm, Failure> {
-        let sha256 = library.map(|path| peers::checksum(path).map_err(|error| Failure::file(path, "read", error)));
+        let sha256 = library.map(|path| checksum::of_file(path).map_err(|error| Failure::file(path, "read", error)));
         let file = library.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         Ok(Arm {
             name: name.into(),

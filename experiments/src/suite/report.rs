@@ -4,9 +4,9 @@ use super::analysis::{Analysis, Comparison};
 use super::arm::Arm;
 use super::row::Metric;
 use super::store::Store;
+use crate::checksum;
 use crate::failure::Failure;
 use crate::pattern;
-use crate::peers;
 use crate::report::document::{Block, Document, Table};
 use crate::report::{html, markdown, number};
 use crate::sample::Status;
@@ -29,7 +29,7 @@ pub fn write(store: &Store) -> Result<PathBuf, Failure> {
     let mut sums = String::new();
     for name in ["manifest.json", "samples.jsonl", "report/report.html", "report/report.md", "report/summary.csv"] {
         let path = store.root().join(name);
-        let sum = peers::checksum(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        let sum = checksum::of_file(&path).map_err(|error| Failure::file(&path, "read", error))?;
         sums += &format!("{sum}  {name}\n");
     }
     save(store.root().join("SHA256SUMS"), sums)?;

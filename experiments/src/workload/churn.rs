@@ -1,8 +1,9 @@
 //! E06: threads that live for a number of operations and leave their objects to a successor.
 
 use super::objects::{Sizes, Sums, create, destroy, next, signature, words};
+use super::order::Order;
 use super::team::{Member, Pace, Team, allowed};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

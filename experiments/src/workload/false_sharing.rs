@@ -3,8 +3,9 @@
 //! The census needs no counter: it looks at the addresses. A line with two owners is one that two CPUs may both write.
 
 use super::objects::{Sums, create, destroy, signature, words};
+use super::order::Order;
 use super::team::{Member, Team, allowed};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::BTreeMap;
 use std::hint::black_box;

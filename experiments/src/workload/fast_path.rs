@@ -1,9 +1,10 @@
 //! E01: one pinned thread, objects of one size, depth after depth.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::windows::{self, Window};
-use super::{Measurement, Order};
 use crate::instrument::Reading;
+use crate::measurement::Measurement;
 use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};

@@ -1,9 +1,10 @@
 //! Workloads whose right answer is known beforehand. `perseq selftest` runs them.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
 use super::windows::{self, Window};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
 use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;

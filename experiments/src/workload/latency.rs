@@ -5,8 +5,9 @@
 //! of what the CPUs can do of the work beside the allocations.
 
 use super::objects::{Sizes, Sums, create, destroy, next, signature, words};
+use super::order::Order;
 use super::team::{Member, Team, allowed};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use hdrhistogram::Histogram;
 use std::alloc::GlobalAlloc;
 use std::hint::spin_loop;

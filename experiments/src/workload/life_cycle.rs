@@ -1,8 +1,9 @@
 //! E16: the first allocation of a process, of a thread and of a forked child, and memory at rest.
 
 use super::objects::{Sizes, Sums, create, destroy, words};
-use super::{Cache, Measurement, Order};
-use crate::instrument::statm_bytes;
+use super::order::Order;
+use crate::measurement::{Cache, Measurement};
+use crate::memory::statm_bytes;
 use crate::statistics::median;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};

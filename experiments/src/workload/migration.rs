@@ -1,8 +1,9 @@
 //! E07: threads that are moved to the next CPU at a fixed rate, all at once, so that each CPU always has one.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,8 +1,9 @@
 //! E02, E03 and E12: threads with a working set each and a think loop between allocating and freeing.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use std::alloc::GlobalAlloc;
 use std::hint::spin_loop;
 use std::ptr::null_mut;

@@ -1,8 +1,10 @@
 //! E11: small objects, then few, then large ones, then few again, while every tier's bytes are recorded.
 
 use super::objects::{Sizes, Sums, create, destroy, next, signature, words};
+use super::order::Order;
 use super::team::{Member, Team, allowed};
-use super::{Cache, Measurement, Order, windows};
+use super::windows;
+use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::Mutex;
@@ -121,7 +123,7 @@ impl Moment {
             let live = stats.live_small_bytes + stats.live_large_bytes;
             [live, stats.cached_bytes, stats.transfer_bytes, stats.central_bytes, stats.free_page_bytes]
         });
-        Moment { tiers, rss: crate::instrument::statm_bytes().ok().map(|(_, resident)| resident) }
+        Moment { tiers, rss: crate::memory::statm_bytes().ok().map(|(_, resident)| resident) }
     }
 }
 

@@ -1,8 +1,9 @@
 //! E05: producers allocate messages, consumers check and free them; bounded rings hold the producers back.
 
 use super::objects::{Sums, create, destroy, next, signature, words};
+use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};

@@ -1,8 +1,9 @@
 //! E15: threads that repeat a trace, each its own part, as fast as they can, again and again.
 
 use super::objects::{Sums, create, destroy, words};
+use super::order::Order;
 use super::team::{Member, Team};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use crate::trace::{self, Event, Trace, synthetic};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;

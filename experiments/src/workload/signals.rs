@@ -1,8 +1,9 @@
 //! E09: threads that a timer interrupts at a fixed rate while they allocate.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;

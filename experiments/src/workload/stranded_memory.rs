@@ -1,8 +1,9 @@
 //! E04: threads fill their caches; all but one per CPU go to sleep; the caches are read.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
 use perseq::Mode;
 use std::alloc::GlobalAlloc;

@@ -1,9 +1,10 @@
 //! E14: lists, trees and hash tables that threads build and change side by side, and how fast they are walked.
 
 use super::objects::{Sums, next, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed};
 use super::unfavourable::thread_ns;
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::ptr::null_mut;

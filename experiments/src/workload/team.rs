@@ -1,10 +1,10 @@
 //! Threads that start together, work until told to stop, and stay alive until they have been looked at.
 
-use super::Measurement;
 use super::objects::Sums;
 use super::windows::{self, Window};
 use crate::counters::{self, Running};
 use crate::instrument::Reading;
+use crate::measurement::Measurement;
 use crate::subject::Subject;
 use core_affinity::CoreId;
 use std::cell::Cell;

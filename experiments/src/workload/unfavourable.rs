@@ -1,8 +1,9 @@
 //! E13: circumstances in which caches of CPUs have little to offer, or should lose.
 
 use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
-use super::{Cache, Measurement, Order};
+use crate::measurement::{Cache, Measurement};
 use nix::time::{ClockId, clock_gettime};
 use std::alloc::GlobalAlloc;
 use std::ptr::null_mut;

@@ -1,6 +1,6 @@
 //! Windows of the measured part: a diagnostic of steadiness, never a sample of their own.
 
-use super::Measurement;
+use crate::measurement::Measurement;
 use std::time::Duration;
 
 /// Windows in the measured part.

@@ -1,7 +1,7 @@
 //! Axes, and panels made of two.
 
 use super::super::number;
-use super::{Area, Drawn, INK, line, text};
+use super::canvas::{Area, Drawn, INK, line, text};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 

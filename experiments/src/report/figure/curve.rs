@@ -3,7 +3,9 @@
 use super::super::analysis::{Analysis, Cell, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, INK, Panel, colour, data, draw, legend, line, marker, text};
+use super::axis::{Axis, Panel};
+use super::canvas::{INK, data, draw, line, text};
+use super::mark::{colour, legend, marker};
 use crate::definition::{Curve, Rule};
 use crate::failure::Failure;
 use crate::subject::Subject;

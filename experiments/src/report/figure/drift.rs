@@ -2,7 +2,9 @@
 
 use super::super::analysis::Analysis;
 use super::super::document::Figure;
-use super::{Axis, INK, Panel, colour, data, draw, legend, line, marker};
+use super::axis::{Axis, Panel};
+use super::canvas::{INK, data, draw, line};
+use super::mark::{colour, legend, marker};
 use crate::failure::Failure;
 use crate::subject::Subject;
 use plotters::prelude::*;

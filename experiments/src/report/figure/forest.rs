@@ -3,7 +3,9 @@
 use super::super::analysis::{Analysis, Experiment, Ratio};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Area, Axis, Drawn, INK, colour, data, draw, line, marker, text};
+use super::axis::Axis;
+use super::canvas::{Area, Drawn, INK, data, draw, line, text};
+use super::mark::{colour, marker};
 use crate::failure::Failure;
 use crate::statistics::Estimate;
 use crate::subject::{BASELINE, Subject, TWINNED};

@@ -1,7 +1,7 @@
 //! Counters per pair as a grid, in which what could not be counted has a cell of its own and never a 0.
 
 use super::super::document::Figure;
-use super::{INK, data, draw, line, text};
+use super::canvas::{INK, data, draw, line, text};
 use crate::failure::Failure;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};

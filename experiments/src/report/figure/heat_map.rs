@@ -3,7 +3,7 @@
 use super::super::analysis::{Analysis, Cell, Experiment, Ratio};
 use super::super::document::Figure;
 use super::super::number;
-use super::{INK, data, draw, line, text};
+use super::canvas::{INK, data, draw, line, text};
 use crate::failure::Failure;
 use crate::statistics::Side;
 use crate::subject::{BASELINE, TWINNED};

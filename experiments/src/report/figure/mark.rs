@@ -1,8 +1,9 @@
 //! Colour and shape of a subject, by its name: a subject without a place in the table gets a grey square.
 
-use super::{Area, Drawn, line};
+use super::canvas::{Area, Drawn, line, text};
 use crate::subject::Subject;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, VPos};
 
 #[derive(Clone, Copy)]
 enum Shape {
@@ -49,6 +50,20 @@ pub fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colo
         Shape::Square => area.draw(&Rectangle::new(square, colour.filled()))?,
         Shape::Frame => area.draw(&Rectangle::new(square, colour.stroke_width(2)))?,
         Shape::Bar => line(area, &[(x, y - size - 1), (x, y + size + 1)], colour, 3)?,
+    }
+    Ok(())
+}
+
+/// Names each subject beside its mark, above the plot.
+pub fn legend(area: &Area, subjects: &[Subject]) -> Drawn {
+    let step = |subject: &Subject| 34 + 8 * subject.name().len() as i32;
+    let room = area.dim_in_pixel().0 as i32 - subjects.iter().map(step).sum::<i32>();
+    // Above the plot, or as far to the left as many of them need.
+    let mut x = room.clamp(8, 96);
+    for subject in subjects {
+        marker(area, *subject, (x, 16), 5, colour(*subject).to_rgba())?;
+        text(area, subject.name(), (x + 12, 16), HPos::Left, VPos::Center)?;
+        x += step(subject);
     }
     Ok(())
 }

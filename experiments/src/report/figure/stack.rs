@@ -3,7 +3,8 @@
 use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, INK, Panel, data, draw, line, text};
+use super::axis::{Axis, Panel};
+use super::canvas::{INK, data, draw, line, text};
 use crate::failure::Failure;
 use crate::sample::{Row, Status};
 use crate::subject::Subject;

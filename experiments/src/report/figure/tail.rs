@@ -3,7 +3,9 @@
 use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::{Axis, Panel, colour, data, draw, legend, line, marker};
+use super::axis::{Axis, Panel};
+use super::canvas::{data, draw, line};
+use super::mark::{colour, legend, marker};
 use crate::failure::Failure;
 use crate::sample::Status;
 use crate::subject::Subject;

@@ -1,0 +1,223 @@
+//! `perseq trace`: what a program allocated, recorded, checked and replayed in every mode.
+
+use crate::definition::Parameters;
+use crate::failure::{Exit, Failure};
+use crate::output;
+use crate::plan::Planned;
+use crate::report::number;
+use crate::sample::{self, Status};
+use crate::statistics::Paired;
+use crate::subject::{BASELINE, Subject};
+use crate::trace::{self, Event, Trace, import, synthetic};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What to do with traces.
+#[derive(Debug, clap::Subcommand)]
+pub enum Action {
+    /// Run a program and record what it allocates. One file for each process it starts.
+    Record {
+        /// Where to write: PATH.PID for each process.
+        #[arg(long, value_name = "PATH")]
+        out: PathBuf,
+        /// Events to have room for in each file.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
+        events: Option<u64>,
+        /// The recorder, if it does not lie beside this program.
+        #[arg(long, value_name = "FILE")]
+        recorder: Option<PathBuf>,
+        /// The program and its arguments.
+        #[arg(trailing_var_arg = true, required = true)]
+        program: Vec<String>,
+    },
+    /// Make a trace of a recording.
+    Import {
+        /// The recording.
+        recording: PathBuf,
+        /// The trace to write.
+        out: PathBuf,
+    },
+    /// Make up a trace, the same each time.
+    Synthesize {
+        /// Of what kind of program.
+        kind: synthetic::Kind,
+        /// The trace to write.
+        out: PathBuf,
+        /// Threads.
+        #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=4096))]
+        threads: u32,
+        /// Events of each thread.
+        #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+        events: u32,
+    },
+    /// Check a trace and say what is in it.
+    #[command(visible_alias = "check")]
+    Stat {
+        /// The trace.
+        trace: PathBuf,
+    },
+    /// Replay a trace in several modes, in shuffled blocks, and verify every object.
+    Replay {
+        /// The trace.
+        trace: PathBuf,
+        /// The modes.
+        #[arg(long, value_delimiter = ',', value_name = "A,B", default_value = "percpu,perthread,central,control")]
+        modes: Vec<Subject>,
+        /// Blocks.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(2..=1000))]
+        blocks: u64,
+        /// Milliseconds of each sample. A trace is repeated until they are over, and not cut off.
+        #[arg(long, default_value_t = 500, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+        measure_ms: u64,
+        /// Threads to replay on, if fewer than were recorded.
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        fold: Option<u64>,
+    },
+}
+
+/// Does it.
+pub fn main(action: &Action) -> Result<Exit, Failure> {
+    match action {
+        Action::Record { out, events, recorder, program } => record(out, *events, recorder.as_deref(), program),
+        Action::Import { recording, out } => {
+            let bytes = fs::read(recording).map_err(|error| Failure::file(recording, "read", error))?;
+            let named = |problem: String| Failure::usage(format!("{}: {problem}", recording.display()));
+            let imported = import::import(&bytes).map_err(named)?;
+            for (count, what) in [
+                (imported.lost, "events had no room in the recording; record with more --events"),
+                (imported.foreign, "releases of what was allocated before the recording are left out"),
+                (imported.unfinished, "events were not finished when the program ended"),
+            ] {
+                if count > 0 {
+                    eprintln!("warning: {count} {what}");
+                }
+            }
+            write(out, &imported.trace)
+        }
+        Action::Synthesize { kind, out, threads, events } => {
+            write(out, &synthetic::make(*kind, *threads as usize, *events as usize))
+        }
+        Action::Stat { trace } => output::print(&stat(&open(trace)?)).map(|()| Exit::Done),
+        Action::Replay { trace, modes, blocks, measure_ms, fold } => replay(trace, modes, *blocks, *measure_ms, *fold),
+    }
+}
+
+fn open(path: &Path) -> Result<Trace, Failure> {
+    trace::read(path).map_err(Failure::usage)
+}
+
+fn write(path: &Path, trace: &Trace) -> Result<Exit, Failure> {
+    fs::write(path, trace.bytes()).map_err(|error| Failure::file(path, "write", error))?;
+    output::print(&stat(trace)).map(|()| Exit::Done)
+}
+
+fn stat(trace: &Trace) -> String {
+    let (mut live, mut peak, mut total, mut remote) = (0u64, 0, 0u64, 0u64);
+    let (mut sizes, mut owners) = (vec![0; trace.objects as usize], vec![0; trace.objects as usize]);
+    for (thread, event) in trace.in_order() {
+        match event {
+            Event::Allocate(object, size) => {
+                (sizes[object as usize], owners[object as usize]) = (size, thread);
+                (live, total) = (live + size, total + size);
+                peak = live.max(peak);
+            }
+            Event::Free(object) => {
+                live -= sizes[object as usize];
+                remote += u64::from(owners[object as usize] != thread);
+            }
+        }
+    }
+    let frees = (trace.events() as u64 - trace.objects.min(trace.events() as u64)).max(1);
+    format!(
+        "{}{} threads, {} objects, {} events, {} in all; in one possible order {} live at most; {:.1} % of releases by \
+         another thread; {} never released\n",
+        if trace.synthetic { "synthetic: " } else { "" },
+        trace.threads.len(),
+        trace.objects,
+        trace.events(),
+        number::bytes(total as f64),
+        number::bytes(peak as f64),
+        100.0 * remote as f64 / frees as f64,
+        number::bytes(live as f64),
+    )
+}
+
+fn record(out: &Path, events: Option<u64>, recorder: Option<&Path>, program: &[String]) -> Result<Exit, Failure> {
+    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("libperseq_recorder.so"));
+    let recorder = recorder.map(Path::to_owned).or_else(beside).filter(|path| path.is_file());
+    let recorder = recorder.and_then(|path| path.canonicalize().ok()).ok_or_else(|| {
+        Failure::usage("trace record: no libperseq_recorder.so; `cargo build --release -p perseq-recorder` makes it")
+    })?;
+    let (name, arguments) = program.split_first().ok_or_else(|| Failure::usage("trace record: no program"))?;
+    let out = std::path::absolute(out).map_err(|error| Failure::file(out, "write", error))?;
+    let mut command = Command::new(name);
+    command.args(arguments).env("LD_PRELOAD", &recorder).env("PERSEQ_TRACE_FILE", &out);
+    if let Some(events) = events {
+        command.env("PERSEQ_TRACE_EVENTS", events.to_string());
+    }
+    let status = command.status().map_err(|error| Failure::usage(format!("{name}: cannot start: {error}")))?;
+    eprintln!("{name}: {status}; recordings are {}.PID", out.display());
+    Ok(if status.success() { Exit::Done } else { Exit::Partial })
+}
+
+fn replay(path: &Path, modes: &[Subject], blocks: u64, measure_ms: u64, fold: Option<u64>) -> Result<Exit, Failure> {
+    let trace = open(path)?; // a bad one is refused before any process starts
+    output::print(&stat(&trace))?;
+    let absolute = std::path::absolute(path).map_err(|error| Failure::file(path, "read", error))?;
+    let mut params = Parameters::from([("measure_ms".to_owned(), measure_ms)]);
+    params.extend(fold.map(|fold| ("fold".to_owned(), fold)));
+    let mut random = ChaCha8Rng::seed_from_u64(0x7ace);
+    let mut order: Vec<Subject> = modes.to_vec();
+    let mut values: BTreeMap<&str, BTreeMap<u64, f64>> = BTreeMap::new();
+    for block in 0..blocks {
+        order.shuffle(&mut random);
+        for subject in &order {
+            let planned = Planned {
+                sample_id: format!("replay/block={block}/{subject}"),
+                experiment: "replay".into(),
+                cell_id: "replay".into(),
+                workload: "replay".into(),
+                params: params.clone(),
+                fairness: None,
+                mode_requested: *subject,
+                twin: false,
+                block,
+                order_index: 0,
+                invocation_seed: block,
+                env_pad: block * 61 % 4096,
+                counter_group: None,
+                trace_file: Some(absolute.clone()),
+                skip: None,
+            };
+            let row = sample::take("replay", &planned, 2);
+            match (row.status, row.value("pairs_per_s")) {
+                (Status::Ok, Some(value)) => drop(values.entry(subject.name()).or_default().insert(block, value)),
+                _ => {
+                    let reason = row.reason.unwrap_or_else(|| "no reason".into());
+                    return Err(Failure::host(format!("trace replay: {subject}: {reason}")));
+                }
+            }
+        }
+    }
+    let base = values.get(BASELINE.name()).cloned().unwrap_or_default();
+    let mut text = String::new();
+    for subject in modes {
+        let own = &values[subject.name()];
+        let pairs: Vec<_> = base.iter().filter_map(|(block, base)| Some((*base, *own.get(block)?))).collect();
+        let mut all: Vec<_> = own.values().copied().collect();
+        let middle = number::with_unit(crate::statistics::median(&mut all), "1/s");
+        let ratio = Paired::new(&pairs).and_then(|paired| paired.t()).filter(|_| *subject != BASELINE);
+        let ratio = ratio.map_or_else(String::new, |ratio| {
+            let [middle, low, high] = [ratio.ratio, ratio.low, ratio.high].map(number::ratio);
+            format!("  {middle} [{low} to {high}] of {BASELINE}")
+        });
+        text += &format!("{:<16} {middle} objects{ratio}\n", subject.name());
+    }
+    text += "Every object was verified. The control arm is what replaying costs without an allocator.\n";
+    output::print(&text).map(|()| Exit::Done)
+}
