@@ -1,6 +1,6 @@
 //! A tracer: threads write events down where they are, somebody collects them now and then.
 //!
-//! `cargo run -p rseq --release --example buffer`
+//! `cargo run -p perseq-rseq --release --example buffer`
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 

@@ -1,6 +1,6 @@
 //! Counts events of many threads without a shared cache line.
 //!
-//! `cargo run -p rseq --release --example counter`
+//! `cargo run -p perseq-rseq --release --example counter`
 
 use std::time::Instant;
 

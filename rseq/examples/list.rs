@@ -1,6 +1,6 @@
 //! A pool of work buffers: a thread takes one that was last used on its CPU, and puts it back.
 //!
-//! `cargo run -p rseq --release --example list`
+//! `cargo run -p perseq-rseq --release --example list`
 
 use rseq::{MmCid, Node, PerCpuList};
 

@@ -93,6 +93,7 @@ impl Release {
 /// promise; the mode matters for what a return to user space costs. Read from the kernel's commits (39a167560a61 in 6.19,
 /// b9eac6a9, 82f572449cfe and 99428157dcf3 in 7.0.10); only the legacy mode has been run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Mode {
     /// At every preemption and signal.
     Legacy,

@@ -22,6 +22,7 @@ use crate::slab::Slab;
 
 /// Why a slab or a row could not be stopped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum StopError {
     /// There is no such row. Slabs never answer this.
     NoRow,

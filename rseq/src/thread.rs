@@ -180,6 +180,7 @@ impl Registration {
 
 /// Why this process has no restartable sequences.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Unavailable {
     /// The kernel (or an emulator in its place) has no rseq system call.
     NotImplemented,
@@ -307,6 +308,7 @@ static OWN_LENGTH: AtomicU32 = AtomicU32::new(0);
 
 /// Everything a person may want to know about sequences in this process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Availability {
     /// The running kernel, if it says.
     pub kernel: Option<Release>,

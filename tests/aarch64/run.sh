@@ -129,7 +129,7 @@ build() {
         aarch64-linux-gnu-strip -o "$root/tests/$package-$test" "$path"
     done
 }
-build rseq stop stress
+build perseq-rseq stop stress
 build perseq torture model controls
 cp "$libraries"/{ld-linux-aarch64.so.1,libc.so.6,libgcc_s.so.1,libm.so.6} "$root/lib/"
 if [ ! -e "$work/busybox" ]; then

@@ -9,7 +9,7 @@ fn plugin() -> PathBuf {
     directory.pop();
     let release = directory.ends_with("release");
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "--package", "rseq", "--example", "plugin"]);
+    command.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--example", "plugin"]);
     command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
     command.arg("--target-dir").arg(directory.parent().expect("a target directory"));
     if release {
