@@ -4,11 +4,11 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
 use crate::config::PAGE_SIZE;
-use crate::fatal::fatal;
 use crate::front_end;
 use crate::front_end::hits;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
+use crate::misuse::Misuse;
 use crate::mode::Mode;
 use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
@@ -172,9 +172,7 @@ impl Perseq {
     #[cold]
     #[inline(never)]
     pub(crate) fn resize_large(&self, pointer: *mut u8, layout: Layout) -> *mut u8 {
-        let Some(id) = large_span(pointer) else {
-            fatal(&["resize of a large block that was not allocated here, or was freed before"])
-        };
+        let Some(id) = large_span(pointer) else { Misuse::ResizeOfForeignLarge.end() };
         if hardened::on() {
             return self.move_hardened(id, layout);
         }
@@ -233,7 +231,7 @@ pub fn dealloc_large(pointer: *mut u8) {
         Some(id) if hardened::on() => hardened::free_large(id),
         // SAFETY: the caller gave up the block that the span is.
         Some(id) => unsafe { BACK_END.pages.release(id, false) },
-        None => fatal(&["free of a large block that was not allocated here, or was freed before"]),
+        None => Misuse::FreeOfForeignLarge.end(),
     }
     background::tend();
 }

@@ -5,11 +5,11 @@ use core::ptr::{self, NonNull};
 
 use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
 use crate::config::{MAX_SMALL, PAGE_SIZE};
-use crate::fatal::fatal;
 use crate::front_end;
 use crate::front_end::hits;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
+use crate::misuse::Misuse;
 use crate::page_heap::span::SpanState;
 use crate::size_class::SizeClass;
 
@@ -118,7 +118,7 @@ impl Perseq {
         match block(pointer) {
             Some(Block::Small(class)) => class.size(),
             Some(Block::Large { pages }) => pages * PAGE_SIZE - hardened::guard_bytes(),
-            None => fatal(&["size of a pointer that was not allocated here"]),
+            None => Misuse::SizeOfForeign.end(),
         }
     }
 
@@ -193,6 +193,6 @@ fn free_other(pointer: *mut u8) {
     match block(pointer) {
         _ if pointer.is_null() => {}
         Some(Block::Large { .. }) => dealloc_large(pointer),
-        _ => fatal(&["free of a pointer that was not allocated here"]),
+        _ => Misuse::FreeOfForeign.end(),
     }
 }

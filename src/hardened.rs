@@ -17,9 +17,10 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::config::PAGE_SIZE;
-use crate::fatal::fatal;
 use crate::lock_order::Rank;
 use crate::middle::back_end::BACK_END;
+use crate::middle::central_free_list::object_at;
+use crate::misuse::{Misuse, judge};
 use crate::os;
 use crate::page_heap::Run;
 use crate::page_heap::span::{SpanId, SpanState};
@@ -104,55 +105,50 @@ pub fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
     BACK_END.middle(class).remove_uncached().and_then(NonNull::new)
 }
 
-/// Checks that `object` is a live one of `class`, and puts it into quarantine.
+/// Checks that `object` is a live one of `class`, and puts it into quarantine. The caller holds no lock.
 pub fn free(class: SizeClass, object: NonNull<u8>) {
-    let address = object.as_ptr() as usize;
-    let Some(id) = BACK_END.pages.span_of(address) else {
-        fatal(&["free of a pointer that was not allocated here"]);
-    };
-    if !BACK_END.pages.span(id).is_small(class) {
-        fatal(&["free with another size than the allocation's"]);
-    }
-    let offset = address - BACK_END.pages.start(id);
-    let index = class.info().index_of(offset);
-    if index * class.size() != offset || index >= class.info().objects as usize {
-        fatal(&["free of a pointer into the middle of an object"]);
-    }
-    {
-        let mut quarantine = QUARANTINE.lock();
-        let is_free = BACK_END.central[class.index()].is_free(class, &BACK_END.pages, id, index);
-        if is_free || quarantine.small.contains(address) {
-            fatal(&["double free"]);
-        }
-        // SAFETY: the object is its owner's last act; nobody else has it.
-        unsafe { object.write_bytes(POISON, class.size()) };
-        quarantine.make_room_for(class.size());
-        quarantine.small.push(address, class.index() as u32, class.size());
-        quarantine.objects[class.index()] += 1;
-    }
+    judge(quarantine(class, object));
     BACK_END.middle(class).count_uncached_free();
 }
 
+fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<(), Misuse> {
+    let address = object.as_ptr() as usize;
+    let id = BACK_END.pages.span_of(address).unwrap_or(SpanId::NONE);
+    let index = object_at(class, &BACK_END.pages, id, address)?;
+    let mut quarantine = QUARANTINE.lock();
+    let is_free = BACK_END.central[class.index()].is_free(class, &BACK_END.pages, id, index);
+    if is_free || quarantine.small.contains(address) {
+        return Err(Misuse::DoubleFree);
+    }
+    // SAFETY: the object is its owner's last act; nobody else has it.
+    unsafe { object.write_bytes(POISON, class.size()) };
+    let finding = quarantine.make_room_for(class.size());
+    quarantine.small.push(address, class.index() as u32, class.size());
+    quarantine.objects[class.index()] += 1;
+    finding
+}
+
 impl Quarantine {
-    fn make_room_for(&mut self, bytes: usize) {
+    fn make_room_for(&mut self, bytes: usize) -> Result<(), Misuse> {
+        let mut finding = Ok(());
         while self.small.length == SMALL_SLOTS || (self.small.length > 0 && self.small.bytes + bytes > SMALL_BYTES) {
-            self.leave();
+            finding = finding.and(self.leave().1);
         }
+        finding
     }
 
-    /// The oldest object goes back to its span.
-    fn leave(&mut self) -> usize {
-        let Some((address, index)) = self.small.first() else { return 0 };
+    /// The oldest object goes back to its span, whatever was done to it. Its bytes, and what was found.
+    fn leave(&mut self) -> (usize, Result<(), Misuse>) {
+        let Some((address, index)) = self.small.first() else { return (0, Ok(())) };
         let class = SizeClass::from_index(index as usize);
         // SAFETY: an object in quarantine is nobody's but ours.
         let bytes = unsafe { core::slice::from_raw_parts(address as *const u8, class.size()) };
-        if bytes.iter().any(|byte| *byte != POISON) {
-            fatal(&["write to an object after it was freed"]);
-        }
+        let written = bytes.iter().any(|byte| *byte != POISON);
+        let finding = if written { Err(Misuse::WriteAfterFree) } else { Ok(()) };
         self.small.remove_first(class.size());
         self.objects[class.index()] -= 1;
-        BACK_END.central[class.index()].insert_range(class, &BACK_END.pages, &[address as *mut u8]);
-        class.size()
+        let inserted = BACK_END.central[class.index()].insert_range(class, &BACK_END.pages, &[address as *mut u8]);
+        (class.size(), finding.and(inserted))
     }
 
     /// The oldest large block goes back to the page heap. If the kernel does not give access back (it has no room for the
@@ -178,14 +174,20 @@ impl Quarantine {
 }
 
 /// Empties the quarantine; returns how many bytes.
-pub fn drain() -> usize {
+///
+/// # Errors
+///
+/// Somebody wrote to an object in it. All else is done.
+pub fn drain() -> Result<usize, Misuse> {
     let mut quarantine = QUARANTINE.lock();
-    let mut bytes = 0;
+    let (mut bytes, mut finding) = (0, Ok(()));
     loop {
-        let moved = quarantine.leave() + quarantine.leave_large(false);
+        let (small, left) = quarantine.leave();
+        finding = finding.and(left);
+        let moved = small + quarantine.leave_large(false);
         bytes += moved;
         if moved == 0 {
-            return bytes;
+            return finding.map(|()| bytes);
         }
     }
 }
@@ -236,18 +238,24 @@ pub fn allocate_large(layout: Layout) -> Option<Run> {
 
 /// Ends the process if the large block at `start` is in quarantine.
 pub fn check_large(start: usize) {
-    if QUARANTINE.lock().large.contains(start) {
-        fatal(&["resize of a large block that was freed before"]);
+    let freed = QUARANTINE.lock().large.contains(start);
+    if freed {
+        Misuse::ResizeOfFreedLarge.end();
     }
 }
 
-/// Takes access to a large block away and puts it into quarantine. The caller saw that `id` is a large span.
+/// Takes access to a large block away and puts it into quarantine. The caller saw that `id` is a large span, and holds
+/// no lock.
 pub fn free_large(id: SpanId) {
+    judge(quarantine_large(id));
+}
+
+fn quarantine_large(id: SpanId) -> Result<(), Misuse> {
     let (start, pages) = (BACK_END.pages.start(id), BACK_END.pages.span(id).pages());
     let bytes = pages * PAGE_SIZE;
     let mut quarantine = QUARANTINE.lock();
     if quarantine.large.contains(start) {
-        fatal(&["double free of a large block"]);
+        return Err(Misuse::DoubleFreeOfLarge);
     }
     // What cannot leave costs address space only: it may be more than the bound for a while.
     while quarantine.large.length > 0 && quarantine.large.bytes + bytes > LARGE_BYTES {
@@ -266,6 +274,7 @@ pub fn free_large(id: SpanId) {
     }
     quarantine.large.push(start, id.0, bytes);
     quarantine.large_pages += pages;
+    Ok(())
 }
 
 /// Bytes behind a large block that are not the program's.
@@ -281,7 +290,7 @@ pub fn check_size(class: Option<SizeClass>, bytes: usize, layout: Option<Layout>
         asked => asked == class,
     });
     if !fits {
-        fatal(&["free with another size than the allocation's"]);
+        Misuse::FreeWithOtherSize.end();
     }
 }
 

@@ -5,8 +5,8 @@ use core::ptr;
 
 use crate::allocator::out_of_memory;
 use crate::config::PAGE_SIZE;
-use crate::fatal::fatal;
 use crate::middle::back_end::BackEnd;
+use crate::misuse::{Misuse, judge};
 use crate::page_heap::large;
 use crate::page_heap::source::{Mmap, PageSource};
 use crate::page_heap::span::{SpanId, SpanState};
@@ -113,7 +113,7 @@ impl<S: PageSource> Heap<S> {
         if self.back.pages.reserved_bytes() == 0 {
             return 0;
         }
-        self.back.trim();
+        judge(self.back.trim());
         self.back.pages.release_free()
     }
 
@@ -173,7 +173,7 @@ impl<S: PageSource> Heap<S> {
     /// What `allocate` returns, if need be after everything free was made one.
     fn or_trimmed<T>(&self, allocate: impl Fn() -> Option<T>) -> Option<T> {
         allocate().or_else(|| {
-            self.back.trim();
+            judge(self.back.trim());
             self.back.pages.release_free();
             allocate()
         })
@@ -182,10 +182,7 @@ impl<S: PageSource> Heap<S> {
     fn large(&self, pointer: *mut u8) -> SpanId {
         let pages = &self.back.pages;
         let begins = |id: &SpanId| pages.start(*id) == pointer as usize && pages.span(*id).state() == SpanState::Large;
-        pages
-            .span_of(pointer as usize)
-            .filter(begins)
-            .unwrap_or_else(|| fatal(&["free of a large block that is not this heap's, or was freed before"]))
+        pages.span_of(pointer as usize).filter(begins).unwrap_or_else(|| Misuse::FreeOfForeignToHeap.end())
     }
 }
 
@@ -197,7 +194,7 @@ unsafe impl<S: PageSource> GlobalAlloc for Heap<S> {
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         match SizeClass::of(layout) {
-            Some(class) => self.back.middle(class).insert_uncached(pointer),
+            Some(class) => judge(self.back.middle(class).insert_uncached(pointer)),
             // SAFETY: the caller gave the block up.
             None => unsafe { self.back.pages.release(self.large(pointer), false) },
         }

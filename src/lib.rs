@@ -76,7 +76,8 @@
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
-//! | `os.rs`, `sync.rs`, `lock_order.rs`, `fatal.rs` | the kernel's memory calls, the lock, its order, the last words |
+//! | `os.rs`, `sync.rs`, `lock_order.rs` | the kernel's memory calls, the lock, its order |
+//! | `misuse.rs`, `fatal.rs` | what a program may not do, and the last words |
 //!
 //! # Words
 //!
@@ -159,6 +160,7 @@ mod hardened;
 mod heap;
 mod lock_order;
 mod middle;
+mod misuse;
 mod mode;
 pub mod objects;
 mod os;

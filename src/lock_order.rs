@@ -43,9 +43,9 @@ pub enum Rank {
 }
 
 #[cfg(debug_assertions)]
-pub use checked::{Order, assert_all_held, forget_other_threads};
+pub use checked::{Order, assert_all_held, assert_none_held, forget_other_threads};
 #[cfg(not(debug_assertions))]
-pub use unchecked::{Order, assert_all_held, forget_other_threads};
+pub use unchecked::{Order, assert_all_held, assert_none_held, forget_other_threads};
 
 #[cfg(not(debug_assertions))]
 mod unchecked {
@@ -69,6 +69,8 @@ mod unchecked {
     }
 
     pub fn assert_all_held(_: bool) {}
+    #[inline(always)]
+    pub fn assert_none_held(_: &[&str]) {}
     pub fn forget_other_threads() {}
 }
 
@@ -80,7 +82,7 @@ mod checked {
     };
 
     use super::Rank;
-    use crate::fatal::fatal;
+    use crate::fatal::broken;
 
     /// A lock's place in the order.
     pub struct Order(Rank);
@@ -102,7 +104,7 @@ mod checked {
 
         fn check(&self, later: u32) {
             if later != 0 {
-                fatal(&[
+                broken(&[
                     "lock order: ",
                     name(self.0),
                     " is waited for while a lock of the same or a later rank is held",
@@ -111,7 +113,7 @@ mod checked {
         }
 
         pub fn taken(&self) {
-            let Some(holder) = holder() else { fatal(&["lock order: too many threads hold locks for the table"]) };
+            let Some(holder) = holder() else { broken(&["lock order: too many threads hold locks for the table"]) };
             holder.ranks.store(holder.ranks.load(Relaxed) | 1 << self.0 as u32, Relaxed);
         }
 
@@ -190,9 +192,39 @@ mod checked {
             expected &= !(1 << Rank::Shape as u32 | 1 << Rank::Lists as u32);
         }
         if held_by_this_thread() != expected {
-            fatal(&["lock order: fork does not take a lock of every rank"]);
+            broken(&["lock order: fork does not take a lock of every rank"]);
         }
     }
+
+    /// Asserts that the calling thread holds no lock, before it ends the process for a reason of the program's.
+    pub fn assert_none_held(reason: &[&str]) {
+        let held = held_by_this_thread();
+        if held != 0 {
+            let mut parts = ["lock order: ", "", " is held where the process ends: ", "", "", "", "", ""];
+            parts[1] = RANKS.iter().find(|rank| held >> **rank as u32 & 1 != 0).map_or("a lock", |rank| name(*rank));
+            for (place, part) in parts[3..].iter_mut().zip(reason) {
+                *place = part;
+            }
+            broken(&parts);
+        }
+    }
+
+    const RANKS: [Rank; Rank::Depot as usize + 1] = [
+        Rank::Decision,
+        Rank::Environment,
+        Rank::Reclaim,
+        Rank::Registry,
+        Rank::Shape,
+        Rank::Lists,
+        Rank::Quarantine,
+        Rank::TransferCache,
+        Rank::CentralFreeList,
+        Rank::SpareArrays,
+        Rank::Metadata,
+        Rank::Release,
+        Rank::PageHeap,
+        Rank::Depot,
+    ];
 
     /// In a fork's child.
     pub fn forget_other_threads() {

@@ -17,7 +17,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 
 pub use crate::config::PAGE_SIZE;
-use crate::fatal::fatal;
+use crate::misuse::Misuse;
 use crate::page_heap::PageHeap;
 use crate::page_heap::huge_pages::HugePageStats;
 use crate::page_heap::large;
@@ -135,7 +135,7 @@ impl<S: PageSource> PageAllocator<S> {
         let begins = |id: &SpanId| {
             self.pages.start(*id) == start.as_ptr() as usize && self.pages.span(*id).state() == SpanState::Large
         };
-        id.filter(begins).unwrap_or_else(|| fatal(&["no run of pages begins at the address given"]))
+        id.filter(begins).unwrap_or_else(|| Misuse::NoRunBeginsThere.end())
     }
 
     fn run(&self, id: SpanId, zero: bool) -> Option<Run> {

@@ -21,10 +21,10 @@ fn child(test: &str) -> Child {
 /// `misuse` ends the process with `message`, at once: nothing is drained.
 fn caught(test: &str, message: &str, misuse: impl FnOnce()) {
     if kit::role().is_none() {
-        child(test).run().aborted_saying(message);
+        child(test).run().aborted_saying(message).reported();
         return;
     }
-    no_core();
+    kit::crash::report_crashes();
     assert_eq!(perseq::active_mode().reason, Reason::Hardened);
     misuse();
     println!("nobody noticed");
@@ -199,9 +199,9 @@ fn resize_of_a_large_block_after_it_was_freed() {
         let role = size.to_string();
         if kit::role().is_none() {
             let outcome = Child::of("resize_of_a_large_block_after_it_was_freed", &role).env("PERSEQ_HARDENED", "1");
-            outcome.run().aborted_saying("resize of a large block that was freed before");
+            outcome.run().aborted_saying("resize of a large block that was freed before").reported();
         } else if kit::role() == Some(role) {
-            no_core();
+            kit::crash::report_crashes();
             let block = new(layout(1 << 20, 8));
             free(block, layout(1 << 20, 8));
             // SAFETY: not sound: see `free`.

@@ -102,7 +102,8 @@ pub unsafe fn push_batch<const LISTS: usize>(slab: &Slab<LISTS>, list: usize, ob
 ///
 /// * No other thread changes `slab`.
 /// * `list` is below `LISTS`.
-/// * `new` is the lowest slot of an array made by [`crate::slab::make_array`].
+/// * `new` is a slot of an array made by [`crate::slab::make_array`]. What is below it is on the list then: nothing, if
+///   it is the lowest.
 pub unsafe fn replace<const LISTS: usize>(
     slab: &Slab<LISTS>,
     list: usize,

@@ -23,7 +23,6 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 use rseq::slab::{Slab, Slot, make_array};
 
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
-use crate::fatal::fatal;
 use crate::front_end::budget;
 use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
@@ -32,6 +31,7 @@ use crate::front_end::reclaim;
 use crate::lock_order::Rank;
 use crate::middle::back_end::BACK_END;
 use crate::middle::spare_arrays::SPARE_ARRAYS;
+use crate::misuse::{Misuse, judge};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
 use crate::way::Way;
@@ -155,15 +155,15 @@ impl Cache {
     }
 
     /// The list is empty: fetches as many as it has appetite for, returns one and keeps the rest. `None` if memory is
-    /// exhausted.
+    /// exhausted. The caller holds no lock.
     pub fn refill<F: Lists>(&'static self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
         let list = class.index();
         self.visit();
         self.missed[list].store(true, Relaxed);
         let appetite = self.appetite(class);
-        if let Grown::Starved(bytes) = self.grow(front, class, appetite, false) {
+        if let Grown::Starved(bytes) = judge(self.grow(front, class, appetite, false)) {
             reclaim::ask_for_budget(self, bytes);
-            self.grow(front, class, appetite, true);
+            judge(self.grow(front, class, appetite, true));
         }
         let middle = BACK_END.middle(class);
         let wanted = appetite.min(self.capacity(class) + 1);
@@ -178,17 +178,17 @@ impl Cache {
         let kept = unsafe { front.push_batch(list, rest) }.unwrap_or(0);
         if kept < rest.len() {
             self.counts[list].flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
-            middle.insert_range(&rest[kept..]);
+            judge(middle.insert_range(&rest[kept..]));
         }
         NonNull::new(object)
     }
 
-    /// The list is full: gives a batch back and puts `object` into the list.
+    /// The list is full: gives a batch back and puts `object` into the list. The caller holds no lock.
     pub fn flush<F: Lists>(&'static self, front: F, class: SizeClass, object: NonNull<u8>) {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
         self.counts[list].overflows.fetch_add(1, Relaxed);
-        if self.capacity(class) == 0 && self.grow(front, class, 2, true) == Grown::Yes {
+        if self.capacity(class) == 0 && judge(self.grow(front, class, 2, true)) == Grown::Yes {
             // SAFETY: by our caller, `object` is of the class and free.
             if unsafe { front.push(list, object) }.is_ok() {
                 return;
@@ -205,10 +205,9 @@ impl Cache {
             batch[count] = object.as_ptr();
             count += 1;
         }
-        self.give(class, &batch[..count]);
-        if let Some(mut shape) = self.shape.try_lock() {
-            self.keep_to_budget(front, &mut shape);
-        }
+        let given = self.give(class, &batch[..count]);
+        let kept = self.shape.try_lock().map_or(Ok(0), |mut shape| self.keep_to_budget(front, &mut shape));
+        judge(given.and(kept));
     }
 
     /// Counts a miss; now and then looks for idle caches. The caller holds no lock.
@@ -242,42 +241,42 @@ impl Cache {
 
     /// Gives an empty list a larger array if it has earned one or could not hold `appetite` objects less one. If
     /// nothing of the budget is left, other lists of this cache give theirs, in the `last_resort` only.
-    fn grow<F: Lists>(&self, front: F, class: SizeClass, appetite: usize, last_resort: bool) -> Grown {
+    fn grow<F: Lists>(&self, front: F, class: SizeClass, appetite: usize, last_resort: bool) -> Result<Grown, Misuse> {
         let (list, size, batch) = (class.index(), class.size(), class.info().batch as usize);
         // Whoever holds the lock is changing this cache's shape: another miss will find it free.
-        let Some(mut shape) = self.shape.try_lock() else { return Grown::No };
-        let most = self.keep_to_budget(front, &mut shape);
+        let Some(mut shape) = self.shape.try_lock() else { return Ok(Grown::No) };
+        let most = self.keep_to_budget(front, &mut shape)?;
         let capacity = self.capacity(class);
         if capacity > 0 && capacity + 1 >= appetite && !self.overflowed[list].load(Relaxed) {
-            return Grown::No;
+            return Ok(Grown::No);
         }
         let words = if capacity == 0 { first_words(batch) } else { (capacity + 2) * 2 };
         let most_slots = (most / LIST_SHARE / size).max(2);
         if words > MAX_LIST_WORDS || (capacity > 0 && words - 2 > most_slots) {
-            return Grown::No;
+            return Ok(Grown::No);
         }
         let added = (words - 2 - capacity) * size;
-        if !self.make_room(front, &mut shape, Some(list), most, added) {
-            return Grown::No;
+        if !self.make_room(front, &mut shape, Some(list), most, added)? {
+            return Ok(Grown::No);
         }
         if !budget::reserve(added) {
             let had = shape.capacity_bytes;
             if !last_resort {
-                return Grown::Starved(added);
+                return Ok(Grown::Starved(added));
             }
-            if !(self.make_room(front, &mut shape, Some(list), had, added) && budget::reserve(added)) {
-                return Grown::No;
+            if !(self.make_room(front, &mut shape, Some(list), had, added)? && budget::reserve(added)) {
+                return Ok(Grown::No);
             }
         }
         if !self.exchange_for_new(front, &mut shape, class, words) {
             budget::release(added);
-            return Grown::No;
+            return Ok(Grown::No);
         }
         if shape.capacity_bytes <= budget::share() {
             budget::starve(false);
         }
         self.overflowed[list].store(false, Relaxed);
-        Grown::Yes
+        Ok(Grown::Yes)
     }
 
     /// Gives an empty list a new array of `words`, whose growth was reserved.
@@ -294,17 +293,17 @@ impl Cache {
     }
 
     /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.
-    fn keep_to_budget<F: Lists>(&self, front: F, shape: &mut Shape) -> usize {
+    fn keep_to_budget<F: Lists>(&self, front: F, shape: &mut Shape) -> Result<usize, Misuse> {
         let most = budget::most(Way::now().reclaims());
-        self.make_room(front, shape, None, most, 0);
-        most
+        self.make_room(front, shape, None, most, 0)?;
+        Ok(most)
     }
 
     /// Gives up `bytes` of capacity or more, of lists not used lately first; returns how many.
-    pub fn give_up(&self, front: Exclusive, shape: &mut Shape, bytes: usize) -> usize {
+    pub fn give_up(&self, front: Exclusive, shape: &mut Shape, bytes: usize) -> Result<usize, Misuse> {
         let had = shape.capacity_bytes;
-        self.make_room(front, shape, None, had.saturating_sub(bytes), 0);
-        had - shape.capacity_bytes
+        self.make_room(front, shape, None, had.saturating_sub(bytes), 0)?;
+        Ok(had - shape.capacity_bytes)
     }
 
     /// Takes arrays from lists other than `keep` that were not used lately until `added` bytes more fit into the
@@ -316,10 +315,10 @@ impl Cache {
         keep: Option<usize>,
         budget: usize,
         added: usize,
-    ) -> bool {
+    ) -> Result<bool, Misuse> {
         for _ in 0..2 * CLASSES {
             if shape.capacity_bytes + added <= budget {
-                return true;
+                return Ok(true);
             }
             let victim = shape.hand % CLASSES;
             shape.hand = victim + 1;
@@ -327,27 +326,28 @@ impl Cache {
             let used = self.missed[victim].swap(false, Relaxed) || top != shape.passed[victim];
             shape.passed[victim] = top;
             if keep != Some(victim) && !used {
-                self.strip(front, shape, SizeClass::from_index(victim));
+                self.strip(front, shape, SizeClass::from_index(victim))?;
             }
         }
-        shape.capacity_bytes + added <= budget
+        Ok(shape.capacity_bytes + added <= budget)
     }
 
     /// Empties a list and takes its array away.
-    fn strip<F: Lists>(&self, front: F, shape: &mut Shape, class: SizeClass) {
+    fn strip<F: Lists>(&self, front: F, shape: &mut Shape, class: SizeClass) -> Result<(), Misuse> {
         if self.capacity(class) == 0 {
-            return;
+            return Ok(());
         }
-        let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
+        let (mut batch, mut finding): (Batch, _) = ([ptr::null_mut(); MAX_BATCH + 1], Ok(()));
         // SAFETY: the objects become ours.
         while let Ok(count @ 1..) = unsafe { front.pop_batch(class.index(), &mut batch) } {
-            self.give(class, &batch[..count]);
+            finding = finding.and(self.give(class, &batch[..count]));
         }
         let had = shape.capacity_bytes;
         if self.exchange(front, shape, class, self.slab.nothing(), 0) {
             self.doublings[class.index()].store(0, Relaxed);
             budget::release(had - shape.capacity_bytes);
         }
+        finding
     }
 
     /// Gives an empty list of this cache another array and the old one to the spares. False if the list is
@@ -379,36 +379,46 @@ impl Cache {
     }
 
     /// Takes everything out of the cache, whose own shape it is; returns how many bytes.
-    pub fn drain(&self, front: Exclusive, _locked: &Shape) -> usize {
-        let mut bytes = 0;
+    pub fn drain(&self, front: Exclusive, _locked: &Shape) -> Result<usize, Misuse> {
+        let (mut bytes, mut finding) = (0, Ok(()));
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         for class in SizeClass::all() {
-            // SAFETY: the objects become ours.
-            while let Ok(count @ 1..) = unsafe { front.pop_batch(class.index(), &mut batch) } {
-                self.give(class, &batch[..count]);
-                bytes += count * class.size();
-            }
-            // An odd address looks like the end of the list: nothing below it could ever be taken.
-            if self.slab.top(class.index()) != self.base[class.index()].load(Relaxed) {
-                fatal(&["free of a pointer into the middle of an object"]);
+            let list = class.index();
+            loop {
+                // SAFETY: the objects become ours.
+                while let Ok(count @ 1..) = unsafe { front.pop_batch(list, &mut batch) } {
+                    finding = finding.and(self.give(class, &batch[..count]));
+                    bytes += count * class.size();
+                }
+                let top = self.slab.top(list);
+                if top == self.base[list].load(Relaxed) {
+                    break;
+                }
+                // An odd address looks like the end of the list: what is below it could never be taken.
+                finding = finding.and(Err(Misuse::FreeIntoTheMiddle));
+                // SAFETY: the list is not empty, so the slot below its top is one of its array. Nobody else is at it.
+                let dropped = unsafe { front.replace(list, top, top.sub(1)) };
+                debug_assert!(dropped.is_ok());
             }
         }
-        bytes
+        finding.map(|()| bytes)
     }
 
     /// Empties the cache and takes all its arrays away.
-    pub fn strip_all(&self, front: Exclusive, shape: &mut Shape) {
+    pub fn strip_all(&self, front: Exclusive, shape: &mut Shape) -> Result<(), Misuse> {
+        let mut finding = self.drain(front, shape).map(drop);
         for class in SizeClass::all() {
-            self.strip(front, shape, class);
+            finding = finding.and(self.strip(front, shape, class));
             self.missed[class.index()].store(false, Relaxed);
             self.overflowed[class.index()].store(false, Relaxed);
         }
         shape.hand = 0;
+        finding
     }
 
-    fn give(&self, class: SizeClass, objects: &[*mut u8]) {
+    fn give(&self, class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
         self.counts[class.index()].flushed.fetch_add(objects.len() as u64, Relaxed);
-        BACK_END.middle(class).insert_range(objects);
+        BACK_END.middle(class).insert_range(objects)
     }
 
     /// Bytes it could hold with its present lists, without a lock.

@@ -45,6 +45,7 @@ use rseq::{CpuId, Handle, MmCid, local};
 use self::lists::{ByIndex, ByThread, Gated, Lists, Locked};
 use self::thread::{cell, gate_of, home};
 use crate::middle::back_end::BACK_END;
+use crate::misuse::judge;
 use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::way::{FRONT, Way, front_word};
@@ -188,5 +189,5 @@ fn pop_uncached(class: SizeClass) -> Option<NonNull<u8>> {
 }
 
 fn push_uncached(class: SizeClass, object: NonNull<u8>) {
-    BACK_END.middle(class).insert_uncached(object.as_ptr());
+    judge(BACK_END.middle(class).insert_uncached(object.as_ptr()));
 }

@@ -31,6 +31,7 @@ use crate::front_end::lists::{Exclusive, Lists};
 use crate::front_end::registry;
 use crate::front_end::thread;
 use crate::lock_order::Rank;
+use crate::misuse::{Misuse, judge};
 use crate::os;
 use crate::sync::{Guard, Mutex};
 use crate::way::Way;
@@ -126,9 +127,13 @@ fn take(held: &mut [Held], mut f: impl FnMut(Exclusive, &mut Shape)) {
 }
 
 /// Empties all caches that can be taken, and keeps their arrays; returns how many bytes.
-pub fn drain() -> usize {
+///
+/// # Errors
+///
+/// As for [`Cache::drain`]. All else is done.
+pub fn drain() -> Result<usize, Misuse> {
     let _right = RIGHT.lock();
-    let mut bytes = 0;
+    let (mut bytes, mut finding) = (0, Ok(()));
     let mut caches = registry::all().filter(|cache| cache.capacity_bytes() > 0).peekable();
     while caches.peek().is_some() {
         let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
@@ -136,16 +141,19 @@ pub fn drain() -> usize {
             // Whoever has a shape waits for no other and not for the right, which we have: no circle.
             *place = Some((cache, cache.shape().lock_another()));
         }
-        take(&mut held, |front, shape| bytes += front.cache().drain(front, shape));
+        take(&mut held, |front, shape| {
+            let drained = front.cache().drain(front, shape);
+            finding = finding.and(drained.map(|drained| bytes += drained));
+        });
     }
-    bytes
+    finding.map(|()| bytes)
 }
 
 /// Empties the calling thread's cache and takes its arrays, before the thread ends.
-pub fn strip_own(cache: &'static Cache) {
+pub fn strip_own(cache: &'static Cache) -> Result<(), Misuse> {
     let mut shape = cache.shape().lock();
     // SAFETY: nobody takes a cache whose shape they have not locked, and its owner is here.
-    cache.strip_all(unsafe { Exclusive::new(cache) }, &mut shape);
+    cache.strip_all(unsafe { Exclusive::new(cache) }, &mut shape)
 }
 
 /// Empties caches that are idle, if it is time to. The caller holds no lock.
@@ -156,10 +164,15 @@ pub fn look_around() {
         return;
     }
     let now = os::milliseconds();
-    if now < NEXT_LOOK.load(Relaxed) {
-        return;
+    if now >= NEXT_LOOK.load(Relaxed) {
+        judge(empty_idle(now, period));
     }
-    let Some(_right) = RIGHT.try_lock() else { return };
+}
+
+/// Empties caches that are idle at this time.
+fn empty_idle(now: u64, period: u64) -> Result<(), Misuse> {
+    let Some(_right) = RIGHT.try_lock() else { return Ok(()) };
+    let mut finding = Ok(());
     budget::starve(false); // who still goes without says so again
     let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
     let mut places = held.iter_mut();
@@ -183,13 +196,14 @@ pub fn look_around() {
     }
     if held[0].is_some() {
         take(&mut held, |front, shape| {
-            front.cache().strip_all(front, shape);
+            finding = finding.and(front.cache().strip_all(front, shape));
             front.cache().idle_drains.fetch_add(1, Relaxed);
         });
     }
     if !more {
         NEXT_LOOK.store(now + period.div_ceil(2), Relaxed); // else the next miss that looks goes on
     }
+    finding
 }
 
 /// Takes budget from other caches for `cache`, which wants `bytes` more. The caller holds no lock.
@@ -200,14 +214,17 @@ pub fn ask_for_budget(cache: &'static Cache, bytes: usize) {
         return;
     }
     let Some(mut right) = RIGHT.try_lock() else { return };
-    let got = ask_others(&mut right, cache, bytes, has_right);
+    let asked = ask_others(&mut right, cache, bytes, has_right);
+    drop(right);
+    let got = asked == Ok(true);
     cache.look.next_plea.store(cache.misses() + MISSES_PER_PLEA[usize::from(!got)], Relaxed);
     if !got && has_right {
         budget::starve(true);
     }
+    judge(asked);
 }
 
-fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: bool) -> bool {
+fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: bool) -> Result<bool, Misuse> {
     let share = budget::share();
     let begin = hand.0;
     let after = registry::all().skip_while(|other| !ptr::eq(*other, begin)).skip(1);
@@ -227,13 +244,14 @@ fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: b
         };
         hand.0 = other;
         let Some(shape) = other.shape().try_lock() else { continue };
-        let mut given = 0;
+        let mut given = Ok(0);
         take(&mut [Some((other, shape))], |front, shape| given = other.give_up(front, shape, wanted));
+        let given = given?;
         other.lendings.fetch_add(u64::from(given > 0), Relaxed);
         passed += given;
         if passed >= bytes {
-            return true;
+            return Ok(true);
         }
     }
-    passed > 0
+    Ok(passed > 0)
 }

@@ -4,6 +4,7 @@
 use crate::middle::central_free_list::CentralFreeList;
 use crate::middle::tables::Tables;
 use crate::middle::transfer_cache::{Middle, TransferCaches};
+use crate::misuse::Misuse;
 use crate::page_heap::PageHeap;
 use crate::page_heap::metadata::Metadata;
 use crate::page_heap::source::{Mmap, PageSource};
@@ -45,10 +46,16 @@ impl<S: PageSource> BackEnd<S> {
     }
 
     /// Empties the transfer caches into the spans, and gives spans without a live object back to the page heap.
-    pub fn trim(&self) {
+    ///
+    /// # Errors
+    ///
+    /// An object that came back is none of its class, or was free already. All else is done.
+    pub fn trim(&self) -> Result<(), Misuse> {
+        let mut finding = Ok(());
         for class in SizeClass::all() {
-            self.middle(class).trim();
+            finding = finding.and(self.middle(class).trim());
         }
+        finding
     }
 
     /// Bytes that could be had for something else if nothing were kept: free pages, and free objects in transfer

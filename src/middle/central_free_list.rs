@@ -6,10 +6,10 @@
 //! and goes does not take a span with it each time.
 
 use crate::config::{MAX_BATCH, PAGE_SIZE};
-use crate::fatal::fatal;
 use crate::lock_order::Rank;
 use crate::middle::spare_bitmaps::SpareBitmaps;
 use crate::middle::tables::Tables;
+use crate::misuse::Misuse;
 use crate::page_heap::PageHeap;
 use crate::page_heap::source::PageSource;
 use crate::page_heap::span::{SpanId, SpanState, needs_bitmap};
@@ -74,8 +74,15 @@ impl CentralFreeList {
 
     /// Takes objects of `class` back, at most [`MAX_BATCH`] and one at a time.
     ///
-    /// Aborts the process if one of them is no object of the class, or is free already.
-    pub fn insert_range(&self, class: SizeClass, pages: &PageHeap<impl PageSource>, objects: &[*mut u8]) {
+    /// # Errors
+    ///
+    /// One of them is no object of the class, or is free already. Such ones are left out.
+    pub fn insert_range(
+        &self,
+        class: SizeClass,
+        pages: &PageHeap<impl PageSource>,
+        objects: &[*mut u8],
+    ) -> Result<(), Misuse> {
         let mut ids = [SpanId::NONE; MAX_BATCH + 1];
         let ids = &mut ids[..objects.len()];
         // Before the lock: objects of a batch lie in many spans, and their lines arrive together.
@@ -83,32 +90,20 @@ impl CentralFreeList {
             *id = pages.span_of(object as usize).unwrap_or(SpanId::NONE);
         }
         let mut state = self.0.lock();
-        let mut run = SpanId::NONE;
+        let (mut run, mut finding) = (SpanId::NONE, Ok(()));
         for (&id, &object) in ids.iter().zip(objects) {
             if id != run {
                 // Objects of one span often follow one another: its list is looked at once for all of them.
                 state.relist_some(class, pages, run);
-                run = id;
+                run = SpanId::NONE;
             }
-            if id == SpanId::NONE {
-                fatal(&["free of a pointer that was not allocated here"]);
-            }
-            let span = pages.span(id);
-            if !span.is_small(class) {
-                fatal(&["free with another size than the allocation's"]);
-            }
-            let offset = (object as usize).wrapping_sub(pages.start(id));
-            let index = class.info().index_of(offset.min(span.pages() * PAGE_SIZE));
-            if index * class.size() != offset {
-                fatal(&["free of a pointer into the middle of an object"]);
-            }
-            // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
-            if !unsafe { span.locked() }.put(class.info(), index) {
-                fatal(&["double free"]);
+            match state.put(class, pages, id, object as usize) {
+                Ok(()) => run = id,
+                misuse => finding = finding.and(misuse),
             }
         }
         state.relist_some(class, pages, run);
-        state.live -= objects.len();
+        finding
     }
 
     /// Whether an object of a span of `class` is free in it.
@@ -137,7 +132,44 @@ impl CentralFreeList {
     }
 }
 
+/// Which object of `class` begins at `address`, in the span that the page map names.
+pub fn object_at(
+    class: SizeClass,
+    pages: &PageHeap<impl PageSource>,
+    id: SpanId,
+    address: usize,
+) -> Result<usize, Misuse> {
+    if id == SpanId::NONE {
+        return Err(Misuse::FreeOfForeign);
+    }
+    let span = pages.span(id);
+    if !span.is_small(class) {
+        return Err(Misuse::FreeWithOtherSize);
+    }
+    let offset = address.wrapping_sub(pages.start(id));
+    let index = class.info().index_of(offset.min(span.pages() * PAGE_SIZE));
+    let begins = index * class.size() == offset && index < class.info().objects as usize;
+    if begins { Ok(index) } else { Err(Misuse::FreeIntoTheMiddle) }
+}
+
 impl State {
+    /// Takes one object back; its span's list is the caller's to mend.
+    fn put(
+        &mut self,
+        class: SizeClass,
+        pages: &PageHeap<impl PageSource>,
+        id: SpanId,
+        address: usize,
+    ) -> Result<(), Misuse> {
+        let index = object_at(class, pages, id, address)?;
+        // SAFETY: by **locked**, a span of this class is ours while we hold the lock, as our caller does.
+        if !unsafe { pages.span(id).locked() }.put(class.info(), index) {
+            return Err(Misuse::DoubleFree);
+        }
+        self.live -= 1;
+        Ok(())
+    }
+
     /// The fullest span with room, the empty one last.
     fn fullest(&self) -> Option<SpanId> {
         let listed = self.lists.iter().rev().copied().find(|head| *head != SpanId::NONE);

@@ -19,6 +19,7 @@ use crate::lock_order::Rank;
 use crate::middle::central_free_list::CentralFreeList;
 use crate::middle::tables::Tables;
 use crate::middle::topology::MAX_GROUPS;
+use crate::misuse::Misuse;
 use crate::page_heap::source::PageSource;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::{Mutex, Padded};
@@ -83,8 +84,12 @@ impl<S: PageSource> Middle<'_, S> {
     }
 
     /// Takes objects back.
-    pub fn insert_range(&self, objects: &[*mut u8]) {
-        self.put(objects, |_| ());
+    ///
+    /// # Errors
+    ///
+    /// As for [`CentralFreeList::insert_range`], for those of them that went there.
+    pub fn insert_range(&self, objects: &[*mut u8]) -> Result<(), Misuse> {
+        self.put(objects, |_| ())
     }
 
     /// One object for a thread without a cache.
@@ -99,8 +104,12 @@ impl<S: PageSource> Middle<'_, S> {
     }
 
     /// Takes one object back from a thread without a cache.
-    pub fn insert_uncached(&self, object: *mut u8) {
-        self.put(&[object], |counts| counts.uncached_frees += 1);
+    ///
+    /// # Errors
+    ///
+    /// As for [`Middle::insert_range`].
+    pub fn insert_uncached(&self, object: *mut u8) -> Result<(), Misuse> {
+        self.put(&[object], |counts| counts.uncached_frees += 1)
     }
 
     /// Counts the free of an object that went elsewhere.
@@ -109,8 +118,12 @@ impl<S: PageSource> Middle<'_, S> {
     }
 
     /// Empties the transfer caches into the spans, and gives a span that became empty back.
-    pub fn trim(&self) {
-        let mut objects = [ptr::null_mut(); MAX_BATCH];
+    ///
+    /// # Errors
+    ///
+    /// As for [`CentralFreeList::insert_range`]. All else is done.
+    pub fn trim(&self) -> Result<(), Misuse> {
+        let (mut objects, mut finding) = ([ptr::null_mut(); MAX_BATCH], Ok(()));
         for shard in 0..self.transfer.count() {
             let transfer = self.transfer.get(shard, self.class);
             loop {
@@ -118,10 +131,12 @@ impl<S: PageSource> Middle<'_, S> {
                 if taken == 0 {
                     break;
                 }
-                self.central.insert_range(self.class, self.tables.pages, &objects[..taken]);
+                let inserted = self.central.insert_range(self.class, self.tables.pages, &objects[..taken]);
+                finding = finding.and(inserted);
             }
         }
         self.central.trim(self.class, self.tables.pages);
+        finding
     }
 
     fn count(&self, count: impl FnOnce(&mut Counts)) {
@@ -149,13 +164,14 @@ impl<S: PageSource> Middle<'_, S> {
         taken
     }
 
-    fn put(&self, objects: &[*mut u8], count: impl FnOnce(&mut Counts)) {
+    fn put(&self, objects: &[*mut u8], count: impl FnOnce(&mut Counts)) -> Result<(), Misuse> {
         let transfer = self.transfer.get(self.transfer.own(), self.class);
         let put = transfer.put(self.class, self.tables, objects, count);
-        if put < objects.len() {
-            transfer.central_visits.fetch_add(1, Relaxed);
-            self.central.insert_range(self.class, self.tables.pages, &objects[put..]);
+        if put == objects.len() {
+            return Ok(());
         }
+        transfer.central_visits.fetch_add(1, Relaxed);
+        self.central.insert_range(self.class, self.tables.pages, &objects[put..])
     }
 }
 
@@ -364,7 +380,7 @@ mod tests {
                 held.extend(batch);
             } else {
                 let batch = held.split_off(held.len() - wanted);
-                middle.insert_range(&batch);
+                middle.insert_range(&batch).expect("objects of the class");
             }
             match tiers.visits() - before {
                 0 => spared += 1,
@@ -385,7 +401,7 @@ mod tests {
         let most = capacity(middle.class).min(MAX_BATCH);
         let mut batch = vec![ptr::null_mut(); most];
         assert_eq!(middle.remove_range(&mut batch), most);
-        middle.insert_range(&batch);
+        middle.insert_range(&batch).expect("objects of the class");
         let visits = tiers.visits();
         let mut one = [ptr::null_mut()];
         assert_eq!(middle.remove_range(&mut one), 1);

@@ -226,12 +226,9 @@ impl Locked {
         self.bits(info)[index / 64] & (1 << (index % 64)) != 0
     }
 
-    /// Marks object `index` free. False if it already is, or is no object of the span.
+    /// Marks object `index`, one of the span's, free. False if it already is.
     #[inline]
     pub fn put(&mut self, info: &ClassInfo, index: usize) -> bool {
-        if index >= info.objects as usize {
-            return false;
-        }
         let word = &mut self.bits(info)[index / 64];
         let bit = 1 << (index % 64);
         if *word & bit != 0 {

@@ -6,6 +6,7 @@ use crate::decided;
 use crate::front_end::reclaim;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
+use crate::misuse::judge;
 use crate::page_heap::release::Policy;
 use crate::process::background;
 use crate::process::fork;
@@ -64,9 +65,9 @@ fn read_environment() {
 /// calling thread's cache only. Costs one fence for every 32 caches, but none in the modes with locks.
 pub fn drain() -> usize {
     if hardened::on() {
-        return hardened::drain();
+        return judge(hardened::drain());
     }
-    reclaim::drain()
+    judge(reclaim::drain())
 }
 
 /// Gives all memory that nobody uses back to the kernel: drains the caches and the transfer caches, then
@@ -76,7 +77,7 @@ pub fn release() -> usize {
         return 0;
     }
     drain();
-    BACK_END.trim();
+    judge(BACK_END.trim());
     BACK_END.pages.release_free()
 }
 

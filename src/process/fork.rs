@@ -22,6 +22,7 @@ use crate::hardened;
 use crate::lock_order;
 use crate::middle::back_end::BACK_END;
 use crate::middle::spare_arrays::SPARE_ARRAYS;
+use crate::misuse::judge;
 use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
@@ -146,6 +147,7 @@ extern "C" fn after_fork_child() {
         return;
     }
     let own = thread::present_cache();
+    let mut finding = Ok(());
     for cache in registry::all().filter(|cache| cache.in_use.load(Relaxed)) {
         if own.is_some_and(|own| ptr::eq(own, cache)) {
             cache.owner.store(registry::thread_id(), Relaxed);
@@ -155,9 +157,9 @@ extern "C" fn after_fork_child() {
         let mut shape = cache.shape().lock();
         // SAFETY: the thread it belonged to does not exist here.
         let front = unsafe { Exclusive::new(cache) };
-        cache.drain(front, &shape);
-        cache.strip_all(front, &mut shape);
+        finding = finding.and(cache.strip_all(front, &mut shape));
         drop(shape); // the registry's lock comes first
         registry::retire(cache);
     }
+    judge(finding);
 }

@@ -159,28 +159,59 @@ pub(crate) fn mutex() -> &'static Mutex<()> {
     &READING
 }
 
-/// Reads the environment, once; when this returns, what it says holds, whichever thread read it. A value that makes no sense ends the process; a variable that begins with
-/// `PERSEQ_` and is none of ours is reported and changes nothing. An empty value counts as not set. A program that
-/// runs with more rights than its user (`AT_SECURE`) is not told by its user's environment.
+/// What the environment says and makes no sense, in the pieces of its message.
+#[must_use = "it ends the process, once no lock is held"]
+pub struct Refusal([&'static str; 5]);
+
+impl Refusal {
+    /// Says it and ends the process. The caller holds no lock.
+    pub fn end(self) -> ! {
+        fatal(&self.0)
+    }
+}
+
+/// Reads the environment, once; when this returns, what it says holds, whichever thread read it. A value that makes no
+/// sense ends the process; a variable that begins with `PERSEQ_` and is none of ours is reported and changes nothing. An
+/// empty value counts as not set. A program that runs with more rights than its user (`AT_SECURE`) is not told by its
+/// user's environment. The caller holds no lock.
 pub fn read_environment() {
+    if let Err(refusal) = try_read_environment() {
+        refusal.end();
+    }
+}
+
+/// As [`read_environment`], for a caller that holds a lock.
+///
+/// # Errors
+///
+/// The first value that makes no sense. All that does holds.
+pub fn try_read_environment() -> Result<(), Refusal> {
     // Acquire pairs with the release below: we see what was set.
     if READ.load(Acquire) {
-        return;
+        return Ok(());
     }
     let _reading = READING.lock();
     if READ.load(Acquire) {
-        return; // somebody was faster
+        return Ok(()); // somebody was faster
     }
     // SAFETY: getauxval has no preconditions.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 {
-        apply_all();
-    }
+    let applied = if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 { apply_all() } else { Ok(()) };
     READ.store(true, Release);
+    applied
 }
 
-fn apply_all() {
-    let mut seen = [false; OPTIONS.len()];
-    for_each_variable(|name, value| {
+fn apply_all() -> Result<(), Refusal> {
+    let (mut seen, mut finding) = ([false; OPTIONS.len()], Ok(()));
+    let mut refuse = |parts| {
+        if finding.is_ok() {
+            finding = Err(Refusal(parts));
+        }
+    };
+    for_each_variable(|variable| {
+        let Some((name, value)) = variable else {
+            let bad = "a PERSEQ_ variable of the environment is not UTF-8: expected one that perseq doctor lists";
+            return refuse([bad, "", "", "", ""]);
+        };
         if FOREIGN.iter().any(|prefix| name.starts_with(prefix)) || value.is_empty() {
             return;
         }
@@ -190,19 +221,21 @@ fn apply_all() {
         };
         let option = &OPTIONS[index];
         if !(option.apply)(value) {
-            fatal(&[name, "=", value, ": expected ", option.expected]);
+            return refuse([name, "=", value, ": expected ", option.expected]);
         }
         seen[index] = true;
     });
     let is_set = |name| OPTIONS.iter().zip(seen).any(|(option, seen)| seen && option.name == name);
     for (one, other) in EXCLUSIVE {
         if is_set(one) && is_set(other) {
-            fatal(&[one, " and ", other, " are both set: expected one of them"]);
+            refuse([one, " and ", other, " are both set: expected one of them", ""]);
         }
     }
+    finding
 }
 
-fn for_each_variable(mut f: impl FnMut(&'static str, &'static str)) {
+/// Calls `f` with the name and the value of each variable that may be ours; `None`: it is no text.
+fn for_each_variable(mut f: impl FnMut(Option<(&'static str, &'static str)>)) {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
@@ -216,11 +249,7 @@ fn for_each_variable(mut f: impl FnMut(&'static str, &'static str)) {
             if !text.to_bytes().starts_with(b"PERSEQ_") {
                 continue;
             }
-            let Ok(text) = text.to_str() else {
-                fatal(&["a PERSEQ_ variable of the environment is not UTF-8: expected one that perseq doctor lists"]);
-            };
-            let (name, value) = text.split_once('=').unwrap_or((text, ""));
-            f(name, value);
+            f(text.to_str().ok().map(|text| text.split_once('=').unwrap_or((text, ""))));
         }
     }
 }

@@ -63,6 +63,8 @@ fn initialize_slow(default: Option<Mode>) -> bool {
     if decided::is_ready() {
         return true; // somebody was faster
     }
+    // Before it is judged, all else that is said holds: the program's handler of SIGABRT may allocate.
+    let read = options::try_read_environment();
     // Nothing before the announcement allocates through us: it is system calls, getenv and tables of our own.
     let done = keep_errno(|| set_up(default));
     if done {
@@ -70,6 +72,9 @@ fn initialize_slow(default: Option<Mode>) -> bool {
         decided::announce();
     }
     drop(deciding);
+    if let Err(refusal) = read {
+        refusal.end();
+    }
     if done {
         exit_report::arrange(); // may allocate, so not before the announcement
     }
@@ -77,7 +82,6 @@ fn initialize_slow(default: Option<Mode>) -> bool {
 }
 
 fn set_up(default: Option<Mode>) -> bool {
-    options::read_environment();
     if !BACK_END.pages.initialize(usual_reservation()) {
         return false;
     }

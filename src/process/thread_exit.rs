@@ -5,6 +5,7 @@ use core::ffi::c_void;
 use crate::front_end::reclaim;
 use crate::front_end::registry;
 use crate::front_end::thread;
+use crate::misuse::judge;
 
 /// A key of thread-specific data whose destructor empties the cache of the thread that ends. `None` if the process has
 /// no key left.
@@ -18,8 +19,9 @@ pub fn key() -> Option<libc::pthread_key_t> {
 /// ones allocate or free goes past the caches.
 extern "C" fn on_thread_exit(_: *mut c_void) {
     if let Some(cache) = thread::present_cache() {
-        reclaim::strip_own(cache);
+        let stripped = reclaim::strip_own(cache);
         thread::retire();
         registry::retire(cache);
+        judge(stripped);
     }
 }

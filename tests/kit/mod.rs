@@ -16,6 +16,7 @@
 //! * `PERSEQ_TEST_SEED`: the seed of every random choice, which a failure prints.
 #![allow(dead_code)] // each test binary uses a part of the kit
 
+pub mod crash;
 pub mod object;
 pub mod probe;
 pub mod random;
@@ -256,6 +257,12 @@ impl Outcome {
         assert_eq!(self.status.signal(), Some(libc::SIGABRT), "{self}");
         let lines: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("perseq: ")).collect();
         assert!(lines.len() == 1 && lines[0].contains(text), "expected one line with {text:?}: {self}");
+        self
+    }
+
+    /// Asserts that the handler of [`crash::report_crashes`] ran to its end.
+    pub fn reported(self) -> Outcome {
+        assert!(self.stderr.lines().any(|line| line == crash::REPORTED), "no crash report: {self}");
         self
     }
 

@@ -1,0 +1,62 @@
+//! What a program did that it may not do: found anywhere, said where no lock is held.
+//!
+//! Most misuse is found deep in a tier, with the locks of the tiers above held. The process must not end there: a
+//! program's handler of SIGABRT may allocate, fork, or jump out of the handler and go on, and would wait for a lock of
+//! its own thread. So the code that holds a lock answers `Err(Misuse)`, having left out what is wrong and done the
+//! rest, and the slow path that took the first lock passes the answer to [`judge`] once it has given up the last.
+
+use crate::fatal::fatal;
+
+/// One finding, by what is said of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a misuse ends the process, once no lock is held: see `judge`"]
+pub enum Misuse {
+    FreeOfForeign,
+    FreeWithOtherSize,
+    FreeIntoTheMiddle,
+    DoubleFree,
+    DoubleFreeOfLarge,
+    FreeOfForeignLarge,
+    FreeOfForeignToHeap,
+    ResizeOfForeignLarge,
+    ResizeOfFreedLarge,
+    SizeOfForeign,
+    WriteAfterFree,
+    NoRunBeginsThere,
+}
+
+impl Misuse {
+    /// The line.
+    fn text(self) -> &'static str {
+        match self {
+            Misuse::FreeOfForeign => "free of a pointer that was not allocated here",
+            Misuse::FreeWithOtherSize => "free with another size than the allocation's",
+            Misuse::FreeIntoTheMiddle => "free of a pointer into the middle of an object",
+            Misuse::DoubleFree => "double free",
+            Misuse::DoubleFreeOfLarge => "double free of a large block",
+            Misuse::FreeOfForeignLarge => "free of a large block that was not allocated here, or was freed before",
+            Misuse::FreeOfForeignToHeap => "free of a large block that is not this heap's, or was freed before",
+            Misuse::ResizeOfForeignLarge => "resize of a large block that was not allocated here, or was freed before",
+            Misuse::ResizeOfFreedLarge => "resize of a large block that was freed before",
+            Misuse::SizeOfForeign => "size of a pointer that was not allocated here",
+            Misuse::WriteAfterFree => "write to an object after it was freed",
+            Misuse::NoRunBeginsThere => "no run of pages begins at the address given",
+        }
+    }
+
+    /// Says it and ends the process. The caller holds no lock.
+    #[cold]
+    #[inline(never)]
+    pub fn end(self) -> ! {
+        fatal(&[self.text()])
+    }
+}
+
+/// The value, or the end of the process. The caller holds no lock.
+#[inline]
+pub fn judge<T>(finding: Result<T, Misuse>) -> T {
+    match finding {
+        Ok(value) => value,
+        Err(misuse) => misuse.end(),
+    }
+}
