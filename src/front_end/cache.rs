@@ -433,15 +433,17 @@ impl Cache {
         })
     }
 
-    /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile. Waits for nobody: a
-    /// thread that was preempted on its slow path may hold the lock for as long as it takes its turn to come.
+    /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile; never more than it
+    /// had room for at one moment. Waits for nobody: a thread that was preempted on its slow path may hold the lock for as long as it takes its turn to come.
     pub fn holdings(&self, mut each: impl FnMut(SizeClass, usize)) -> Holdings {
         let mut held = Holdings { capacity_bytes: self.capacity_bytes(), ..Holdings::default() };
         for class in SizeClass::all() {
             let (top, base) = (self.slab.top(class.index()), self.base[class.index()].load(Relaxed));
-            // While the list gets another array these may be of different ones: not more than there is room for.
+            // While lists get other arrays these may be of different ones, and what left one list may be seen in another:
+            // not more than the list has room for, nor in all more than the cache.
             let slots = (top as usize).wrapping_sub(base as usize) / size_of::<Slot>();
-            let objects = slots.min(self.capacity(class));
+            let room = (held.capacity_bytes - held.bytes) / class.size();
+            let objects = slots.min(self.capacity(class)).min(room);
             each(class, objects);
             held.objects += objects;
             held.bytes += objects * class.size();

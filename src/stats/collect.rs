@@ -15,12 +15,12 @@ use crate::stats::numbers::{CacheStats, ClassStats, Stats};
 /// Looks at every tier of a process that runs in `mode`. Exact if nothing is allocated or freed meanwhile.
 pub fn stats(mode: ActiveMode) -> Stats {
     let mut stats = Stats::zero(mode);
-    for_each_class(&mut |class| stats.add_class(class));
-    for_each_cache(&mut |cache| {
-        stats.caches += 1;
-        stats.capacity_bytes += cache.capacity_bytes;
-    });
+    // One look at the caches for both, so that they hold no more than they have room for.
+    let (cached, capacity_bytes) = cached();
+    stats.capacity_bytes = capacity_bytes;
+    for_each_class_with(&cached, &mut |class| stats.add_class(class));
     for cache in registry::all() {
+        stats.caches += u64::from(cache.in_use.load(Relaxed));
         stats.index_changes += cache.arrivals.load(Relaxed);
         stats.idle_drains += cache.idle_drains.load(Relaxed);
         stats.lendings += cache.lendings.load(Relaxed);
@@ -105,11 +105,21 @@ pub fn for_each_cache(f: &mut dyn FnMut(&CacheStats)) {
 
 /// Calls `f` with each size class, smallest first. `f` holds no lock; what it allocates through perseq may be counted.
 pub fn for_each_class(f: &mut dyn FnMut(&ClassStats)) {
-    let mut cached = [0; CLASSES];
-    // A retired cache is empty, but what it did counts below.
+    for_each_class_with(&cached().0, f);
+}
+
+/// Objects of each class in all caches, and the bytes that all caches have room for.
+fn cached() -> ([u64; CLASSES], u64) {
+    let (mut cached, mut capacity_bytes) = ([0; CLASSES], 0);
+    // A retired cache is empty and has no arrays.
     for cache in registry::all() {
-        cache.holdings(|class, objects| cached[class.index()] += objects as u64);
+        let held = cache.holdings(|class, objects| cached[class.index()] += objects as u64);
+        capacity_bytes += held.capacity_bytes as u64;
     }
+    (cached, capacity_bytes)
+}
+
+fn for_each_class_with(cached: &[u64; CLASSES], f: &mut dyn FnMut(&ClassStats)) {
     for class in SizeClass::all() {
         let mut stats = ClassStats::zero();
         let transfer = BACK_END.transfer.counts(class);
