@@ -155,7 +155,7 @@ impl Perseq {
     /// A run of pages, and whether it reads as zero.
     #[cold]
     #[inline(never)]
-    fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
+    pub(crate) fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
         if start::initialize(self.mode)
             && let Some(run) = or_reclaim(layout.size(), || match hardened::on() {
                 true => hardened::allocate_large(layout),

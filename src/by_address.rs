@@ -174,15 +174,29 @@ impl Perseq {
         }
     }
 
-    /// As [`Perseq::alloc_bytes`], aligned to 16 and zeroed.
+    /// As [`Perseq::alloc_bytes`], aligned to 16 and zeroed, up to the last byte of its [`Perseq::usable_size`].
     #[inline]
     #[must_use]
     pub fn alloc_zeroed_bytes(&self, size: usize) -> *mut u8 {
-        match Layout::from_size_align(size.max(1), 16) {
-            // SAFETY: the layout is not empty.
-            Ok(layout) => unsafe { self.alloc_zeroed(layout) },
-            Err(_) => out_of_memory(),
+        let Ok(layout) = Layout::from_size_align(size.max(1), 16) else { return out_of_memory() };
+        let Some(class) = SizeClass::of(layout) else { return self.alloc_zeroed_large(layout) };
+        let block = self.alloc_class(class);
+        if !block.is_null() {
+            // SAFETY: an object of the class, just allocated.
+            unsafe { ptr::write_bytes(block, 0, class.size()) };
         }
+        block
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn alloc_zeroed_large(&self, layout: Layout) -> *mut u8 {
+        let (block, zero) = self.alloc_large(layout);
+        if !block.is_null() && !zero {
+            // SAFETY: a block of so many bytes, just allocated.
+            unsafe { ptr::write_bytes(block, 0, self.usable_size(block)) };
+        }
+        block
     }
 }
 

@@ -119,6 +119,8 @@ fn said_by_the_environment() {
         ("PERSEQ_BACKGROUND", "yes"),
         ("PERSEQ_SOFT_LIMIT", "0"),
         ("PERSEQ_HARD_LIMIT", "much"),
+        ("PERSEQ_HARD_LIMIT", "1K"),
+        ("PERSEQ_HARD_LIMIT", "1023K"),
         ("PERSEQ_HARD_LIMIT", "0%"),
         ("PERSEQ_SOFT_LIMIT", "101%"),
         ("PERSEQ_THP", "sometimes"),

@@ -17,7 +17,8 @@ struct mallinfo2;
 /* `size` bytes, aligned to 16. Null with ENOMEM if there are none; size 0 is a block of its own. */
 void *perseq_malloc(size_t size);
 
-/* `count * size` zeroed bytes, aligned to 16. Null with ENOMEM if the product overflows. */
+/* `count * size` zeroed bytes, aligned to 16; zero up to malloc_usable_size. Null with ENOMEM if the product
+   overflows. */
 void *perseq_calloc(size_t count, size_t size);
 
 /* Frees a block. Null is allowed. Leaves errno alone. */
@@ -38,7 +39,8 @@ void perseq_free_aligned_sized(void *pointer, size_t align, size_t size);
 /* `size` bytes aligned to `align`, a power of two, else EINVAL. The size need not be a multiple, as in glibc. */
 void *perseq_aligned_alloc(size_t align, size_t size);
 
-/* Stores `size` bytes aligned to `align` in `*out`. Returns 0, EINVAL or ENOMEM; on error `*out` and errno stay. */
+/* Stores `size` bytes aligned to `align` in `*out`. Returns 0, EINVAL or ENOMEM and leaves errno alone; on error
+   `*out` stays. */
 int perseq_posix_memalign(void **out, size_t align, size_t size);
 
 /* aligned_alloc with `align` rounded up to a power of two. */
@@ -56,15 +58,17 @@ size_t perseq_malloc_usable_size(void *pointer);
 /* Gives all unused memory back to the kernel; `keep` is not used. 1 if there was any, else 0. */
 int perseq_malloc_trim(size_t keep);
 
-/* Always 0, refused: no parameter of glibc's malloc has a counterpart here. See perseq's documentation. */
+/* 1 for the parameters of glibc's malloc, whose values change nothing here; 0 for others, and for an M_MXFAST
+   above 160 or below 0, as in glibc. */
 int perseq_mallopt(int parameter, int value);
 
 /* As mallinfo2; numbers above INT_MAX are INT_MAX. */
 struct mallinfo perseq_mallinfo(void);
 
 /* arena: bytes committed. uordblks: in the program's hands. fordblks: the rest of the arena. keepcost: free
-   pages that malloc_trim gives back. smblks, fsmblks: objects and bytes in caches. ordblks: free objects
-   elsewhere. hblks, hblkhd: 0, no block has a mapping of its own. usmblks: the most bytes held at once. */
+   pages that malloc_trim gives back. ordblks: free blocks, wherever they are kept, and free pages. smblks,
+   fsmblks: 0, there are no fastbins. hblks, hblkhd: 0, no block has a mapping of its own. usmblks: the most
+   bytes held at once. */
 struct mallinfo2 perseq_mallinfo2(void);
 
 /* Writes statistics as text to standard error. */

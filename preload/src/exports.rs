@@ -6,7 +6,8 @@ c_family! {
     standard {
         /// `size` bytes, aligned to 16. Null with ENOMEM if there are none; size 0 is a block of its own.
         malloc(size: usize) -> *mut c_void;
-        /// `count * size` zeroed bytes, aligned to 16. Null with ENOMEM if the product overflows.
+        /// `count * size` zeroed bytes, aligned to 16; zero up to malloc_usable_size. Null with ENOMEM if the product
+        /// overflows.
         calloc(count: usize, size: usize) -> *mut c_void;
         /// Frees a block. Null is allowed. Leaves errno alone.
         free(pointer: *mut c_void);
@@ -20,7 +21,8 @@ c_family! {
         free_aligned_sized(pointer: *mut c_void, align: usize, size: usize);
         /// `size` bytes aligned to `align`, a power of two, else EINVAL. The size need not be a multiple, as in glibc.
         aligned_alloc(align: usize, size: usize) -> *mut c_void;
-        /// Stores `size` bytes aligned to `align` in `*out`. Returns 0, EINVAL or ENOMEM; on error `*out` and errno stay.
+        /// Stores `size` bytes aligned to `align` in `*out`. Returns 0, EINVAL or ENOMEM and leaves errno alone; on error
+        /// `*out` stays.
         posix_memalign(out: *mut *mut c_void, align: usize, size: usize) -> c_int;
         /// aligned_alloc with `align` rounded up to a power of two.
         memalign(align: usize, size: usize) -> *mut c_void;
@@ -32,13 +34,15 @@ c_family! {
         malloc_usable_size(pointer: *mut c_void) -> usize;
         /// Gives all unused memory back to the kernel; `keep` is not used. 1 if there was any, else 0.
         malloc_trim(keep: usize) -> c_int;
-        /// Always 0, refused: no parameter of glibc's malloc has a counterpart here. See perseq's documentation.
+        /// 1 for the parameters of glibc's malloc, whose values change nothing here; 0 for others, and for an M_MXFAST
+        /// above 160 or below 0, as in glibc.
         mallopt(parameter: c_int, value: c_int) -> c_int;
         /// As mallinfo2; numbers above INT_MAX are INT_MAX.
         mallinfo() -> mallinfo;
         /// arena: bytes committed. uordblks: in the program's hands. fordblks: the rest of the arena. keepcost: free
-        /// pages that malloc_trim gives back. smblks, fsmblks: objects and bytes in caches. ordblks: free objects
-        /// elsewhere. hblks, hblkhd: 0, no block has a mapping of its own. usmblks: the most bytes held at once.
+        /// pages that malloc_trim gives back. ordblks: free blocks, wherever they are kept, and free pages. smblks,
+        /// fsmblks: 0, there are no fastbins. hblks, hblkhd: 0, no block has a mapping of its own. usmblks: the most
+        /// bytes held at once.
         mallinfo2() -> mallinfo2;
         /// Writes statistics as text to standard error.
         malloc_stats();

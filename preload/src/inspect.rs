@@ -6,23 +6,37 @@ use core::fmt::{self, Write};
 use allocator::{ClassStats, FileWriter, Mode, Stats};
 use libc::FILE;
 
-pub fn mallopt(_parameter: c_int, _value: c_int) -> c_int {
-    0
+/// `M_ARENA_MAX`, the last of glibc's parameters that are below 0; those of System V are 1 to 4.
+const LAST_PARAMETER: c_int = -8;
+const MXFAST: c_int = 1;
+/// Largest value that glibc takes for it.
+const MOST_FAST: c_int = 160;
+
+pub fn mallopt(parameter: c_int, value: c_int) -> c_int {
+    c_int::from(match parameter {
+        MXFAST => (0..=MOST_FAST).contains(&value),
+        2..=4 | LAST_PARAMETER..=-1 => true,
+        _ => false,
+    })
 }
 
 pub fn mallinfo2() -> libc::mallinfo2 {
     let stats = allocator::stats();
-    let mut elsewhere = 0;
-    allocator::for_each_class(&mut |class| elsewhere += class.transfer_objects + class.central_objects);
+    let (mut free, mut page_bytes) = (0, stats.free_page_bytes + stats.released_bytes + stats.quarantined_bytes);
+    allocator::for_each_class(&mut |class| {
+        free += class.cached_objects + class.transfer_objects + class.central_objects + class.quarantined_objects;
+        page_bytes = page_bytes.saturating_sub(class.quarantined_objects * class.size);
+    });
+    free += page_bytes / allocator::PAGE_SIZE as u64;
     let live = stats.live_small_bytes + stats.live_large_bytes;
     libc::mallinfo2 {
         arena: stats.committed_bytes as usize,
-        ordblks: elsewhere as usize,
-        smblks: stats.cached_objects as usize,
+        ordblks: free as usize,
+        smblks: 0,
         hblks: 0,
         hblkhd: 0,
         usmblks: stats.peak_held_bytes as usize,
-        fsmblks: stats.cached_bytes as usize,
+        fsmblks: 0,
         uordblks: live as usize,
         fordblks: stats.committed_bytes.saturating_sub(live) as usize,
         keepcost: stats.free_page_bytes as usize,

@@ -16,17 +16,18 @@
 //!
 //! # mallopt
 //!
-//! Every parameter is refused (the answer is 0), because nothing here corresponds to it; a program that goes on
-//! regardless, as most do, loses nothing.
+//! The parameters of glibc are accepted, with the values that glibc takes, so that programs which insist on them run; the
+//! answer is 1, and nothing changes. Others are refused with 0.
 //!
-//! | parameter | why |
+//! | parameter | what there is in its place |
 //! |---|---|
 //! | `M_MXFAST` | caches hold every small size; their bytes are `PERSEQ_CACHE_BYTES` |
-//! | `M_TRIM_THRESHOLD`, `M_TOP_PAD` | there is no top; free pages go back when `PERSEQ_RELEASE` says, or by `malloc_trim` |
-//! | `M_MMAP_THRESHOLD`, `M_MMAP_MAX` | no block has a mapping of its own |
+//! | `M_TRIM_THRESHOLD`, `M_TOP_PAD` | free pages go back when `PERSEQ_RELEASE` says, or by `malloc_trim` |
+//! | `M_MMAP_THRESHOLD`, `M_MMAP_MAX` | nothing: no block has a mapping of its own |
 //! | `M_CHECK_ACTION` | misuse that is seen always aborts |
 //! | `M_PERTURB` | `PERSEQ_HARDENED` fills freed memory, from the start of a process |
 //! | `M_ARENA_TEST`, `M_ARENA_MAX` | caches are one for each CPU or thread: `PERSEQ_MODE` |
+//! | 2, 3 and 4, of System V (`M_NLBLKS`, `M_GRAIN`, `M_KEEP`) | nothing |
 //!
 //! glibc's `malloc_get_state` and `malloc_set_state`, hooks and `mcheck` do not exist here.
 #![no_std]

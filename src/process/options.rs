@@ -41,8 +41,15 @@ pub struct RuntimeOption {
     apply: fn(&str) -> bool,
 }
 
-const BYTES_OR_SHARE: &str = "bytes, above 0, as in 512M or 2G, or 1% to 100% of the memory this process may have";
-const BYTES: &str = "bytes, above 0, with K, M or G for a multiple of 1024, as in 512K";
+/// Least bytes of caches: fewer hold nothing.
+const LEAST_CACHE: usize = 4 << 10;
+/// Least hard limit: the heap's tables and a first span of each common class. With less no program begins.
+const LEAST_HARD_LIMIT: usize = 1 << 20;
+
+const SOFT_LIMIT: &str = "bytes, above 0, as in 512M or 2G, or 1% to 100% of the memory this process may have";
+const HARD_LIMIT: &str = "bytes, at least 1M, as in 512M or 2G, or 1% to 100% of the memory this process may have";
+const BYTES: &str = "bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, \
+                     PERSEQ_MODE=central";
 
 static OPTIONS: [RuntimeOption; 13] = [
     RuntimeOption {
@@ -57,19 +64,19 @@ static OPTIONS: [RuntimeOption; 13] = [
         meaning: "bytes each cache may hold; not together with PERSEQ_TOTAL_BYTES",
         expected: BYTES,
         default: "1M",
-        apply: |text| positive_bytes(text).map(budget::set_each).is_some(),
+        apply: |text| bytes_from(text, LEAST_CACHE).map(budget::set_each).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_TOTAL_BYTES",
         meaning: "bytes all caches together may hold, in equal shares; not together with PERSEQ_CACHE_BYTES",
         expected: BYTES,
         default: "not set",
-        apply: |text| positive_bytes(text).map(budget::set_total).is_some(),
+        apply: |text| bytes_from(text, LEAST_CACHE).map(budget::set_total).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_RELEASE",
         meaning: "when free pages go back to the kernel",
-        expected: "now, never, or the milliseconds that nobody used them, above 0",
+        expected: "now, never, or the milliseconds that nobody used them, 1 to 4294967294",
         default: "2000",
         apply: |text| Policy::from_name(text).map(|policy| BACK_END.pages.releases.set_policy(policy)).is_some(),
     },
@@ -83,17 +90,19 @@ static OPTIONS: [RuntimeOption; 13] = [
     RuntimeOption {
         name: "PERSEQ_SOFT_LIMIT",
         meaning: "bytes held above which free pages go back before more memory is taken",
-        expected: BYTES_OR_SHARE,
+        expected: SOFT_LIMIT,
         default: "not set",
-        apply: |text| bytes_or_share(text).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
+        apply: |text| bytes_or_share(text, 1).map(|bytes| BACK_END.pages.limits.set_soft(bytes)).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_HARD_LIMIT",
         meaning: "bytes held above which allocation fails; percent are of the least of the physical memory and the \
                   limits of this process's control groups (cgroup), under which the kernel would kill it",
-        expected: BYTES_OR_SHARE,
+        expected: HARD_LIMIT,
         default: "not set",
-        apply: |text| bytes_or_share(text).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some(),
+        apply: |text| {
+            bytes_or_share(text, LEAST_HARD_LIMIT).map(|bytes| BACK_END.pages.limits.set_hard(bytes)).is_some()
+        },
     },
     RuntimeOption {
         name: "PERSEQ_THP",
@@ -260,34 +269,40 @@ fn idle_drain(text: &str) -> Option<Option<u64>> {
 }
 
 fn number(text: &str, range: core::ops::RangeInclusive<usize>) -> Option<usize> {
-    text.parse().ok().filter(|number| range.contains(number))
+    digits(text).filter(|number| range.contains(number))
 }
 
-fn positive_bytes(text: &str) -> Option<usize> {
-    parse_bytes(text).filter(|bytes| *bytes > 0)
+/// A number of bytes, at least so many.
+fn bytes_from(text: &str, least: usize) -> Option<usize> {
+    parse_bytes(text).filter(|bytes| *bytes >= least)
 }
 
-/// As [`positive_bytes`], or percent of what the process may have.
-fn bytes_or_share(text: &str) -> Option<usize> {
-    let Some(percent) = text.strip_suffix('%') else { return positive_bytes(text) };
+/// As [`bytes_from`], or percent of what the process may have.
+fn bytes_or_share(text: &str, least: usize) -> Option<usize> {
+    let Some(percent) = text.strip_suffix('%') else { return bytes_from(text, least) };
     let percent = number(percent, 1..=100)?;
-    Some((cgroup::available_memory() / 100).saturating_mul(percent))
+    Some((cgroup::available_memory() / 100).saturating_mul(percent)).filter(|bytes| *bytes >= least)
 }
 
 /// A number of bytes, with K, M or G for a multiple of 1024.
 fn parse_bytes(text: &str) -> Option<usize> {
-    let (digits, shift) = match text.as_bytes().last()? {
+    let (number, shift) = match text.as_bytes().last()? {
         b'k' | b'K' => (&text[..text.len() - 1], 10),
         b'm' | b'M' => (&text[..text.len() - 1], 20),
         b'g' | b'G' => (&text[..text.len() - 1], 30),
         _ => (text, 0),
     };
-    digits.parse::<usize>().ok()?.checked_mul(1 << shift)
+    digits(number)?.checked_mul(1 << shift)
+}
+
+/// A number without a sign.
+fn digits(text: &str) -> Option<usize> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes_or_share, idle_drain, number, positive_bytes};
+    use super::{bytes_from, bytes_or_share, idle_drain, number};
 
     #[test]
     fn periods_and_numbers() {
@@ -301,20 +316,21 @@ mod tests {
 
     #[test]
     fn bytes_with_and_without_suffix() {
-        assert_eq!(positive_bytes("4096"), Some(4096));
-        assert_eq!(positive_bytes("512K"), Some(512 << 10));
-        assert_eq!(positive_bytes("3m"), Some(3 << 20));
-        assert_eq!(positive_bytes("1G"), Some(1 << 30));
-        for bad in ["", "0", "K", "-1", "1.5M", "1T", "99999999999999999999", "99999999999999G"] {
-            assert_eq!(positive_bytes(bad), None, "{bad}");
+        assert_eq!(bytes_from("4096", 4096), Some(4096));
+        assert_eq!(bytes_from("512K", 1), Some(512 << 10));
+        assert_eq!(bytes_from("3m", 1), Some(3 << 20));
+        assert_eq!(bytes_from("1G", 1), Some(1 << 30));
+        assert_eq!(bytes_from("4095", 4096), None);
+        for bad in ["", "0", "K", "-1", "+1", "+1K", "1.5M", "1T", "99999999999999999999", "99999999999999G"] {
+            assert_eq!(bytes_from(bad, 1), None, "{bad}");
         }
-        assert_eq!(bytes_or_share("3m"), Some(3 << 20));
+        assert_eq!(bytes_or_share("3m", 1), Some(3 << 20));
         assert_eq!(
-            bytes_or_share("50%").zip(bytes_or_share("100%")).map(|(half, all)| all - 2 * half < 200),
+            bytes_or_share("50%", 1).zip(bytes_or_share("100%", 1)).map(|(half, all)| all - 2 * half < 200),
             Some(true)
         );
-        for bad in ["%", "0%", "101%", "-1%", "1.5%", "50 %", "50%%", "1K%"] {
-            assert_eq!(bytes_or_share(bad), None, "{bad}");
+        for bad in ["%", "0%", "101%", "-1%", "1.5%", "50 %", "50%%", "1K%", "+5%"] {
+            assert_eq!(bytes_or_share(bad, 1), None, "{bad}");
         }
     }
 }
