@@ -143,8 +143,10 @@
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
 //! * Allocating or freeing in a signal handler is not safe: slow paths take locks, and per-thread caches are
 //!   changed by plain stores.
-//! * A child made by `vfork` or `clone(CLONE_VM)` must not allocate before it executes another program: it reads
-//!   its parent's rseq area, which the kernel does not update for it.
+//! * A child of `vfork` or `clone(CLONE_VM)` runs on its parent's rseq area, of which the kernel knows nothing. It may
+//!   allocate if the parent called [`lend_thread`] before; libperseq's `vfork` and `clone` do. Not so after such a system
+//!   call made in another way (`syscall`, assembly): that child must not allocate in `percpu` and `percpu-mmcid`.
+//!   `posix_spawn`, `popen` and `system` of glibc and musl do not allocate in their child.
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 
@@ -180,6 +182,7 @@ pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
 pub use owner::Owner;
 pub use page_heap::huge_pages::HugePageStats;
 pub use page_heap::release::Policy as ReleasePolicy;
+pub use process::children::{LentThread, lend_thread, share_thread};
 pub use process::control::{
     Limits, drain, limits, release, set_background, set_limits, set_release, stats, write_json, write_text,
 };

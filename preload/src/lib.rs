@@ -13,6 +13,7 @@
 //! | `inspect.rs` | mallinfo, malloc_info and what else looks at the heap |
 //! | `record.rs` | a histogram of requests, in builds that want it |
 //! | `cxx.rs` | C++ `new` and `delete` |
+//! | `children.rs` | `vfork` and `clone`, so that a child may allocate on its parent's memory |
 //!
 //! # mallopt
 //!
@@ -37,6 +38,7 @@ use core::ffi::{c_char, c_int, c_void};
 
 use libc::{FILE, mallinfo, mallinfo2};
 
+mod children;
 mod cxx;
 mod family;
 mod inspect;

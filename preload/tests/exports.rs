@@ -103,6 +103,7 @@ fn the_symbols_are_the_list() {
         .flat_map(|function| [function.name.to_owned(), format!("perseq_{}", function.name)])
         .chain(OWN.iter().map(|function| function.name.to_owned()))
         .chain(ALIASES.iter().map(|name| (*name).to_owned()))
+        .chain(["vfork", "clone"].map(str::to_owned))
         .chain(operators)
         .chain(deletes)
         .collect();

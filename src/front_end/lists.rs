@@ -39,8 +39,12 @@ pub struct ByIndex<I> {
 }
 
 impl<I: Index> ByIndex<I> {
-    /// Names the cache of the present index in the cell.
+    /// Names the cache of the present index in the cell. `None` as well in a child process that runs on this thread's TLS,
+    /// where the area says on which CPU the parent was and nobody is aborted.
     pub fn locate(handle: Handle) -> Option<Self> {
+        if thread::is_lent() {
+            return None;
+        }
         decided::ensure_thread().ok()?;
         // SAFETY: the handle is the process's own.
         let index = unsafe { handle.index::<I>() };

@@ -29,6 +29,9 @@ static NO_SLAB: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
 /// Where threads end: their cache is gone, and they get no other.
 static EXITED: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
 
+/// Where a thread is while a child process runs on its TLS.
+static LENT: NoCache = NoCache { slab: Slab::new(), gate: Gate::new() };
+
 rseq::thread_cell! {
     /// Names the slab the calling thread used last, in the modes whose fast path is inlined.
     pub fn cell() -> "perseq_cell": CLASSES, NO_SLAB.slab
@@ -43,7 +46,7 @@ rseq::thread_cell! {
 #[inline]
 pub fn cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
     let slab = word.get();
-    (!ptr::eq(slab, &NO_SLAB.slab) && !ptr::eq(slab, &EXITED.slab)).then(|| cache_of(slab))
+    (![&NO_SLAB, &EXITED, &LENT].iter().any(|none| ptr::eq(slab, &none.slab))).then(|| cache_of(slab))
 }
 
 /// The thread's own cache that `word` names, made if there is none. `None` if the thread is ending or memory is
@@ -78,6 +81,31 @@ pub fn retire() {
     own_word().set(&EXITED.slab);
 }
 
+/// Keeps the calling thread from the caches whose lists are inlined code's until [`take_back`]: it finds none, and goes
+/// past them. Returns what its cell named.
+pub fn lend() -> &'static Slab<CLASSES> {
+    let before = cell().get();
+    cell().set(&LENT.slab);
+    before
+}
+
+/// The calling thread's cell names again what it named before [`lend`].
+pub fn take_back(before: &'static Slab<CLASSES>) {
+    cell().set(before);
+}
+
+/// As [`lend`], for ever, and in the modes where threads have caches of their own as well.
+pub fn share() {
+    cell().set(&LENT.slab);
+    home().set(&EXITED.slab);
+}
+
+/// Whether a child process may be running on the calling thread's TLS, or is what asks.
+#[inline]
+pub fn is_lent() -> bool {
+    ptr::eq(cell().get(), &LENT.slab)
+}
+
 /// The gate behind `slab`, which a word of a thread names.
 #[inline(always)]
 pub fn gate_of(slab: &'static Slab<CLASSES>) -> &'static Gate {
@@ -90,6 +118,6 @@ pub fn gate_of(slab: &'static Slab<CLASSES>) -> &'static Gate {
 #[inline]
 fn cache_of(slab: &'static Slab<CLASSES>) -> &'static Cache {
     const { assert!(core::mem::offset_of!(Cache, slab) == 0) };
-    // SAFETY: every slab but the two statics, which callers excluded, is the first field of a cache.
+    // SAFETY: every slab but the statics, which callers excluded, is the first field of a cache.
     unsafe { &*ptr::from_ref(slab).cast::<Cache>() }
 }

@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod cgroup;
+pub mod children;
 pub mod choice;
 pub mod control;
 pub mod exhaustion;

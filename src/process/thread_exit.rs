@@ -18,6 +18,11 @@ pub fn key() -> Option<libc::pthread_key_t> {
 /// Runs among the destructors of thread-specific data, after those of C++ and Rust thread locals. What later
 /// ones allocate or free goes past the caches.
 extern "C" fn on_thread_exit(_: *mut c_void) {
+    give_up_cache();
+}
+
+/// Empties the calling thread's own cache, if it has one, and gives it no other.
+pub fn give_up_cache() {
     if let Some(cache) = thread::present_cache() {
         let stripped = reclaim::strip_own(cache);
         thread::retire();
