@@ -1,0 +1,53 @@
+//! What is published: the packages hold what builds them and what is read beside them, and nothing else; the changelog and
+//! the citation speak of this version.
+
+use std::path::Path;
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The files of a package, as `cargo package` would upload them.
+fn files(package: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["package", "--list", "--quiet", "--offline", "--allow-dirty", "--package", package])
+        .current_dir(ROOT)
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "{package}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text").lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn packages_hold_what_builds_them() {
+    for (package, needed) in [
+        ("perseq", &["src/lib.rs", "build.rs", "build/config.rs", "build/default.toml", "CHANGELOG.md"] as &[&str]),
+        ("perseq-rseq", &["src/lib.rs", "asm/README.md", "asm/x86_64/pop.s", "asm/aarch64/pop.s"]),
+    ] {
+        let files = files(package);
+        for file in needed.iter().chain(&["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"]) {
+            assert!(files.iter().any(|found| found == file), "{package} lacks {file}: {files:?}");
+        }
+        let is_data =
+            |file: &&String| ["results/", "experiments/", "target/", ".ci"].iter().any(|name| file.contains(name));
+        assert_eq!(files.iter().filter(is_data).collect::<Vec<_>>(), Vec::<&String>::new(), "{package}");
+        let sizes = files.iter().filter_map(|file| {
+            let folder = if package == "perseq" { ROOT.into() } else { Path::new(ROOT).join("rseq") };
+            std::fs::metadata(folder.join(file)).ok() // not those that cargo makes
+        });
+        assert!(sizes.map(|file| file.len()).sum::<u64>() < 2 << 20, "{package} is a small download");
+    }
+}
+
+#[test]
+fn the_newest_entry_of_the_changelog_is_what_is_cited() {
+    let read = |name: &str| std::fs::read_to_string(Path::new(ROOT).join(name)).expect(name);
+    let (changelog, citation) = (read("CHANGELOG.md"), read("CITATION.cff"));
+    let field = |name: &str| {
+        let line = citation.lines().find(|line| line.starts_with(name)).expect("the field");
+        line.split_once(": ").expect("a value").1.to_owned()
+    };
+    let newest = changelog.lines().find(|line| line.starts_with("## ")).expect("an entry");
+    let version = field("version");
+    assert_eq!(newest, format!("## {version} - {}", field("date-released")));
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+}
