@@ -4,8 +4,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
 use crate::config::PAGE_SIZE;
-use crate::front_end;
-use crate::front_end::hits;
+use crate::front_end::fast;
+use crate::front_end::slow;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
@@ -65,9 +65,7 @@ unsafe impl GlobalAlloc for Perseq {
             // of this class: `realloc` does not keep a pointer when the class changes.
             unsafe {
                 let object = NonNull::new_unchecked(pointer);
-                if front_end::push(class, object) {
-                    hits::freed(class);
-                } else {
+                if !fast::push(class, object) {
                     dealloc_slow(class, object);
                 }
             }
@@ -115,11 +113,8 @@ impl Perseq {
     /// An object of `class`, or null.
     #[inline(always)]
     pub(crate) fn alloc_class(&self, class: SizeClass) -> *mut u8 {
-        match front_end::pop(class) {
-            Some(object) => {
-                hits::allocated(class);
-                object.as_ptr()
-            }
+        match fast::pop(class) {
+            Some(object) => object.as_ptr(),
             None => self.alloc_slow(class),
         }
     }
@@ -128,11 +123,8 @@ impl Perseq {
     #[cold]
     #[inline(never)]
     fn alloc_slow(&self, class: SizeClass) -> *mut u8 {
-        match front_end::pop_gated(class) {
-            Some(object) => {
-                hits::allocated(class);
-                object.as_ptr()
-            }
+        match fast::pop_gated(class) {
+            Some(object) => object.as_ptr(),
             None => self.alloc_slower(class),
         }
     }
@@ -143,7 +135,7 @@ impl Perseq {
         if start::initialize(self.mode)
             && let Some(object) = or_reclaim(class.size(), || match hardened::on() {
                 true => hardened::allocate(class),
-                false => front_end::pop_slow(class),
+                false => slow::pop(class),
             })
         {
             background::tend();
@@ -215,11 +207,10 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     }
     // SAFETY: by our own contract. Whoever has an object has initialized the process.
     unsafe {
-        if front_end::push_gated(class, object) {
-            return hits::freed(class);
+        if !fast::push_gated(class, object) {
+            slow::push(class, object);
+            background::tend();
         }
-        front_end::push_slow(class, object);
-        background::tend();
     }
 }
 

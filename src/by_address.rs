@@ -5,8 +5,7 @@ use core::ptr::{self, NonNull};
 
 use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
 use crate::config::{MAX_SMALL, PAGE_SIZE};
-use crate::front_end;
-use crate::front_end::hits;
+use crate::front_end::fast;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
@@ -40,9 +39,7 @@ unsafe fn free_with(pointer: *mut u8, check: impl FnOnce()) {
         // SAFETY: the page map says that the object is of this class, so it is not null; the caller gave it up.
         Some(class) => unsafe {
             let object = NonNull::new_unchecked(pointer);
-            if front_end::push(class, object) {
-                hits::freed(class);
-            } else {
+            if !fast::push(class, object) {
                 check();
                 dealloc_slow(class, object);
             }

@@ -32,9 +32,9 @@ pub const MISSES_PER_LOOK: u64 = 16;
 /// that a fence and the refills after a mistake do not count.
 pub const IDLE_DRAIN_MS: u64 = 10_000;
 
-/// Misses of a cache from one request for other caches' budget to the next, after it got some and after it got none:
-/// each may cost a fence.
-pub const MISSES_PER_PLEA: [u64; 2] = [16, 256];
+/// Misses of a cache from one attempt to take budget from other caches to the next, after it got some and after it got
+/// none: each may cost a fence.
+pub const MISSES_PER_STEAL: [u64; 2] = [16, 256];
 
 /// Slots of the mode `sharded` for each CPU unless `PERSEQ_SHARDS` says otherwise: so many that two running threads
 /// seldom share one.

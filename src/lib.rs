@@ -45,13 +45,16 @@
 //! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
 //! | `objects/` | caches of constructed objects, per CPU, for a program's own types |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
-//! | **`front_end/`** | **the modes: the inlined paths, and the way of this process** |
-//! | `lists.rs`, `thread.rs` | how a cache is found and its lists are changed; what a thread keeps |
-//! | `gate.rs` | how a thread keeps others out of its cache without an atomic operation |
+//! | **`front_end/`** | **the caches, and the modes, which differ in nothing else** |
+//! | `fast.rs` | what is inlined into every operation |
+//! | `slow.rs` | what comes after it: a cache found, refilled or flushed, and what that takes from other caches |
+//! | `modes/` | a file for each kind of mode: how a cache is found, and how others seize it |
+//! | `contract.rs`, `lists.rs` | what a mode has to say, and how lists are changed |
+//! | `thread.rs`, `gate.rs` | what a thread keeps, and how it keeps others out without an atomic operation |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
 //! | `registry.rs` | all caches, by index and in one list |
 //! | `budget.rs` | what caches may hold: equal capacity, or equal total |
-//! | `reclaim.rs` | caches taken from their owners: drained, found idle, made to give budget |
+//! | `reclaim.rs` | caches seized from their owners: drained, found idle, made to give budget |
 //! | `hits.rs` | counters of the fast path, in builds that want them |
 //! | **`middle/`** | **the tiers between the caches and the pages** |
 //! | `back_end.rs` | all tiers behind the caches, put together |

@@ -1,60 +1,104 @@
-//! Which index the front end uses, and why.
+//! The modes by name: which index the front end uses, and why. What they do is in `front_end/modes`.
 
+use core::ffi::CStr;
 use core::fmt;
 
 use rseq::Unavailable;
 
-/// How the front end chooses a cache. Everything behind it is the same in each mode.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Mode {
-    /// One cache per CPU, indexed by the kernel's `cpu_id`, changed in restartable sequences.
-    #[default]
-    PerCpu,
-    /// One cache per concurrency id (`mm_cid`, Linux 6.3): dense ids, at most one per running thread.
-    PerCpuMmCid,
-    /// One cache per thread, changed by plain loads and stores, flushed when the thread exits.
-    PerThread,
-    /// As [`Mode::PerThread`], but a thread says that it is inside its cache, so that others can empty the cache of a
-    /// thread that is idle. Needs membarrier (Linux 4.14).
-    PerThreadDrain,
-    /// A fixed number of caches, each with a lock; a thread's is chosen by a hash of its id.
-    Sharded,
-    /// One cache per CPU, each with a lock: the index of [`Mode::PerCpu`] without its sequences.
-    PerCpuLock,
-    /// No cache: each operation takes the lock of its size class.
-    Central,
+/// Calls the macro `$make` with every mode: the file in `front_end/modes` that makes it and, for each mode made there,
+/// its name in the program, which is also a type of that file, its name for users, and what it is.
+///
+/// A new mode is its file and an entry here. The first is the default; reports list them in this order.
+macro_rules! for_each_mode {
+    ($make:ident $($arguments:tt)*) => { $make! { [$($arguments)*]
+        indexed {
+            PerCpu = "percpu": "One cache per CPU, indexed by the kernel's `cpu_id`, changed in restartable sequences.",
+            PerCpuMmCid = "percpu-mmcid": "One cache per concurrency id (`mm_cid`, Linux 6.3): dense ids, at most one per \
+                running thread; changed in restartable sequences.",
+        }
+        owned { PerThread = "perthread": "One cache per thread, changed by plain loads and stores, flushed at thread exit." }
+        gated {
+            PerThreadDrain = "perthread-drain": "As `perthread`, but a thread says that it is inside its cache, so that \
+                others can empty the cache of an idle thread. Needs membarrier (Linux 4.14).",
+        }
+        locked {
+            Sharded = "sharded": "A fixed number of caches, each with a lock; a thread's is chosen by a hash of its id.",
+            PerCpuLock = "percpu-lock": "One cache per CPU, each with a lock: the index of `percpu` without its sequences.",
+        }
+        uncached { Central = "central": "No cache: each operation takes the lock of its size class." }
+    } };
+}
+pub(crate) use for_each_mode;
+
+macro_rules! make_modes {
+    ([] $($file:ident { $($mode:ident = $name:literal: $text:literal),+ $(,)? })+) => {
+        /// How the front end chooses a cache. Everything behind it is the same in each mode.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        #[repr(u8)]
+        #[non_exhaustive]
+        pub enum Mode {
+            $($(#[doc = $text] $mode,)+)+
+        }
+
+        impl Mode {
+            /// Every mode, in the order reports list them.
+            pub const ALL: [Mode; [$($($name),+),+].len()] = [$($(Mode::$mode),+),+];
+
+            /// All names, with commas between them.
+            pub(crate) const NAMES: &'static str = concat!($($(", ", $name),+),+).split_at(2).1;
+
+            /// The name used by `PERSEQ_MODE`, by reports and by [`Mode::from_name`].
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $($(Mode::$mode => $name,)+)+ }
+            }
+
+            /// [`Mode::name`] for C.
+            #[must_use]
+            pub const fn c_name(self) -> &'static CStr {
+                match self { $($(Mode::$mode => const { c_string(concat!($name, "\0")) },)+)+ }
+            }
+
+            /// What the mode is, in a sentence or two.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self { $($(Mode::$mode => $text,)+)+ }
+            }
+        }
+    };
+}
+for_each_mode!(make_modes);
+
+const fn c_string(text: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(text.as_bytes()) {
+        Ok(text) => text,
+        Err(_) => panic!("a name of a mode has a zero in it"),
+    }
 }
 
 impl Mode {
-    /// Every mode, in the order reports list them.
-    pub const ALL: [Mode; 7] = [
-        Mode::PerCpu,
-        Mode::PerCpuMmCid,
-        Mode::PerThread,
-        Mode::PerThreadDrain,
-        Mode::Sharded,
-        Mode::PerCpuLock,
-        Mode::Central,
-    ];
-
-    /// The name used by `PERSEQ_MODE`, by reports and by [`Mode::from_name`].
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Mode::PerCpu => "percpu",
-            Mode::PerCpuMmCid => "percpu-mmcid",
-            Mode::PerThread => "perthread",
-            Mode::PerThreadDrain => "perthread-drain",
-            Mode::Sharded => "sharded",
-            Mode::PerCpuLock => "percpu-lock",
-            Mode::Central => "central",
-        }
-    }
-
     /// The mode called `name`, if there is one.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Mode> {
         Mode::ALL.into_iter().find(|mode| mode.name() == name)
+    }
+
+    /// A number above 0, for an atomic word where 0 means none.
+    pub(crate) const fn number(self) -> u8 {
+        self as u8 + 1
+    }
+
+    /// The mode of such a number.
+    #[inline]
+    pub(crate) fn from_number(number: u8) -> Option<Mode> {
+        Mode::ALL.get((number as usize).wrapping_sub(1)).copied()
+    }
+}
+
+impl Default for Mode {
+    /// The first of [`Mode::ALL`].
+    fn default() -> Self {
+        Mode::ALL[0]
     }
 }
 
@@ -83,6 +127,7 @@ impl fmt::Display for ActiveMode {
 
 /// Why the active mode is what it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Reason {
     /// It was asked for.
     AsRequested,

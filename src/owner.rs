@@ -4,6 +4,7 @@ use core::fmt;
 
 /// Whose cache it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Owner {
     /// A CPU, by the kernel's `cpu_id`.
     Cpu(u32),
@@ -13,6 +14,27 @@ pub enum Owner {
     Thread(u32),
     /// A slot of the mode `sharded`.
     Shard(u32),
+}
+
+impl Owner {
+    /// What it is, in a word.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Owner::Cpu(_) => "cpu",
+            Owner::Cid(_) => "cid",
+            Owner::Thread(_) => "thread",
+            Owner::Shard(_) => "shard",
+        }
+    }
+
+    /// Its number among those of its kind.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Owner::Cpu(number) | Owner::Cid(number) | Owner::Thread(number) | Owner::Shard(number) => number,
+        }
+    }
 }
 
 impl fmt::Display for Owner {

@@ -1,62 +1,45 @@
-//! The word that every operation reads: which way this process takes to its caches.
+//! The word that every operation reads: which way inlined code goes to a cache, in this process.
 
-use core::sync::atomic::{AtomicIsize, Ordering::Relaxed};
-
-use rseq::{CpuId, Handle, MmCid};
+use core::sync::atomic::{
+    AtomicIsize, AtomicU8,
+    Ordering::{Relaxed, Release},
+};
 
 use crate::mode::Mode;
 use crate::sync::Padded;
 
-/// A handle of rseq for the per-CPU modes, [`front_word`] for the others, 0 before the process's mode is decided. Set
-/// once. Every operation reads it, so it shares its line with nothing.
-pub static FRONT: Padded<AtomicIsize> = Padded(AtomicIsize::new(0));
+/// The word before the mode is decided. Inlined code goes the [`LOCAL`] way and finds nothing.
+const UNDECIDED: isize = 0;
 
-/// What `FRONT` says in a mode without a handle: a handle's tags are 0.
-pub const fn front_word(mode: Mode) -> isize {
-    (mode as isize + 1) << 2
+/// By plain loads and stores in the slab that the thread's cell names: the thread's own, or nobody's, in the modes whose
+/// threads leave the cell as it was. As for all words but handles of rseq, the lowest bits, a handle's tag, are 0.
+pub const LOCAL: isize = 1 << 2;
+
+/// As [`LOCAL`] in the slab that the thread's home names, after it has entered the gate.
+pub const GATED: isize = 2 << 2;
+
+struct Way {
+    word: AtomicIsize,
+    mode: AtomicU8,
 }
 
-/// What `FRONT` says, taken apart.
-#[derive(Clone, Copy)]
-pub enum Way {
-    Undecided,
-    Cpu(Handle),
-    Cid(Handle),
-    Thread,
-    GatedThread,
-    Shard,
-    LockedCpu,
-    Uncached,
+/// Set once, before the first allocation returns. Every operation reads it, so it shares its line with nothing.
+static WAY: Padded<Way> = Padded(Way { word: AtomicIsize::new(UNDECIDED), mode: AtomicU8::new(0) });
+
+/// A handle of rseq, or one of the words of this module.
+#[inline(always)]
+pub fn word() -> isize {
+    WAY.word.load(Relaxed) // set once; nothing else is read through it
 }
 
-impl Way {
-    /// The way of this process.
-    #[inline]
-    pub fn now() -> Way {
-        let front = FRONT.load(Relaxed); // set once; nothing else is read through it
-        if let Some(handle) = Handle::from_bits::<CpuId>(front) {
-            return Way::Cpu(handle);
-        }
-        if let Some(handle) = Handle::from_bits::<MmCid>(front) {
-            return Way::Cid(handle);
-        }
-        match Mode::ALL.get((front as usize >> 2).wrapping_sub(1)) {
-            Some(Mode::PerThread) => Way::Thread,
-            Some(Mode::PerThreadDrain) => Way::GatedThread,
-            Some(Mode::Sharded) => Way::Shard,
-            Some(Mode::PerCpuLock) => Way::LockedCpu,
-            Some(Mode::Central) => Way::Uncached,
-            _ => Way::Undecided,
-        }
-    }
+/// The mode of this process. `None` before it is decided.
+#[inline]
+pub fn mode() -> Option<Mode> {
+    Mode::from_number(WAY.mode.load(Relaxed)) // as `word`
+}
 
-    /// Threads have caches of their own.
-    pub fn caches_threads(self) -> bool {
-        matches!(self, Way::Thread | Way::GatedThread)
-    }
-
-    /// A thread can take lists of a cache that is another's.
-    pub fn reclaims(self) -> bool {
-        matches!(self, Way::Cpu(_) | Way::Cid(_) | Way::GatedThread | Way::Shard | Way::LockedCpu)
-    }
+/// Sets out on the way of `mode`. By the thread that decides, once.
+pub fn set(mode: Mode, word: isize) {
+    WAY.mode.store(mode.number(), Relaxed);
+    WAY.word.store(word, Release);
 }

@@ -130,15 +130,9 @@ impl Cache {
         // Reserved before the walk: the callback must not wait for an allocator.
         let mut caches = Vec::with_capacity(perseq::stats().caches as usize + 64);
         perseq::for_each_cache(&mut |cache| {
-            let (owner, id) = match cache.owner {
-                perseq::Owner::Cpu(id) => ("cpu", id),
-                perseq::Owner::Cid(id) => ("cid", id),
-                perseq::Owner::Thread(id) => ("thread", id),
-                perseq::Owner::Shard(id) => ("shard", id),
-            };
             caches.push(Cache {
-                owner: owner.into(),
-                id,
+                owner: cache.owner.kind().into(),
+                id: cache.owner.number(),
                 cached_objects: cache.cached_objects,
                 cached_bytes: cache.cached_bytes,
                 underflows: cache.underflows,

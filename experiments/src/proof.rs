@@ -6,7 +6,7 @@
 use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
 use crate::totals::Totals;
-use perseq::{ActiveMode, Mode};
+use perseq::{ActiveMode, Mode, Owner};
 use serde::{Deserialize, Serialize};
 
 /// The counts that tell modes apart.
@@ -71,13 +71,14 @@ pub fn fault(
     }
     let ops = measurement.ops_alloc + measurement.ops_free;
     let all = proof.cpu_caches + proof.cid_caches + proof.thread_caches + proof.shard_caches;
-    let foreign = match mode {
-        Mode::PerCpu | Mode::PerCpuLock => all - proof.cpu_caches,
-        Mode::PerCpuMmCid => all - proof.cid_caches,
-        Mode::PerThread | Mode::PerThreadDrain => all - proof.thread_caches,
-        Mode::Sharded => all - proof.shard_caches,
-        Mode::Central => all,
+    let own = match mode.owner(0) {
+        Some(Owner::Cpu(_)) => proof.cpu_caches,
+        Some(Owner::Cid(_)) => proof.cid_caches,
+        Some(Owner::Thread(_)) => proof.thread_caches,
+        Some(Owner::Shard(_)) => proof.shard_caches,
+        _ => 0,
     };
+    let foreign = all - own;
     if foreign != 0 {
         return Some(format!("mode: {foreign} caches do not belong to {mode}"));
     }
@@ -85,16 +86,13 @@ pub fn fault(
         return None;
     }
     let ops = ops.saturating_sub(measurement.large_ops); // objects too large for any cache prove nothing
-    match mode {
-        Mode::Central if proof.fallback_ops != ops => {
-            Some(format!("mode: central made {ops} operations, {} of them uncached", proof.fallback_ops))
-        }
-        Mode::PerThread | Mode::PerThreadDrain if proof.thread_caches > measurement.threads + 1 => {
-            Some(format!("mode: {} thread caches for {} threads", proof.thread_caches, measurement.threads))
-        }
-        _ if mode != Mode::Central && proof.fallback_ops > ops / FALLBACK_SHARE => {
-            Some(format!("mode: {} of {ops} operations went past the caches of {mode}", proof.fallback_ops))
-        }
-        _ => None,
+    if !mode.has_caches() {
+        return (proof.fallback_ops != ops)
+            .then(|| format!("mode: {mode} made {ops} operations, {} of them uncached", proof.fallback_ops));
     }
+    if mode.has_thread_caches() && proof.thread_caches > measurement.threads + 1 {
+        return Some(format!("mode: {} thread caches for {} threads", proof.thread_caches, measurement.threads));
+    }
+    (proof.fallback_ops > ops / FALLBACK_SHARE)
+        .then(|| format!("mode: {} of {ops} operations went past the caches of {mode}", proof.fallback_ops))
 }

@@ -13,7 +13,7 @@ use crate::sample::{self, Row, Status};
 use crate::statistics::Paired;
 use crate::subject::{Subject, TWINNED};
 use crate::validity::{Outcome, Validity};
-use perseq::Mode;
+use perseq::{Mode, Owner};
 use std::time::Duration;
 
 /// A check: what it found, or why it failed.
@@ -175,15 +175,11 @@ fn mode_is_itself(mode: Mode) -> Check {
         "{} operations through {caches} caches, {} past them, {threads} threads; all objects back",
         proof.fast_ops, proof.fallback_ops
     );
-    match mode {
-        Mode::PerCpu | Mode::PerCpuMmCid | Mode::PerCpuLock
-            if caches == 0 || cpus.is_some_and(|last| caches > last + 1) =>
-        {
+    match mode.owner(0) {
+        Some(Owner::Cpu(_) | Owner::Cid(_)) if caches == 0 || cpus.is_some_and(|last| caches > last + 1) => {
             Err(format!("{line}; expected 1 cache or more, and at most one for each possible CPU"))
         }
-        Mode::PerThread | Mode::PerThreadDrain if caches != threads => {
-            Err(format!("{line}; expected one cache per thread"))
-        }
+        Some(Owner::Thread(_)) if caches != threads => Err(format!("{line}; expected one cache per thread")),
         _ => Ok(line),
     }
 }
@@ -198,8 +194,8 @@ fn known_objects(mode: Mode) -> Check {
     let (bytes, live) = (metric(&row, "gained_bytes")?, metric(&row, "live_bytes_while_held")?);
     let line =
         format!("500 of 64 bytes freed: caches gained {gained}, gave back {flushed}; caches hold {by_cache} bytes");
-    let expected = if mode == Mode::Central { 0.0 } else { objects };
-    if gained + flushed != expected || (mode == Mode::Central && gained != 0.0) {
+    let expected = if mode.has_caches() { objects } else { 0.0 };
+    if gained + flushed != expected || (!mode.has_caches() && gained != 0.0) {
         Err(format!("{line}; expected {expected} together"))
     } else if bytes != gained * size {
         Err(format!("{line}; {gained} objects are not {bytes} bytes"))
@@ -219,9 +215,9 @@ fn preemption(mode: Mode) -> Check {
     let switches = metric(&row, "switches_per_s")?;
     let report = row.report.ok_or("no report")?;
     let ops = report.measurement.ops_alloc + report.measurement.ops_free;
-    let seen = match mode {
-        Mode::PerCpu | Mode::PerCpuMmCid if restarts > 0.0 => format!("{restarts} sequences restarted"),
-        Mode::PerCpu | Mode::PerCpuMmCid => "no restart seen, so the abort path was not exercised".to_owned(),
+    let seen = match mode.uses_sequences() {
+        true if restarts > 0.0 => format!("{restarts} sequences restarted"),
+        true => "no restart seen, so the abort path was not exercised".to_owned(),
         _ if restarts > 0.0 => return Err(format!("{restarts} restarts in a mode without sequences")),
         _ => "no sequences to restart".to_owned(),
     };

@@ -3,7 +3,7 @@
 use core::ffi::{c_char, c_int};
 use core::fmt::{self, Write};
 
-use allocator::{ClassStats, FileWriter, Mode, Stats};
+use allocator::{ClassStats, FileWriter, Stats};
 use libc::FILE;
 
 /// `M_ARENA_MAX`, the last of glibc's parameters that are below 0; those of System V are 1 to 4.
@@ -123,16 +123,7 @@ fn write_totals(out: &mut impl Write, stats: &Stats, free: u64) -> fmt::Result {
 }
 
 pub fn perseq_mode() -> *const c_char {
-    let name = match allocator::active_mode().active {
-        Mode::PerCpu => c"percpu",
-        Mode::PerCpuMmCid => c"percpu-mmcid",
-        Mode::PerThread => c"perthread",
-        Mode::PerThreadDrain => c"perthread-drain",
-        Mode::Sharded => c"sharded",
-        Mode::PerCpuLock => c"percpu-lock",
-        Mode::Central => c"central",
-    };
-    name.as_ptr()
+    allocator::active_mode().active.c_name().as_ptr()
 }
 
 pub fn perseq_drain() -> usize {

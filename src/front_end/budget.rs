@@ -29,6 +29,9 @@ static RESERVED: AtomicUsize = AtomicUsize::new(0);
 /// A cache that has less than its share finds nothing to reserve or to take: who borrowed gives back.
 static STARVED: AtomicBool = AtomicBool::new(false);
 
+/// Others can take back what a cache borrows. Set before there is a cache.
+static LENDS: AtomicBool = AtomicBool::new(false);
+
 /// Bytes a cache has a right to now.
 pub fn share() -> usize {
     match EACH.load(Relaxed) {
@@ -37,10 +40,10 @@ pub fn share() -> usize {
     }
 }
 
-/// Bytes a cache may have now, if they can be reserved. `lends`: others can take back what it borrows.
-pub fn most(lends: bool) -> usize {
+/// Bytes a cache may have now, if they can be reserved.
+pub fn most() -> usize {
     match EACH.load(Relaxed) {
-        0 if lends && !STARVED.load(Relaxed) => TOTAL.load(Relaxed),
+        0 if LENDS.load(Relaxed) && !STARVED.load(Relaxed) => TOTAL.load(Relaxed),
         0 => share(),
         each => each,
     }
@@ -63,6 +66,11 @@ pub fn starve(starved: bool) {
     if STARVED.load(Relaxed) != starved {
         STARVED.store(starved, Relaxed);
     }
+}
+
+/// Whether the mode lets others take back what a cache borrows.
+pub fn set_lending(lends: bool) {
+    LENDS.store(lends, Relaxed);
 }
 
 /// Every cache may hold `bytes`.

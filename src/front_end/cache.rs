@@ -3,13 +3,15 @@
 //! The slab is the mechanism ([`rseq::slab`]); this is the policy over it, and it is the same in every
 //! mode: a [`Lists`] says only how a list is changed.
 //!
-//! A list begins without an array and with a small appetite: its first miss fetches two objects, each further one
-//! twice as many, up to the class's batch. An empty list that missed gets an array twice as large while it cannot hold
-//! what it wants to fetch, or if it was full since it last grew; its old array is free at once, because exchanging
-//! arrays is one word committed in a sequence. All arrays of a cache together hold what its budget allows
-//! (`budget`). When that is used up, a list that was not used lately loses its array and its appetite (second chance, as
-//! in page replacement): one that has not missed, and whose top is where it was. Where budget is shared, other caches
-//! give, too (`reclaim`).
+//! A list begins without an array, and with a slow start as of TCP: its first miss fetches two objects, each further miss
+//! twice as many, up to the class's batch. A list that missed while it was empty gets an array twice as large if its
+//! array cannot hold the next refill, or if it was full since it last grew. The old array is free at once, because
+//! exchanging arrays is one word committed in a sequence.
+//!
+//! All arrays of a cache together hold what its budget allows (`budget`). When the budget is used up, a list that was not
+//! used lately loses its array and starts slowly again. Which list, the clock algorithm of page replacement says (second
+//! chance): the next list that has not missed, and whose top has not moved, since the hand last passed it. Where the
+//! budget is shared among caches, a cache is `Starved` instead, and the slow path takes budget from other caches first.
 //!
 //! # Invariants
 //!
@@ -27,14 +29,12 @@ use crate::front_end::budget;
 use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
 use crate::front_end::lists::{Exclusive, Lists};
-use crate::front_end::reclaim;
 use crate::lock_order::Rank;
 use crate::middle::back_end::BACK_END;
 use crate::middle::spare_arrays::SPARE_ARRAYS;
 use crate::misuse::{Misuse, judge};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
-use crate::way::Way;
 
 /// A cache of one CPU, concurrency id, thread or slot.
 #[repr(C, align(128))]
@@ -58,14 +58,14 @@ pub struct Cache {
     pub look: Look,
     /// Protects the lists in the modes that lock them.
     pub lists: Mutex<()>,
-    pub counts: [Counts; CLASSES],
+    pub counts: [ListCounts; CLASSES],
     /// Times a thread came to this cache from another.
     pub arrivals: AtomicU64,
     pub hits: Hits,
     /// Each list's array, and how many slots it has: written under the lock of `shape`, and for readers without it.
     base: [AtomicPtr<Slot>; CLASSES],
     capacity: [AtomicU32; CLASSES],
-    /// How often each list's appetite doubled since it had no array.
+    /// How often each list's refill doubled since it had no array.
     doublings: [AtomicU8; CLASSES],
     /// The list was full since it last grew.
     overflowed: [AtomicBool; CLASSES],
@@ -81,7 +81,7 @@ pub struct Cache {
 
 /// Of one list. Written on slow paths by whoever uses the cache, read by anyone: relaxed, nothing is published.
 #[derive(Default)]
-pub struct Counts {
+pub struct ListCounts {
     /// Allocations that found the list empty and were served.
     pub underflows: AtomicU64,
     /// Frees that found it full, or without an array.
@@ -97,9 +97,21 @@ pub struct Look {
     /// [`Cache::signature`], and the time since when it has been that.
     pub signature: AtomicU64,
     pub since: AtomicU64,
-    /// The number of misses from which the cache may ask others for budget again.
-    pub next_plea: AtomicU64,
+    /// The number of misses from which the cache may take budget from others again.
+    pub next_steal: AtomicU64,
 }
+
+/// Where a list that grows may get budget from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// What nobody has reserved.
+    Unused,
+    /// That, or else what other lists of this cache have.
+    OtherLists,
+}
+
+/// A list would have grown, but no budget of so many bytes is left.
+pub struct Starved(pub usize);
 
 /// Whether a list got a larger array.
 #[derive(PartialEq, Eq)]
@@ -112,7 +124,7 @@ enum Grown {
 
 pub struct Shape {
     capacity_bytes: usize,
-    /// Where the next look for a victim begins, and each list's top when it last passed.
+    /// The clock's hand: where the next look for a victim begins, and each list's top when it last passed.
     hand: usize,
     passed: [*mut Slot; CLASSES],
 }
@@ -154,68 +166,79 @@ impl Cache {
         }
     }
 
-    /// The list is empty: fetches as many as it has appetite for, returns one and keeps the rest. `None` if memory is
-    /// exhausted. The caller holds no lock.
-    pub fn refill<F: Lists>(&'static self, front: F, class: SizeClass) -> Option<NonNull<u8>> {
+    /// The list is empty: how many objects [`Cache::refill`] is to fetch.
+    pub fn begin_refill(&self, class: SizeClass) -> usize {
+        self.missed[class.index()].store(true, Relaxed);
+        self.next_refill(class)
+    }
+
+    /// Fetches `wanted` objects, or as many as the list has room for and one more; returns one and keeps the rest.
+    /// `None` if memory is exhausted. Starved, and nothing happened, if the list is to grow and there is no `room`. The
+    /// caller holds no lock.
+    pub fn refill<L: Lists>(
+        &self,
+        lists: L,
+        class: SizeClass,
+        wanted: usize,
+        room: Room,
+    ) -> Result<Option<NonNull<u8>>, Starved> {
         let list = class.index();
-        self.visit();
-        self.missed[list].store(true, Relaxed);
-        let appetite = self.appetite(class);
-        if let Grown::Starved(bytes) = judge(self.grow(front, class, appetite, false)) {
-            reclaim::ask_for_budget(self, bytes);
-            judge(self.grow(front, class, appetite, true));
+        if let Grown::Starved(bytes) = judge(self.grow(lists, class, wanted, room)) {
+            return Err(Starved(bytes));
         }
         let middle = BACK_END.middle(class);
-        let wanted = appetite.min(self.capacity(class) + 1);
+        let wanted = wanted.min(self.capacity(class) + 1);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         let count = middle.remove_range(&mut batch[..wanted]);
         let objects = &mut batch[..count];
         objects.reverse(); // so that objects leave the list in the order they came
-        let (&mut object, rest) = objects.split_last_mut()?;
+        let Some((&mut object, rest)) = objects.split_last_mut() else { return Ok(None) };
         self.counts[list].underflows.fetch_add(1, Relaxed);
         self.counts[list].refilled.fetch_add(count as u64, Relaxed);
         // SAFETY: objects of the class from the middle tier belong to nobody.
-        let kept = unsafe { front.push_batch(list, rest) }.unwrap_or(0);
+        let kept = unsafe { lists.push_batch(list, rest) }.unwrap_or(0);
         if kept < rest.len() {
             self.counts[list].flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
             judge(middle.insert_range(&rest[kept..]));
         }
-        NonNull::new(object)
+        Ok(NonNull::new(object))
     }
 
-    /// The list is full: gives a batch back and puts `object` into the list. The caller holds no lock.
-    pub fn flush<F: Lists>(&'static self, front: F, class: SizeClass, object: NonNull<u8>) {
+    /// The list is full, or has no array: then it gets one, if there is room, and `object` goes there. False if not:
+    /// [`Cache::flush`] comes next. The caller holds no lock.
+    pub fn push_to_first_array<L: Lists>(&self, lists: L, class: SizeClass, object: NonNull<u8>) -> bool {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
         self.counts[list].overflows.fetch_add(1, Relaxed);
-        if self.capacity(class) == 0 && judge(self.grow(front, class, 2, true)) == Grown::Yes {
-            // SAFETY: by our caller, `object` is of the class and free.
-            if unsafe { front.push(list, object) }.is_ok() {
-                return;
-            }
+        if self.capacity(class) > 0 || judge(self.grow(lists, class, 2, Room::OtherLists)) != Grown::Yes {
+            return false;
         }
-        self.visit();
+        // SAFETY: by our caller, `object` is of the class and free.
+        unsafe { lists.push(list, object) }.is_ok()
+    }
+
+    /// Gives a batch of a full list back and puts `object` into the list. The caller holds no lock.
+    pub fn flush<L: Lists>(&self, lists: L, class: SizeClass, object: NonNull<u8>) {
+        let list = class.index();
         self.overflowed[list].store(true, Relaxed);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         let half = self.capacity(class).div_ceil(2).min(class.info().batch as usize);
         // SAFETY: the objects become ours.
-        let mut count = unsafe { front.pop_batch(list, &mut batch[..half]) }.unwrap_or(0);
+        let mut count = unsafe { lists.pop_batch(list, &mut batch[..half]) }.unwrap_or(0);
         // SAFETY: as above.
-        if unsafe { front.push(list, object) }.is_err() {
+        if unsafe { lists.push(list, object) }.is_err() {
             batch[count] = object.as_ptr();
             count += 1;
         }
         let given = self.give(class, &batch[..count]);
-        let kept = self.shape.try_lock().map_or(Ok(0), |mut shape| self.keep_to_budget(front, &mut shape));
+        let kept = self.shape.try_lock().map_or(Ok(0), |mut shape| self.keep_to_budget(lists, &mut shape));
         judge(given.and(kept));
     }
 
-    /// Counts a miss; now and then looks for idle caches. The caller holds no lock.
-    fn visit(&self) {
+    /// Counts a miss. True now and then: it is time to look for idle caches.
+    pub fn count_miss(&self) -> bool {
         self.missed_lately.store(true, Relaxed);
-        if self.misses.fetch_add(1, Relaxed).is_multiple_of(MISSES_PER_LOOK) {
-            reclaim::look_around();
-        }
+        self.misses.fetch_add(1, Relaxed).is_multiple_of(MISSES_PER_LOOK)
     }
 
     /// How many misses there were.
@@ -223,15 +246,15 @@ impl Cache {
         self.misses.load(Relaxed)
     }
 
-    /// How many objects the list wants now. It wants twice as many the next time, up to the class's batch.
-    fn appetite(&self, class: SizeClass) -> usize {
+    /// How many objects the list fetches now: twice as many the next time, up to the class's batch.
+    fn next_refill(&self, class: SizeClass) -> usize {
         let (doublings, batch) = (&self.doublings[class.index()], class.info().batch as usize);
         let count = doublings.load(Relaxed);
-        let appetite = (2 << count).min(batch);
-        if appetite < batch {
+        let wanted = (2 << count).min(batch);
+        if wanted < batch {
             doublings.store(count + 1, Relaxed);
         }
-        appetite
+        wanted
     }
 
     /// Slots of the class's array.
@@ -239,15 +262,15 @@ impl Cache {
         self.capacity[class.index()].load(Relaxed) as usize
     }
 
-    /// Gives an empty list a larger array if it has earned one or could not hold `appetite` objects less one. If
-    /// nothing of the budget is left, other lists of this cache give theirs, in the `last_resort` only.
-    fn grow<F: Lists>(&self, front: F, class: SizeClass, appetite: usize, last_resort: bool) -> Result<Grown, Misuse> {
+    /// Gives an empty list a larger array if it has earned one or could not hold `wanted` objects less one, and if
+    /// there is `room`.
+    fn grow<L: Lists>(&self, lists: L, class: SizeClass, wanted: usize, room: Room) -> Result<Grown, Misuse> {
         let (list, size, batch) = (class.index(), class.size(), class.info().batch as usize);
         // Whoever holds the lock is changing this cache's shape: another miss will find it free.
         let Some(mut shape) = self.shape.try_lock() else { return Ok(Grown::No) };
-        let most = self.keep_to_budget(front, &mut shape)?;
+        let most = self.keep_to_budget(lists, &mut shape)?;
         let capacity = self.capacity(class);
-        if capacity > 0 && capacity + 1 >= appetite && !self.overflowed[list].load(Relaxed) {
+        if capacity > 0 && capacity + 1 >= wanted && !self.overflowed[list].load(Relaxed) {
             return Ok(Grown::No);
         }
         let words = if capacity == 0 { first_words(batch) } else { (capacity + 2) * 2 };
@@ -256,19 +279,19 @@ impl Cache {
             return Ok(Grown::No);
         }
         let added = (words - 2 - capacity) * size;
-        if !self.make_room(front, &mut shape, Some(list), most, added)? {
+        if !self.make_room(lists, &mut shape, Some(list), most, added)? {
             return Ok(Grown::No);
         }
         if !budget::reserve(added) {
             let had = shape.capacity_bytes;
-            if !last_resort {
+            if room == Room::Unused {
                 return Ok(Grown::Starved(added));
             }
-            if !(self.make_room(front, &mut shape, Some(list), had, added)? && budget::reserve(added)) {
+            if !(self.make_room(lists, &mut shape, Some(list), had, added)? && budget::reserve(added)) {
                 return Ok(Grown::No);
             }
         }
-        if !self.exchange_for_new(front, &mut shape, class, words) {
+        if !self.exchange_for_new(lists, &mut shape, class, words) {
             budget::release(added);
             return Ok(Grown::No);
         }
@@ -280,11 +303,11 @@ impl Cache {
     }
 
     /// Gives an empty list a new array of `words`, whose growth was reserved.
-    fn exchange_for_new<F: Lists>(&self, front: F, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
+    fn exchange_for_new<L: Lists>(&self, lists: L, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
         let Some(memory) = SPARE_ARRAYS.allocate(words) else { return false };
         // SAFETY: `words` words, ours alone.
         let array = unsafe { make_array(memory, words - 2) };
-        let done = self.exchange(front, shape, class, array, words - 2);
+        let done = self.exchange(lists, shape, class, array, words - 2);
         if !done {
             // SAFETY: nobody has seen the array.
             unsafe { SPARE_ARRAYS.release(array, words - 2) };
@@ -293,24 +316,24 @@ impl Cache {
     }
 
     /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.
-    fn keep_to_budget<F: Lists>(&self, front: F, shape: &mut Shape) -> Result<usize, Misuse> {
-        let most = budget::most(Way::now().reclaims());
-        self.make_room(front, shape, None, most, 0)?;
+    fn keep_to_budget<L: Lists>(&self, lists: L, shape: &mut Shape) -> Result<usize, Misuse> {
+        let most = budget::most();
+        self.make_room(lists, shape, None, most, 0)?;
         Ok(most)
     }
 
     /// Gives up `bytes` of capacity or more, of lists not used lately first; returns how many.
-    pub fn give_up(&self, front: Exclusive, shape: &mut Shape, bytes: usize) -> Result<usize, Misuse> {
+    pub fn give_up(&self, lists: Exclusive, shape: &mut Shape, bytes: usize) -> Result<usize, Misuse> {
         let had = shape.capacity_bytes;
-        self.make_room(front, shape, None, had.saturating_sub(bytes), 0)?;
+        self.make_room(lists, shape, None, had.saturating_sub(bytes), 0)?;
         Ok(had - shape.capacity_bytes)
     }
 
     /// Takes arrays from lists other than `keep` that were not used lately until `added` bytes more fit into the
     /// budget. False if they do not fit.
-    fn make_room<F: Lists>(
+    fn make_room<L: Lists>(
         &self,
-        front: F,
+        lists: L,
         shape: &mut Shape,
         keep: Option<usize>,
         budget: usize,
@@ -326,24 +349,24 @@ impl Cache {
             let used = self.missed[victim].swap(false, Relaxed) || top != shape.passed[victim];
             shape.passed[victim] = top;
             if keep != Some(victim) && !used {
-                self.strip(front, shape, SizeClass::from_index(victim))?;
+                self.remove_array(lists, shape, SizeClass::from_index(victim))?;
             }
         }
         Ok(shape.capacity_bytes + added <= budget)
     }
 
     /// Empties a list and takes its array away.
-    fn strip<F: Lists>(&self, front: F, shape: &mut Shape, class: SizeClass) -> Result<(), Misuse> {
+    fn remove_array<L: Lists>(&self, lists: L, shape: &mut Shape, class: SizeClass) -> Result<(), Misuse> {
         if self.capacity(class) == 0 {
             return Ok(());
         }
         let (mut batch, mut finding): (Batch, _) = ([ptr::null_mut(); MAX_BATCH + 1], Ok(()));
         // SAFETY: the objects become ours.
-        while let Ok(count @ 1..) = unsafe { front.pop_batch(class.index(), &mut batch) } {
+        while let Ok(count @ 1..) = unsafe { lists.pop_batch(class.index(), &mut batch) } {
             finding = finding.and(self.give(class, &batch[..count]));
         }
         let had = shape.capacity_bytes;
-        if self.exchange(front, shape, class, self.slab.nothing(), 0) {
+        if self.exchange(lists, shape, class, self.slab.nothing(), 0) {
             self.doublings[class.index()].store(0, Relaxed);
             budget::release(had - shape.capacity_bytes);
         }
@@ -352,9 +375,9 @@ impl Cache {
 
     /// Gives an empty list of this cache another array and the old one to the spares. False if the list is
     /// not empty, or if the thread is no longer where this cache is. The budget is the caller's.
-    fn exchange<F: Lists>(
+    fn exchange<L: Lists>(
         &self,
-        front: F,
+        lists: L,
         shape: &mut Shape,
         class: SizeClass,
         array: *mut Slot,
@@ -364,7 +387,7 @@ impl Cache {
         let (old, old_capacity) = (self.base[list].load(Relaxed), self.capacity(class));
         // SAFETY: `array` is empty and belongs to nobody. `old` is this list's alone, so if the thread is on
         // another slab by now, no top there is equal to it.
-        if unsafe { front.replace(list, old, array) }.is_err() {
+        if unsafe { lists.replace(list, old, array) }.is_err() {
             return false;
         }
         self.base[list].store(array, Relaxed); // nothing is published to who reads without the lock
@@ -379,14 +402,14 @@ impl Cache {
     }
 
     /// Takes everything out of the cache, whose own shape it is; returns how many bytes.
-    pub fn drain(&self, front: Exclusive, _locked: &Shape) -> Result<usize, Misuse> {
+    pub fn drain(&self, lists: Exclusive, _locked: &Shape) -> Result<usize, Misuse> {
         let (mut bytes, mut finding) = (0, Ok(()));
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
         for class in SizeClass::all() {
             let list = class.index();
             loop {
                 // SAFETY: the objects become ours.
-                while let Ok(count @ 1..) = unsafe { front.pop_batch(list, &mut batch) } {
+                while let Ok(count @ 1..) = unsafe { lists.pop_batch(list, &mut batch) } {
                     finding = finding.and(self.give(class, &batch[..count]));
                     bytes += count * class.size();
                 }
@@ -397,7 +420,7 @@ impl Cache {
                 // An odd address looks like the end of the list: what is below it could never be taken.
                 finding = finding.and(Err(Misuse::FreeIntoTheMiddle));
                 // SAFETY: the list is not empty, so the slot below its top is one of its array. Nobody else is at it.
-                let dropped = unsafe { front.replace(list, top, top.sub(1)) };
+                let dropped = unsafe { lists.replace(list, top, top.sub(1)) };
                 debug_assert!(dropped.is_ok());
             }
         }
@@ -405,10 +428,10 @@ impl Cache {
     }
 
     /// Empties the cache and takes all its arrays away.
-    pub fn strip_all(&self, front: Exclusive, shape: &mut Shape) -> Result<(), Misuse> {
-        let mut finding = self.drain(front, shape).map(drop);
+    pub fn remove_all_arrays(&self, lists: Exclusive, shape: &mut Shape) -> Result<(), Misuse> {
+        let mut finding = self.drain(lists, shape).map(drop);
         for class in SizeClass::all() {
-            finding = finding.and(self.strip(front, shape, class));
+            finding = finding.and(self.remove_array(lists, shape, class));
             self.missed[class.index()].store(false, Relaxed);
             self.overflowed[class.index()].store(false, Relaxed);
         }

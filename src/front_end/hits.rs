@@ -4,7 +4,7 @@
 //! with the feature `count-hits`. Each then costs an atomic addition on a line of the cache's. Everything else in
 //! [`crate::Stats`] is counted on slow paths, or derived from what the tiers hold.
 
-pub use imp::{Hits, allocated, allocated_from, freed, freed_to};
+pub use imp::Hits;
 
 /// Whether this build counts hits.
 pub const COUNTED: bool = cfg!(feature = "count-hits");
@@ -13,8 +13,6 @@ pub const COUNTED: bool = cfg!(feature = "count-hits");
 mod imp {
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-    use crate::front_end::cache::Cache;
-    use crate::front_end::thread::present_cache;
     use crate::size_class::{CLASSES, SizeClass};
 
     /// Hits of each list of a cache. Relaxed: nothing is published.
@@ -28,40 +26,23 @@ mod imp {
         pub fn of(&self, class: SizeClass) -> (u64, u64) {
             (self.allocs[class.index()].load(Relaxed), self.frees[class.index()].load(Relaxed))
         }
-    }
 
-    /// The calling thread took an object out of its cache. It may be elsewhere by now: its word still names the cache.
-    #[inline]
-    pub fn allocated(class: SizeClass) {
-        if let Some(cache) = present_cache() {
-            allocated_from(cache, class);
+        /// An object was taken out of the cache.
+        #[inline]
+        pub fn count_alloc(&self, class: SizeClass) {
+            self.allocs[class.index()].fetch_add(1, Relaxed);
         }
-    }
 
-    /// The calling thread put an object into its cache.
-    #[inline]
-    pub fn freed(class: SizeClass) {
-        if let Some(cache) = present_cache() {
-            freed_to(cache, class);
+        /// An object was put into the cache.
+        #[inline]
+        pub fn count_free(&self, class: SizeClass) {
+            self.frees[class.index()].fetch_add(1, Relaxed);
         }
-    }
-
-    /// An object was taken out of `cache`.
-    #[inline]
-    pub fn allocated_from(cache: &Cache, class: SizeClass) {
-        cache.hits.allocs[class.index()].fetch_add(1, Relaxed);
-    }
-
-    /// An object was put into `cache`.
-    #[inline]
-    pub fn freed_to(cache: &Cache, class: SizeClass) {
-        cache.hits.frees[class.index()].fetch_add(1, Relaxed);
     }
 }
 
 #[cfg(not(feature = "count-hits"))]
 mod imp {
-    use crate::front_end::cache::Cache;
     use crate::size_class::SizeClass;
 
     /// Nothing.
@@ -71,17 +52,11 @@ mod imp {
         pub fn of(&self, _: SizeClass) -> (u64, u64) {
             (0, 0)
         }
+
+        #[inline(always)]
+        pub fn count_alloc(&self, _: SizeClass) {}
+
+        #[inline(always)]
+        pub fn count_free(&self, _: SizeClass) {}
     }
-
-    #[inline(always)]
-    pub fn allocated(_: SizeClass) {}
-
-    #[inline(always)]
-    pub fn freed(_: SizeClass) {}
-
-    #[inline(always)]
-    pub fn allocated_from(_: &Cache, _: SizeClass) {}
-
-    #[inline(always)]
-    pub fn freed_to(_: &Cache, _: SizeClass) {}
 }

@@ -1,5 +1,5 @@
-//! Caches in the hands of others than their owners: emptied on request, emptied because they are idle, and made to
-//! give budget to one that misses.
+//! Caches that are seized from their owners: drained on request, drained because they are idle, and made to give budget
+//! to a cache that misses.
 //!
 //! # Idle caches
 //!
@@ -21,20 +21,19 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rseq::Stopping;
-
-use crate::config::{IDLE_DRAIN_MS, MISSES_PER_PLEA};
+use crate::config::{IDLE_DRAIN_MS, MISSES_PER_STEAL};
 use crate::front_end::budget;
 use crate::front_end::cache::{Cache, Shape};
-use crate::front_end::gate::{self, Closing};
-use crate::front_end::lists::{Exclusive, Lists};
+use crate::front_end::contract::{FrontEnd, Held, TOGETHER};
+use crate::front_end::lists::Exclusive;
+use crate::front_end::modes::in_mode;
 use crate::front_end::registry;
-use crate::front_end::thread;
 use crate::lock_order::Rank;
 use crate::misuse::{Misuse, judge};
+use crate::mode::Mode;
 use crate::os;
-use crate::sync::{Guard, Mutex};
-use crate::way::Way;
+use crate::sync::Mutex;
+use crate::way;
 
 #[cfg(doc)]
 use crate::config::MISSES_PER_LOOK;
@@ -44,14 +43,14 @@ static PERIOD: AtomicU64 = AtomicU64::new(IDLE_DRAIN_MS);
 /// When to look for idle caches next, by the coarse clock, in milliseconds.
 static NEXT_LOOK: AtomicU64 = AtomicU64::new(0);
 
-/// Where the next search for budget begins.
+/// The clock's hand: the cache that the last search for budget ended with.
 struct Hand(*const Cache);
 
 // SAFETY: null or a cache, which lives for ever and is shared by all threads.
 unsafe impl Send for Hand {}
 
-/// The right to take caches from their owners: one thread has it at a time. A cache is another's for as long as that
-/// thread holds this lock, so none is at the time of a fork.
+/// The right to seize caches: one thread has it at a time. A seized cache is another's for as long as that thread holds
+/// this lock, so none is at the time of a fork.
 static RIGHT: Mutex<Hand> = Mutex::new(Rank::Reclaim, Hand(ptr::null()));
 
 pub(crate) fn mutex() -> &'static Mutex<impl Sized> {
@@ -63,66 +62,10 @@ pub fn set_idle_drain(period: Option<u64>) {
     PERIOD.store(period.unwrap_or(0), Relaxed);
 }
 
-/// Caches taken together at the price of one fence; their owners do without until their turn is over.
-const TOGETHER: usize = 32;
-
-/// A cache whose shape the thread that has the right has locked.
-type Held = Option<(&'static Cache, Guard<'static, Shape>)>;
-
-/// Takes caches from their owners, all with one fence, and runs `f` for each; then that one goes on. Those that cannot be
-/// had now are left as they are: the owner is at it, the kernel refuses the fence, or the mode does not allow it.
-fn take(held: &mut [Held], mut f: impl FnMut(Exclusive, &mut Shape)) {
-    let mut f = |(cache, mut shape): (&'static Cache, Guard<'static, Shape>)| {
-        // SAFETY: each way below keeps everybody else off the lists while this runs.
-        f(unsafe { Exclusive::new(cache) }, &mut shape);
-    };
-    match Way::now() {
-        Way::Cpu(_) | Way::Cid(_) => {
-            let mut stopping = Stopping::new();
-            for (cache, _) in held.iter().flatten() {
-                // Nobody else stops slabs, so none is held; one that was not started has nothing to take.
-                _ = stopping.add(&cache.slab);
-            }
-            // The kernel granted fences at the start. If it refuses one now, the caches go on, full as they are.
-            let Ok(stopped) = stopping.fence() else { return };
-            for stopped in stopped {
-                let is_it = |(cache, _): &mut (&Cache, _)| ptr::eq(&cache.slab, stopped.slab());
-                if let Some(one) = held.iter_mut().find_map(|place| place.take_if(is_it)) {
-                    f(one);
-                }
-            }
-        }
-        Way::GatedThread => {
-            let mut closing = [const { None }; TOGETHER];
-            for (place, (cache, _)) in closing.iter_mut().zip(held.iter().flatten()) {
-                *place = cache.gate.close();
-            }
-            if gate::fence() {
-                // In the same order, from which nothing was taken meanwhile.
-                for (closing, place) in closing.into_iter().zip(held.iter_mut().filter(|place| place.is_some())) {
-                    if closing.as_ref().is_some_and(Closing::closed)
-                        && let Some(one) = place.take()
-                    {
-                        f(one);
-                    }
-                }
-            }
-        }
-        Way::Shard | Way::LockedCpu => {
-            for one in held.iter_mut().filter_map(Option::take) {
-                let _locked = one.0.lists.lock();
-                f(one);
-            }
-        }
-        Way::Thread => {
-            let own = thread::present_cache();
-            for one in held.iter_mut().filter_map(Option::take) {
-                if own.is_some_and(|own| ptr::eq(own, one.0)) {
-                    f(one);
-                }
-            }
-        }
-        Way::Uncached | Way::Undecided => {}
+/// As [`FrontEnd::seize`] of this process's mode.
+fn seize(held: &mut [Held], mut f: impl FnMut(&'static Cache, Exclusive, &mut Shape)) {
+    if let Some(mode) = way::mode() {
+        in_mode!(mode, M => M::seize(held, &mut f));
     }
 }
 
@@ -141,26 +84,31 @@ pub fn drain() -> Result<usize, Misuse> {
             // Whoever has a shape waits for no other and not for the right, which we have: no circle.
             *place = Some((cache, cache.shape().lock_another()));
         }
-        take(&mut held, |front, shape| {
-            let drained = front.cache().drain(front, shape);
+        seize(&mut held, |cache, lists, shape| {
+            let drained = cache.drain(lists, shape);
             finding = finding.and(drained.map(|drained| bytes += drained));
         });
     }
     finding.map(|()| bytes)
 }
 
-/// Empties the calling thread's cache and takes its arrays, before the thread ends.
-pub fn strip_own(cache: &'static Cache) -> Result<(), Misuse> {
+/// Empties the calling thread's cache and removes its arrays, before the thread ends.
+pub fn empty_own(cache: &'static Cache) -> Result<(), Misuse> {
     let mut shape = cache.shape().lock();
-    // SAFETY: nobody takes a cache whose shape they have not locked, and its owner is here.
-    cache.strip_all(unsafe { Exclusive::new(cache) }, &mut shape)
+    // SAFETY: nobody seizes a cache whose shape they have not locked, and its owner is here.
+    cache.remove_all_arrays(unsafe { Exclusive::new(&cache.slab) }, &mut shape)
+}
+
+/// Whether caches can be seized that are another's.
+fn lends() -> bool {
+    way::mode().is_some_and(Mode::lends)
 }
 
 /// Empties caches that are idle, if it is time to. The caller holds no lock.
 #[cold]
 pub fn look_around() {
     let period = PERIOD.load(Relaxed);
-    if period == 0 || !Way::now().reclaims() {
+    if period == 0 || !lends() {
         return;
     }
     let now = os::milliseconds();
@@ -195,9 +143,9 @@ fn empty_idle(now: u64, period: u64) -> Result<(), Misuse> {
         *place = Some((cache, shape));
     }
     if held[0].is_some() {
-        take(&mut held, |front, shape| {
-            finding = finding.and(front.cache().strip_all(front, shape));
-            front.cache().idle_drains.fetch_add(1, Relaxed);
+        seize(&mut held, |cache, lists, shape| {
+            finding = finding.and(cache.remove_all_arrays(lists, shape));
+            cache.idle_drains.fetch_add(1, Relaxed);
         });
     }
     if !more {
@@ -208,23 +156,23 @@ fn empty_idle(now: u64, period: u64) -> Result<(), Misuse> {
 
 /// Takes budget from other caches for `cache`, which wants `bytes` more. The caller holds no lock.
 #[cold]
-pub fn ask_for_budget(cache: &'static Cache, bytes: usize) {
+pub fn steal_budget(cache: &'static Cache, bytes: usize) {
     let has_right = cache.capacity_bytes() + bytes <= budget::share();
-    if !Way::now().reclaims() || cache.misses() < cache.look.next_plea.load(Relaxed) {
+    if !lends() || cache.misses() < cache.look.next_steal.load(Relaxed) {
         return;
     }
     let Some(mut right) = RIGHT.try_lock() else { return };
-    let asked = ask_others(&mut right, cache, bytes, has_right);
+    let stolen = steal_from_others(&mut right, cache, bytes, has_right);
     drop(right);
-    let got = asked == Ok(true);
-    cache.look.next_plea.store(cache.misses() + MISSES_PER_PLEA[usize::from(!got)], Relaxed);
+    let got = stolen == Ok(true);
+    cache.look.next_steal.store(cache.misses() + MISSES_PER_STEAL[usize::from(!got)], Relaxed);
     if !got && has_right {
         budget::starve(true);
     }
-    judge(asked);
+    judge(stolen);
 }
 
-fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: bool) -> Result<bool, Misuse> {
+fn steal_from_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: bool) -> Result<bool, Misuse> {
     let share = budget::share();
     let begin = hand.0;
     let after = registry::all().skip_while(|other| !ptr::eq(*other, begin)).skip(1);
@@ -245,7 +193,7 @@ fn ask_others(hand: &mut Hand, cache: &'static Cache, bytes: usize, has_right: b
         hand.0 = other;
         let Some(shape) = other.shape().try_lock() else { continue };
         let mut given = Ok(0);
-        take(&mut [Some((other, shape))], |front, shape| given = other.give_up(front, shape, wanted));
+        seize(&mut [Some((other, shape))], |cache, lists, shape| given = cache.give_up(lists, shape, wanted));
         let given = given?;
         other.lendings.fetch_add(u64::from(given > 0), Relaxed);
         passed += given;

@@ -13,9 +13,10 @@ use rseq::sequence::ThreadCell;
 use crate::decided;
 use crate::front_end::cache::Cache;
 use crate::front_end::gate::Gate;
+use crate::front_end::hits;
 use crate::front_end::registry;
-use crate::size_class::CLASSES;
-use crate::way::Way;
+use crate::size_class::{CLASSES, SizeClass};
+use crate::way;
 
 /// Lists that are nobody's. What a cache begins with, so that the fast paths need not tell them from one.
 #[repr(C)]
@@ -68,12 +69,32 @@ fn first_cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
 
 /// The word that names the calling thread's own cache.
 fn own_word() -> ThreadCell<CLASSES> {
-    if matches!(Way::now(), Way::GatedThread) { home() } else { cell() }
+    if way::word() == way::GATED { home() } else { cell() }
 }
 
 /// The calling thread's own cache, if it has one, in a mode that gives it one.
 pub fn present_cache() -> Option<&'static Cache> {
     cache(own_word())
+}
+
+/// The calling thread took an object out of its cache. It may be elsewhere by now: its word still names the cache.
+#[inline(always)]
+pub fn count_alloc(class: SizeClass) {
+    if hits::COUNTED
+        && let Some(cache) = present_cache()
+    {
+        cache.hits.count_alloc(class);
+    }
+}
+
+/// The calling thread put an object into its cache.
+#[inline(always)]
+pub fn count_free(class: SizeClass) {
+    if hits::COUNTED
+        && let Some(cache) = present_cache()
+    {
+        cache.hits.count_free(class);
+    }
 }
 
 /// The calling thread gets no cache any more.

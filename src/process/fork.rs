@@ -23,11 +23,12 @@ use crate::lock_order;
 use crate::middle::back_end::BACK_END;
 use crate::middle::spare_arrays::SPARE_ARRAYS;
 use crate::misuse::judge;
+use crate::mode::Mode;
 use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
 use crate::sync::{Mutex, keep_errno};
-use crate::way::Way;
+use crate::way;
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -143,7 +144,7 @@ extern "C" fn after_fork_child() {
     background::forget_in_child();
     exit_report::forget_in_child();
     lock_order::forget_other_threads();
-    if !Way::now().caches_threads() {
+    if !way::mode().is_some_and(Mode::has_thread_caches) {
         return;
     }
     let own = thread::present_cache();
@@ -156,8 +157,8 @@ extern "C" fn after_fork_child() {
         cache.gate.reset();
         let mut shape = cache.shape().lock();
         // SAFETY: the thread it belonged to does not exist here.
-        let front = unsafe { Exclusive::new(cache) };
-        finding = finding.and(cache.strip_all(front, &mut shape));
+        let lists = unsafe { Exclusive::new(&cache.slab) };
+        finding = finding.and(cache.remove_all_arrays(lists, &mut shape));
         drop(shape); // the registry's lock comes first
         registry::retire(cache);
     }

@@ -9,7 +9,7 @@ use core::sync::atomic::{
 use crate::config::MAX_SHARDS;
 use crate::fatal::{fatal, message};
 use crate::front_end::budget;
-use crate::front_end::lists;
+use crate::front_end::modes::locked;
 use crate::front_end::reclaim;
 use crate::hardened;
 use crate::lock_order::Rank;
@@ -55,7 +55,7 @@ static OPTIONS: [RuntimeOption; 13] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
-        expected: "percpu, percpu-mmcid, perthread, perthread-drain, sharded, percpu-lock or central",
+        expected: Mode::NAMES,
         default: "percpu",
         apply: |text| Mode::from_name(text).map(choice::set_by_environment).is_some(),
     },
@@ -123,7 +123,7 @@ static OPTIONS: [RuntimeOption; 13] = [
         meaning: "caches in the mode sharded",
         expected: "a number from 1 to 4096",
         default: "4 for each CPU",
-        apply: |text| number(text, 1..=MAX_SHARDS).map(lists::set_shards).is_some(),
+        apply: |text| number(text, 1..=MAX_SHARDS).map(locked::set_shards).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_TRANSFER_SHARDS",

@@ -1,12 +1,10 @@
 //! The first allocation: it reads the environment, decides the mode and makes the process ready.
 
-use core::sync::atomic::Ordering::Release;
-
-use rseq::{CpuId, MmCid};
-
 use crate::decided::{self, DECIDING, Decision};
 use crate::fatal::fatal;
-use crate::front_end::lists;
+use crate::front_end::budget;
+use crate::front_end::contract::Prepared;
+use crate::front_end::modes;
 use crate::front_end::registry;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
@@ -19,7 +17,7 @@ use crate::process::fork;
 use crate::process::options;
 use crate::process::thread_exit;
 use crate::sync::keep_errno;
-use crate::way::{FRONT, front_word};
+use crate::way;
 
 /// Chooses the mode of this process. `PERSEQ_MODE`, if set, wins over it, so that an experiment can
 /// override a program.
@@ -86,24 +84,19 @@ fn set_up(default: Option<Mode>) -> bool {
         return false;
     }
     let requested = choice::requested(default);
-    let (active, reason, registration) =
-        if hardened::on() { (Mode::Central, Reason::Hardened, None) } else { choice::decide(requested) };
-    let rows = if active == Mode::Sharded { lists::make_shards() } else { rseq::kernel::cpu_bound() };
-    if !registry::initialize(rows) {
+    let (active, reason, prepared) =
+        if hardened::on() { (Mode::Central, Reason::Hardened, Prepared::LOCAL) } else { choice::decide(requested) };
+    if !registry::initialize(modes::rows(active)) {
         return false;
     }
-    if active == Mode::Central {
+    if !active.has_caches() {
         shards::split_transfer_caches(); // no second cache will do it
     }
-    let exit_key = if matches!(active, Mode::PerThread | Mode::PerThreadDrain) { thread_exit::key() } else { None };
-    let decision = Decision { mode: ActiveMode { requested, active, reason }, registration, exit_key };
+    budget::set_lending(active.lends());
+    let mode = ActiveMode { requested, active, reason };
+    let exit_key = if active.has_thread_caches() { thread_exit::key() } else { None };
     // SAFETY: our caller holds `DECIDING` and found nothing announced.
-    unsafe { decided::write(decision) };
-    let front = match (active, registration) {
-        (Mode::PerCpu, Some(found)) => found.handle::<CpuId>().to_bits(),
-        (Mode::PerCpuMmCid, Some(found)) => found.handle::<MmCid>().to_bits(),
-        _ => front_word(active),
-    };
-    FRONT.store(front, Release);
+    unsafe { decided::write(Decision { mode, registration: prepared.registration, exit_key }) };
+    way::set(active, prepared.word);
     true
 }

@@ -24,7 +24,7 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
 /// Empties the calling thread's own cache, if it has one, and gives it no other.
 pub fn give_up_cache() {
     if let Some(cache) = thread::present_cache() {
-        let stripped = reclaim::strip_own(cache);
+        let stripped = reclaim::empty_own(cache);
         thread::retire();
         registry::retire(cache);
         judge(stripped);

@@ -7,8 +7,7 @@ use crate::decided;
 use crate::front_end::registry;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
-use crate::mode::{ActiveMode, Mode};
-use crate::owner::Owner;
+use crate::mode::ActiveMode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::stats::numbers::{CacheStats, ClassStats, Stats};
 
@@ -78,13 +77,8 @@ impl Stats {
 /// Calls `f` with each cache that has an owner. `f` holds no lock; what it allocates through perseq may be counted.
 pub fn for_each_cache(f: &mut dyn FnMut(&CacheStats)) {
     for cache in registry::all().filter(|cache| cache.in_use.load(Relaxed)) {
-        let number = cache.owner.load(Relaxed);
-        let mut stats = CacheStats::zero(match decided::mode().active {
-            Mode::PerCpu | Mode::PerCpuLock => Owner::Cpu(number),
-            Mode::PerCpuMmCid => Owner::Cid(number),
-            Mode::Sharded => Owner::Shard(number),
-            Mode::PerThread | Mode::PerThreadDrain | Mode::Central => Owner::Thread(number),
-        });
+        let Some(owner) = decided::mode().active.owner(cache.owner.load(Relaxed)) else { continue };
+        let mut stats = CacheStats::zero(owner);
         let held = cache.holdings(|_, _| ());
         stats.cached_objects = held.objects as u64;
         stats.cached_bytes = held.bytes as u64;

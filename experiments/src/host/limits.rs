@@ -5,6 +5,7 @@ use crate::host_file::read;
 use crate::known::Known;
 use crate::subject::Subject;
 use nix::sys::resource::{Resource, getrlimit};
+use perseq::Owner;
 use serde::Serialize;
 
 /// Limits, and the caps that follow from them.
@@ -92,11 +93,11 @@ impl Limits {
     /// Why a subject cannot be measured here, if it cannot: a mode that falls back would be measured under a wrong name.
     pub fn refuse_subject(&self, subject: Subject) -> Option<String> {
         let Subject::Perseq(mode) = subject else { return None };
-        let needed = match mode.name() {
-            "percpu-mmcid" => &self.concurrency_ids,
-            name if name.starts_with("percpu") && name != "percpu-lock" => &self.sequences,
-            _ => return None,
-        };
+        if !mode.uses_sequences() {
+            return None;
+        }
+        let by_cid = matches!(mode.owner(0), Some(Owner::Cid(_)));
+        let needed = if by_cid { &self.concurrency_ids } else { &self.sequences };
         needed.value.is_none().then(|| format!("{mode}: {needed}"))
     }
 

@@ -5,7 +5,7 @@ use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
 use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
-use perseq::Mode;
+use perseq::Owner;
 use std::alloc::GlobalAlloc;
 use std::collections::BTreeSet;
 use std::ptr::null_mut;
@@ -99,20 +99,16 @@ fn describe(measurement: &mut Measurement, subject: Subject, cpus: &[usize], act
     }
     measurement.set("caches_touched", caches.iter().filter(|cache| cache.touched()).count() as f64);
     match subject {
-        // Active thread number i is pinned to the i-th allowed CPU, so these are the CPUs it can reach.
-        Subject::Perseq(Mode::PerCpu | Mode::PerCpuLock) => {
-            measurement.set("stranded_bytes", sum(&|cache| !cpus.contains(&(cache.id as usize))));
-        }
-        Subject::Perseq(Mode::PerThread | Mode::PerThreadDrain) => {
-            measurement.set("stranded_bytes", sum(&|cache| !active.contains(&cache.id)));
-        }
-        Subject::Perseq(Mode::Central) => measurement.set("stranded_bytes", sum(&|_| true)),
-        Subject::Perseq(Mode::Sharded) => {
-            measurement.lack("stranded_bytes", "which threads share a slot is not reported");
-        }
-        Subject::Perseq(Mode::PerCpuMmCid) => {
-            measurement.lack("stranded_bytes", "a concurrency id has no lasting owner");
-        }
+        Subject::Perseq(mode) => match mode.owner(0) {
+            // Active thread number i is pinned to the i-th allowed CPU, so these are the CPUs it can reach.
+            Some(Owner::Cpu(_)) => {
+                measurement.set("stranded_bytes", sum(&|cache| !cpus.contains(&(cache.id as usize))));
+            }
+            Some(Owner::Thread(_)) => measurement.set("stranded_bytes", sum(&|cache| !active.contains(&cache.id))),
+            None => measurement.set("stranded_bytes", sum(&|_| true)),
+            Some(Owner::Cid(_)) => measurement.lack("stranded_bytes", "a concurrency id has no lasting owner"),
+            Some(_) => measurement.lack("stranded_bytes", "which threads share a slot is not reported"),
+        },
         Subject::System | Subject::Control => measurement.lack("stranded_bytes", UNREPORTED),
     }
     if !matches!(subject, Subject::Perseq(_)) {

@@ -1,13 +1,21 @@
 //! Running a program on libperseq, in a mode.
 #![allow(dead_code)] // each test binary uses a part of the kit
 
+use allocator::Mode;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 /// The modes a program must run in.
-pub const MODES: [&str; 7] =
-    ["percpu", "percpu-mmcid", "perthread", "perthread-drain", "sharded", "percpu-lock", "central"];
+pub const MODES: [&str; Mode::ALL.len()] = {
+    let mut names = [""; Mode::ALL.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = Mode::ALL[index].name();
+        index += 1;
+    }
+    names
+};
 
 /// The library as users build it. Cargo builds no shared library for a test, so this does.
 pub fn library() -> &'static Path {
