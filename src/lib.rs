@@ -153,6 +153,9 @@
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 
+#[cfg(test)]
+#[path = "../rseq/tests/kit/absence.rs"]
+mod absence;
 mod allocator;
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator_api;

@@ -80,7 +80,7 @@ impl Drop for Puppet {
 fn two_puppets(what: &str) -> Option<[Puppet; 2]> {
     let cpus = kit::allowed_cpus();
     if cpus.len() < 2 {
-        kit::not_tested(what, "one CPU only");
+        kit::not_tested("second-cpu", what, "one CPU only");
         return None;
     }
     Some([Puppet::on(Some(cpus[0])), Puppet::on(Some(cpus[cpus.len() - 1]))])
@@ -169,7 +169,7 @@ fn budget_moves_to_who_misses() {
     let Some([one, other]) = two_puppets("budget between CPUs") else { return };
     if stats().mode.active == Mode::PerCpuMmCid {
         // Whoever runs alone has the lowest id, wherever it runs: there is one cache in use, and nothing to move.
-        return kit::not_tested("budget between concurrency ids", "they cannot be chosen");
+        return kit::not_tested("chosen-mm-cid", "budget between concurrency ids", "they cannot be chosen");
     }
     for round in 0..3 {
         let busy = if round % 2 == 0 { &one } else { &other };

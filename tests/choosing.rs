@@ -35,7 +35,7 @@ fn assert_active(mode: Mode) {
     if found.reason == Reason::AsRequested {
         assert_eq!(found.active, mode);
     } else {
-        kit::not_tested(&format!("mode {mode}"), &found.reason.to_string());
+        kit::not_tested(kit::absent(found.reason), format_args!("mode {mode}"), found.reason);
     }
 }
 

@@ -349,7 +349,11 @@ fn handle_signals() {
 /// Runs the variant in a process of its own and says what happened there. False if this kernel cannot.
 fn outcome(test: &str, variant: &str) -> bool {
     if !kit::kernel::has_rseq() || !kit::kernel::has_rseq_fence() {
-        kit::not_tested(&format!("the {variant} sequences"), "this kernel has no rseq, or no fences for it");
+        kit::not_tested(
+            "rseq",
+            format_args!("the {variant} sequences"),
+            "this kernel has no rseq, or no fences for it",
+        );
         return false;
     }
     if kit::role().is_none() {
@@ -389,7 +393,7 @@ fn unarmed() {
 #[test]
 fn unfenced() {
     if kit::allowed_cpus().len() < 2 {
-        return kit::not_tested("a slab touched without a fence", "one CPU only");
+        return kit::not_tested("second-cpu", "a slab touched without a fence", "one CPU only");
     }
     if outcome("unfenced", "unfenced") {
         report("unfenced", SEARCH);
@@ -399,7 +403,7 @@ fn unfenced() {
 #[test]
 fn unstopped() {
     if kit::allowed_cpus().len() < 2 {
-        return kit::not_tested("a slab touched while in use", "one CPU only");
+        return kit::not_tested("second-cpu", "a slab touched while in use", "one CPU only");
     }
     if outcome("unstopped", "unstopped") {
         report("unstopped", SEARCH);

@@ -3,6 +3,8 @@
 //! The test program itself runs on the system's allocator, so that nothing but the heap under test takes memory from
 //! the source under test.
 
+mod kit;
+
 use std::alloc::{GlobalAlloc, Layout};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
@@ -161,7 +163,7 @@ fn every_path_on_every_source() {
     let source = heap.source();
     assert!(source.huge_bytes() + source.ordinary_bytes() > 0);
     if source.huge_bytes() == 0 {
-        eprintln!("not tested: huge pages of the system's pool: there are none (vm.nr_hugepages)");
+        kit::not_tested("huge-page-pool", "huge pages of the system's pool", "there are none (vm.nr_hugepages)");
         assert!(source.ordinary_bytes() > 0, "and what took their place is said");
     }
 }

@@ -75,22 +75,9 @@ fn at_every_moment() {
                 held.into_iter().for_each(Object::free);
             });
         }
-        let start = Instant::now();
-        let (mut before, mut looks) = (stats(), 0_u64);
-        while start.elapsed() < kit::duration(1.0) {
-            for_each_cache(&mut check_cache);
-            for _ in 0..20 {
-                for_each_cache(&mut check_cache);
-            }
-            for_each_class(&mut check_class);
-            let now = stats();
-            check_totals(&now, &before);
-            before = now;
-            looks += 1;
-            if looks.is_multiple_of(50) {
-                perseq::drain();
-            }
-        }
+        let looked = std::panic::catch_unwind(|| look_on(kit::duration(1.0)));
+        // The workers would go on for ever.
+        let looks = looked.unwrap_or_else(|_| std::process::exit(101));
         stop.store(true, Relaxed);
         pause.wait();
         check_at_rest();
@@ -102,6 +89,26 @@ fn at_every_moment() {
 }
 
 const WORKERS: usize = 4;
+
+/// Looks at everything again and again; how often.
+fn look_on(time: std::time::Duration) -> u64 {
+    let start = Instant::now();
+    let (mut before, mut looks) = (stats(), 0_u64);
+    while start.elapsed() < time {
+        for _ in 0..20 {
+            for_each_cache(&mut check_cache);
+        }
+        for_each_class(&mut check_class);
+        let now = stats();
+        check_totals(&now, &before);
+        before = now;
+        looks += 1;
+        if looks.is_multiple_of(50) {
+            perseq::drain();
+        }
+    }
+    looks
+}
 
 fn churn(held: &mut Vec<Object>, random: &mut Random, operations: usize) {
     for name in 0..operations {

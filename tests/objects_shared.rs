@@ -106,7 +106,7 @@ fn refused_later() {
         return;
     }
     if probe().map(|found| found.registrant()) != Ok(Registrant::Own) {
-        return kit::not_tested("a refusal of later threads", "there are no areas of our own here");
+        return kit::not_tested("own-areas", "a refusal of later threads", "there are no areas of our own here");
     }
     torture_caches::<CpuId>(true, 0.1);
     let ledger = Ledger::new();

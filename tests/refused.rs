@@ -70,7 +70,7 @@ fn rseq_forbidden() {
 fn membarrier_forbidden() {
     if kit::role().is_some() {
         if !kit::kernel::has_rseq() {
-            return kit::not_tested("membarrier refused where rseq is not", "this kernel has no rseq");
+            return kit::not_tested("rseq", "membarrier refused where rseq is not", "this kernel has no rseq");
         }
         return torture_in(Mode::PerThread, Reason::NoFence(libc::EPERM));
     }
@@ -105,7 +105,11 @@ fn own_areas() {
     }
     let found = rseq_of_perseq::probe().expect("the mode is per CPU");
     if found.registrant() != Registrant::Own {
-        return kit::not_tested("areas of our own", "this libc registers its areas whatever the tunable says");
+        return kit::not_tested(
+            "own-areas",
+            "areas of our own",
+            "this libc registers its areas whatever the tunable says",
+        );
     }
     torture_in(perseq::active_mode().active, Reason::AsRequested);
     let before = perseq::stats();
@@ -139,6 +143,7 @@ fn refused_later() {
     }
     if rseq_of_perseq::probe().map(|found| found.registrant()) != Ok(Registrant::Own) {
         return kit::not_tested(
+            "own-areas",
             "a refusal of later threads",
             "this libc registers its areas whatever the tunable says",
         );
@@ -176,8 +181,8 @@ fn valgrind() {
         println!("ran in {mode}");
         return;
     }
-    if let Err(error) = Command::new("valgrind").arg("--version").output() {
-        return kit::not_tested("running under valgrind", &error.to_string());
+    if !kit::is_installed("valgrind", "running under valgrind") {
+        return;
     }
     let mut valgrind = Command::new("valgrind");
     valgrind.args(["--quiet", "--tool=none"]);

@@ -46,12 +46,11 @@ fn what_stayed_free_goes_back() {
         let before = resident_bytes();
         let start = Instant::now();
         blocks(100, MIB).into_iter().for_each(Object::free);
+        let kept = stats();
         if start.elapsed() < PERIOD {
-            // A machine that stopped us here for a period proves nothing.
-            let kept = stats();
-            if start.elapsed() < PERIOD {
-                assert!(kept.free_page_bytes >= 99 * MIB as u64, "nothing goes back before its time: {kept:?}");
-            }
+            assert!(kept.free_page_bytes >= 99 * MIB as u64, "nothing goes back before its time: {kept:?}");
+        } else {
+            kit::not_tested("quiet-host", "nothing goes back before its time", "we were stopped for a period");
         }
         let least = || stats().free_page_bytes <= MIB as u64;
         assert!(wait_until(least, work), "after periods without use: {:?}", stats());
@@ -66,7 +65,11 @@ fn what_stayed_free_goes_back() {
             longest = longest.max(turn.elapsed());
         }
         let went = stats().returned_bytes - returned;
-        assert!(went <= 2 * MIB as u64 || longest * 2 > PERIOD, "{went} bytes in use went back: {:?}", stats());
+        if longest * 2 > PERIOD {
+            kit::not_tested("quiet-host", "what is used in turn stays", format_args!("a turn took {longest:?}"));
+        } else {
+            assert!(went <= 2 * MIB as u64, "{went} bytes in use went back: {:?}", stats());
+        }
     });
 }
 

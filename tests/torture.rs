@@ -6,8 +6,8 @@ mod kit;
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use kit::Child;
 use kit::torture::{Plan, SIGNALS, run};
+use kit::{Child, seccomp};
 use perseq::{Mode, Stats};
 
 #[global_allocator]
@@ -40,6 +40,18 @@ fn torture() {
             assert_eq!(after.cached_bytes, 0, "drained: {after:?}");
         }
     });
+}
+
+/// A mode that cannot run is a failure where CI is to test it, and said elsewhere.
+#[test]
+fn a_mode_that_is_refused_is_no_success_of_ci() {
+    let again = || Child::of("torture", "in every mode").mode(Mode::PerCpu).refusing(&seccomp::MEMBARRIER_FORBIDDEN);
+    let unsaid = again().without("CI").run().passed();
+    assert!(unsaid.stderr.contains("not tested: mode percpu: "), "{unsaid}");
+    let failed = again().env("CI", "1").without("PERSEQ_CI_ALLOWS").run();
+    let said = failed.stdout.contains("not tested under CI") || failed.stderr.contains("not tested under CI");
+    assert!(!failed.status.success() && said, "{failed}");
+    again().env("CI", "1").env("PERSEQ_CI_ALLOWS", "git membarrier").run().passed();
 }
 
 /// With caches so small that lists lose their arrays to each other all the time.

@@ -23,14 +23,16 @@ fn built(name: &str, compiler: &str, flags: &[&str], source: &str) -> String {
 #[test]
 fn right_programs_run_as_ever() {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/operators.cpp");
-    let program = built("operators-hardened", "g++", &["-std=c++17", "-fno-builtin", "-fsized-deallocation"], source);
+    let flags = ["-std=c++17", "-fno-builtin", "-fsized-deallocation"];
+    let program =
+        kit::is_installed("g++", "C++ operators, hardened").then(|| built("operators-hardened", "g++", &flags, source));
     let script = "import json, threading, zlib\n\
         threads = [threading.Thread(target=lambda: [zlib.compress(bytes(n)) for n in range(3000)]) for _ in range(4)]\n\
         [thread.start() for thread in threads]; [thread.join() for thread in threads]\n\
         print(len(json.dumps({str(n): list(range(n % 50)) for n in range(3000)})))";
     for (program, arguments) in [
-        (program.as_str(), vec![]),
-        ("python3", vec!["-c", script]),
+        (program.as_deref().unwrap_or("true"), vec![]),
+        (if kit::is_installed("python3", "Python, hardened") { "python3" } else { "true" }, vec!["-c", script]),
         ("bash", vec!["-c", "for i in 1 2 3; do ls / | sort | wc -l; done"]),
     ] {
         let expected = kit::run(None, program, &arguments).stdout;

@@ -34,8 +34,11 @@ fn linked(name: &str, compiler: &str, source: &str, arguments: &[&str]) -> Strin
     program
 }
 
-/// Builds `linking.c` with `compiler` and runs it in every mode.
-fn links_and_runs(name: &str, compiler: &str, arguments: &[&str]) {
+/// Builds `linking.c` with `compiler`, if that is installed, and runs it in every mode.
+fn links_and_runs(name: &str, compiler: &'static str, arguments: &[&str]) {
+    if compiler != "cc" && !kit::is_installed(compiler, "linking from C++") {
+        return;
+    }
     let program = linked(name, compiler, "linking.c", arguments);
     for mode in kit::MODES {
         let output =

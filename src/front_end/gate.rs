@@ -179,7 +179,7 @@ mod tests {
     fn one_cpu_only() -> bool {
         let one = std::thread::available_parallelism().map_or(1, usize::from) < 2;
         if one {
-            std::eprintln!("not tested: two sides of a gate at once: one CPU only");
+            crate::absence::not_tested("second-cpu", "two sides of a gate at once", "one CPU only");
         }
         one
     }

@@ -152,7 +152,7 @@ static OPTIONS: [RuntimeOption; 13] = [
 const EXCLUSIVE: [(&str, &str); 1] = [("PERSEQ_CACHE_BYTES", "PERSEQ_TOTAL_BYTES")];
 
 /// Names that begin so are others': this project's tests', and the build script's.
-const FOREIGN: [&str; 2] = ["PERSEQ_TEST_", "PERSEQ_BUILD_"];
+const FOREIGN: [&str; 3] = ["PERSEQ_TEST_", "PERSEQ_CI_", "PERSEQ_BUILD_"];
 
 /// Every variable of the environment that perseq reads, for programs that list them.
 #[must_use]

@@ -13,9 +13,12 @@
 //! # Environment
 //!
 //! * `PERSEQ_TEST_SECONDS`: how long each run of a torture lasts. Small by default; hours for a soak.
+//! * `CI`: what cannot be tested here is a failure, unless `PERSEQ_CI_ALLOWS` names it (see `absence`).
 //! * `PERSEQ_TEST_SEED`: the seed of every random choice, which a failure prints.
 #![allow(dead_code)] // each test binary uses a part of the kit
 
+#[path = "../../rseq/tests/kit/absence.rs"]
+mod absence;
 pub mod crash;
 pub mod object;
 pub mod probe;
@@ -28,6 +31,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+#[allow(unused_imports)] // as above
+pub use absence::{is_installed, not_tested};
 use perseq::{ActiveMode, Mode, Reason};
 
 const ROLE: &str = "PERSEQ_TEST_ROLE";
@@ -35,12 +40,6 @@ const ROLE: &str = "PERSEQ_TEST_ROLE";
 /// The part this process plays, if a test of this binary started it for one.
 pub fn role() -> Option<String> {
     std::env::var(ROLE).ok()
-}
-
-/// Says on standard error, past the test harness's capture, what a test could not look at and why.
-pub fn not_tested(what: &str, why: &str) {
-    // Nothing better can be done about a closed standard error.
-    drop(writeln!(std::io::stderr(), "not tested: {what}: {why}"));
 }
 
 /// How long a torture runs: `usual`, or what `PERSEQ_TEST_SECONDS` says.
@@ -80,8 +79,18 @@ pub fn as_requested() -> bool {
         _ => false,
     };
     assert!(excuse, "{requested} was asked for and this kernel can do it, but the mode is {active}: {reason}");
-    not_tested(&format!("mode {requested}"), &reason.to_string());
+    not_tested(absent(reason), format_args!("mode {requested}"), reason);
     false
+}
+
+/// What a mode needed that was replaced for this reason.
+pub fn absent(reason: Reason) -> &'static str {
+    match reason {
+        Reason::NoRseq(_) => "rseq",
+        Reason::NoFence(_) => "membarrier",
+        Reason::NoMmCid => "mm-cid",
+        _ => panic!("{reason}: nothing was absent"),
+    }
 }
 
 /// Waits until the process's first thread, the test harness's, is asleep waiting for the test: what it
@@ -162,6 +171,13 @@ impl Child {
     pub fn env(mut self, name: &str, value: &str) -> Child {
         self.command.env(name, value);
         self.what += &format!(" {name}={value}");
+        self
+    }
+
+    /// Without this in its environment.
+    pub fn without(mut self, name: &str) -> Child {
+        self.command.env_remove(name);
+        self.what += &format!(" without {name}");
         self
     }
 

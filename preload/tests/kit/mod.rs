@@ -1,10 +1,16 @@
 //! Running a program on libperseq, in a mode.
 #![allow(dead_code)] // each test binary uses a part of the kit
 
+#[path = "../../../rseq/tests/kit/absence.rs"]
+mod absence;
+
 use allocator::Mode;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
+
+#[allow(unused_imports)] // as above
+pub use absence::{is_installed, not_tested};
 
 /// The modes a program must run in.
 pub const MODES: [&str; Mode::ALL.len()] = {

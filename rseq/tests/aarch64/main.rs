@@ -22,6 +22,8 @@ use std::time::Duration;
 use object::{Object, ObjectSymbol};
 
 mod case;
+#[path = "../kit/mod.rs"]
+mod kit;
 mod machine;
 mod program;
 

@@ -103,6 +103,5 @@ pub fn build() -> Option<PathBuf> {
 }
 
 pub fn missing(tool: &str, why: &std::io::Error) {
-    assert!(std::env::var_os("CI").is_none(), "{tool}: {why}; install it");
-    println!("not run: {tool}: {why}");
+    kit::not_tested("aarch64-tools", "the sequences of aarch64", format_args!("{tool}: {why}"));
 }

@@ -32,7 +32,7 @@ mod world;
 
 use case::*;
 use child::*;
-use kit::{allowed_cpus, pin, thread_pointer};
+use kit::{allowed_cpus, pin, pin_to_any, thread_pointer};
 use world::*;
 
 /// How the kernel is made to abort.
@@ -180,7 +180,7 @@ fn run_once<I: Index>(
                 Force::Signal(_) => libc::SIGUSR1,
                 Force::Preemption => 0,
                 Force::Migration(cpu) => {
-                    pin(child.pid, cpu);
+                    assert!(pin(child.pid, cpu), "CPU {cpu} has gone offline");
                     0
                 }
             };
@@ -263,17 +263,21 @@ fn abort_everywhere<I: Index>() {
     let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     let found = match rseq::probe() {
         Ok(found) if found.has::<I>() => found,
-        other => return kit::not_run(format_args!("no {} here ({other:?})", std::any::type_name::<I>())),
+        other => {
+            let index = std::any::type_name::<I>();
+            let absent = if other.is_ok() { "mm-cid" } else { "rseq" };
+            return kit::not_tested(absent, format_args!("aborts of sequences on {index}"), format_args!("{other:?}"));
+        }
     };
     rseq::fence::register().expect("membarrier");
     // SAFETY: the handler adds to an atomic only.
     unsafe { libc::signal(libc::SIGUSR1, handle_signal as extern "C" fn(i32) as libc::sighandler_t) };
     let cpus = allowed_cpus();
-    pin(0, cpus[0]);
+    let cpu = pin_to_any(0);
     let mut forces = vec![Force::Signal(1), Force::Signal(2), Force::Preemption];
-    match cpus.get(1) {
+    match cpus.iter().find(|&&other| other != cpu) {
         Some(&other) => forces.push(Force::Migration(other)),
-        None => kit::not_run("aborts by migration, for want of a second CPU"),
+        None => kit::not_tested("second-cpu", "aborts by migration", "one CPU only"),
     }
     let mut visits = Visits::default();
     for case in cases() {
@@ -350,9 +354,12 @@ fn boundaries(start: u64, length: u64) -> BTreeSet<u64> {
 /// The test must be able to fail: a sequence that goes on after its commit adds twice when it is aborted there.
 #[test]
 fn a_sequence_that_commits_early_is_caught() {
-    let Ok(found) = rseq::probe() else { return kit::not_run("no rseq here") };
+    let found = match rseq::probe() {
+        Ok(found) => found,
+        Err(why) => return kit::not_tested("rseq", "a sequence that commits early", why),
+    };
     let _one = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    pin(0, allowed_cpus()[0]);
+    pin_to_any(0);
     let case = Case { operation: Operation::EarlyCommit, place: Place::Own, filled: 0 };
     let (_, undisturbed) = run_once::<CpuId>(case, &found, usize::MAX, Force::Preemption, &mut Visits::default());
     let (_, aborted) = run_once::<CpuId>(case, &found, 0, Force::Preemption, &mut Visits::default());

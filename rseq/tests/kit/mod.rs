@@ -3,11 +3,10 @@
 
 use rseq::Registration;
 
-/// A test, or a part of one, that cannot do its work here says so; with `CI` in the environment it fails.
-pub fn not_run(why: impl std::fmt::Display) {
-    assert!(std::env::var_os("CI").is_none(), "not run: {why}");
-    println!("not run: {why}");
-}
+mod absence;
+
+#[allow(unused_imports)] // as above
+pub use absence::{is_installed, not_tested};
 
 /// CPUs the calling thread may run on.
 pub fn allowed_cpus() -> Vec<usize> {
@@ -20,19 +19,34 @@ pub fn allowed_cpus() -> Vec<usize> {
     }
 }
 
-/// Pins a thread to one CPU. 0 is the calling thread.
-pub fn pin(thread: libc::pid_t, cpu: usize) {
-    allow(thread, &[cpu]);
+/// Pins a thread to one CPU. 0 is the calling thread. False, and it stays where it may be, if that CPU has gone offline.
+#[must_use]
+pub fn pin(thread: libc::pid_t, cpu: usize) -> bool {
+    allow(thread, &[cpu])
 }
 
-/// Confines a thread to `cpus`. 0 is the calling thread.
-pub fn allow(thread: libc::pid_t, cpus: &[usize]) {
+/// Pins a thread to some CPU and says which. 0 is the calling thread.
+pub fn pin_to_any(thread: libc::pid_t) -> usize {
+    loop {
+        if let Some(cpu) = allowed_cpus().into_iter().find(|&cpu| pin(thread, cpu)) {
+            return cpu;
+        }
+    }
+}
+
+/// Confines a thread to `cpus`. 0 is the calling thread. False, and nothing changes, if all of them have gone offline.
+#[must_use]
+pub fn allow(thread: libc::pid_t, cpus: &[usize]) -> bool {
     // SAFETY: all-zero bytes are an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: `set` is ours; the thread is ours or our child.
     unsafe {
         cpus.iter().for_each(|&cpu| libc::CPU_SET(cpu, &mut set));
-        assert_eq!(libc::sched_setaffinity(thread, size_of_val(&set), &set), 0, "affinity to CPUs {cpus:?}");
+        let done = libc::sched_setaffinity(thread, size_of_val(&set), &set) == 0;
+        let error = std::io::Error::last_os_error();
+        // The kernel's answer where none of them is online and allowed.
+        assert!(done || error.raw_os_error() == Some(libc::EINVAL), "affinity to CPUs {cpus:?}: {error}");
+        done
     }
 }
 

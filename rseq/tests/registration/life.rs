@@ -138,9 +138,9 @@ extern "C" fn vfork_child(found: *mut libc::c_void) -> i32 {
         return 1; // it was registered
     }
     if let Some(other) = kit::allowed_cpus().into_iter().find(|&cpu| Some(cpu as u32) != here) {
-        kit::pin(0, other);
+        let pinned = kit::pin(0, other);
         let (real, _) = kit::getcpu();
-        if real as usize != other || found.cpu_id() != here {
+        if pinned && (real as usize != other || found.cpu_id() != here) {
             return 2; // somebody told it where it is
         }
     }

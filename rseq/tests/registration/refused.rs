@@ -46,9 +46,7 @@ fn emulators_that_do_not_restart() {
     });
     let program = env::current_exe().expect("this program");
     for emulator in [&["valgrind", "--quiet"] as &[&str], &["qemu-x86_64"]] {
-        let mut command = Command::new(emulator[0]);
-        if command.arg("--version").output().is_err() {
-            kit::not_run(format_args!("{} is not installed", emulator[0]));
+        if !kit::is_installed(emulator[0], "an emulated kernel") {
             continue;
         }
         let mut command = Command::new(emulator[0]);

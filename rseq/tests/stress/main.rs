@@ -73,7 +73,7 @@ struct Scenario {
     fault: Fault,
 }
 
-/// Plays `scenario` in a process of its own; says how it ended and what it printed.
+/// Plays `scenario` in a process of its own; says how it ended and what it printed, its errors last.
 fn play_apart(test: &str, scenario: Scenario, time: Duration) -> (Option<i32>, String) {
     let Scenario { rows, mm_cid, delays, fault } = scenario;
     let fault = FAULTS.iter().position(|&known| known == fault).expect("a fault");
@@ -83,7 +83,8 @@ fn play_apart(test: &str, scenario: Scenario, time: Duration) -> (Option<i32>, S
         .env(VARIABLE, code)
         .output()
         .expect("starts");
-    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    let said = [output.stdout, b"\n--- its errors\n".to_vec(), output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&said).into_owned())
 }
 
 const VARIABLE: &str = "RSEQ_STRESS_SCENARIO";
@@ -108,7 +109,8 @@ fn can_run(mm_cid: bool) -> bool {
     let found = rseq::probe();
     let can = found.is_ok_and(|found| if mm_cid { found.has::<MmCid>() } else { found.has::<CpuId>() });
     if !can {
-        kit::not_run(format_args!("{found:?}, mm_cid wanted: {mm_cid}"));
+        let absent = if mm_cid && found.is_ok() { "mm-cid" } else { "rseq" };
+        kit::not_tested(absent, "conservation under stress", format_args!("{found:?}"));
     }
     can
 }
@@ -123,15 +125,15 @@ fn conserves(test: &str, rows: bool, mm_cid: bool) {
     for delays in [false, true].into_iter().filter(|delays| VARIANTS || !delays) {
         let scenario = Scenario { rows, mm_cid, delays, fault: Fault::None };
         let (code, output) = play_apart(test, scenario, Duration::from_secs(seconds));
+        assert_eq!(code, Some(0), "{scenario:?}: {output}");
         print!("{output}");
-        assert_eq!(code, Some(0), "{scenario:?}");
     }
 }
 
 fn is_found_out(test: &str, rows: bool, fault: Fault) {
     play_if_asked();
     if !VARIANTS {
-        return kit::not_run("variants of the sequences are written for x86-64");
+        return kit::not_tested("x86-64", "sequences with a defect", "their variants are written for it");
     }
     for mm_cid in [false, true] {
         if !can_run(mm_cid) {

@@ -1,0 +1,55 @@
+//! What a host may lack, and what then is not tested: said past the test harness's capture, and a failure under CI.
+//!
+//! With `CI` in the environment a test that cannot do its work fails, unless `PERSEQ_CI_ALLOWS` names what is absent:
+//! names from [`KNOWN`], between blanks. `.ci/run` keeps that list, so that it says what a green run did not look at.
+#![allow(dead_code)] // each test binary uses its part
+extern crate std;
+
+use core::fmt::Display;
+use std::io::Write;
+use std::prelude::rust_2024::*;
+
+/// Everything a test may do without.
+const KNOWN: &[&str] = &[
+    "rseq",              // the kernel's rseq system call
+    "mm-cid",            // concurrency ids (Linux 6.3)
+    "membarrier",        // fences aimed at a process or a CPU
+    "second-cpu",        // two CPUs this process may run on
+    "own-areas",         // a C library that can be told not to register rseq areas
+    "chosen-mm-cid",     // a thread whose concurrency id can be chosen: no kernel has that
+    "quiet-host",        // a thread that is not kept off its CPU for as long as something may take
+    "huge-page-pool",    // huge pages of the system's pool (vm.nr_hugepages)
+    "memory-controller", // a memory control group that this user may make
+    "SCHED_FIFO",        // SCHED_FIFO for this user
+    "seccomp",           // filters of system calls
+    "x86-64",            // what is written for this architecture
+    "aarch64-tools",     // qemu-user and binutils for aarch64
+    "valgrind",
+    "qemu-x86_64",
+    "git",
+    "perl",
+    "python3",
+    "g++",
+];
+
+/// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may be
+/// absent.
+pub fn not_tested(absent: &str, what: impl Display, why: impl Display) {
+    assert!(KNOWN.contains(&absent), "{absent} is no absence that rseq/tests/kit/absence.rs knows");
+    let allowed = std::env::var("PERSEQ_CI_ALLOWS").unwrap_or_default();
+    let failed = std::env::var_os("CI").is_some() && !allowed.split_whitespace().any(|name| name == absent);
+    assert!(!failed, "not tested under CI: {what}: {why} ({absent} is not in PERSEQ_CI_ALLOWS)");
+    // Nothing better can be done about a closed standard error.
+    drop(writeln!(std::io::stderr(), "not tested: {what}: {why} (no {absent})"));
+}
+
+/// Whether `program` can be run; says that `what` was not tested if not.
+pub fn is_installed(program: &'static str, what: impl Display) -> bool {
+    match std::process::Command::new(program).arg("--version").output() {
+        Ok(_) => true,
+        Err(why) => {
+            not_tested(program, what, std::format_args!("{program}: {why}"));
+            false
+        }
+    }
+}
