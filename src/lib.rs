@@ -80,7 +80,7 @@
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `os.rs`, `sync.rs`, `lock_order.rs` | the kernel's memory calls, the lock, its order |
-//! | `misuse.rs`, `fatal.rs` | what a program may not do, and the last words |
+//! | `misuse.rs`, `fatal.rs`, `message.rs` | what a program may not do, and the last words |
 //!
 //! # Words
 //!
@@ -167,6 +167,7 @@ mod front_end;
 mod hardened;
 mod heap;
 mod lock_order;
+mod message;
 mod middle;
 mod misuse;
 mod mode;

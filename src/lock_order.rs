@@ -82,7 +82,7 @@ mod checked {
     };
 
     use super::Rank;
-    use crate::fatal::broken;
+    use crate::message::broken;
 
     /// A lock's place in the order.
     pub struct Order(Rank);

@@ -99,7 +99,7 @@ pub unsafe fn commit_huge(start: *mut u8, bytes: usize) -> bool {
         unsafe { libc::munmap(pages, bytes) };
         // SAFETY: the hole is where our reservation was.
         if unsafe { fill_hole(start, bytes, libc::PROT_NONE) } == Some(libc::EEXIST) {
-            crate::fatal::broken(&["another mapping came into the heap's address space"]);
+            crate::message::broken(&["another mapping came into the heap's address space"]);
         }
         false
     })

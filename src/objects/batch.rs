@@ -11,7 +11,6 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::builder::MAX_PER_CPU;
 use super::construct::Construct;
 use crate::allocator::Perseq;
 
@@ -108,6 +107,9 @@ pub unsafe fn object_of<T>(word: u64) -> NonNull<T> {
 
 /// A whole list and one object more.
 pub const MAX_BATCH: usize = MAX_PER_CPU + 1;
+
+/// Most objects that one CPU's list can hold. With its length and the stop word, a row is 512 bytes.
+pub const MAX_PER_CPU: usize = 62;
 
 /// Idle objects that were taken from somewhere. Those it is dropped with are destructed, so that none is lost where
 /// somebody's destructor unwinds.

@@ -1,17 +1,13 @@
 //! What is chosen about a cache before there is one.
 
 use core::alloc::Layout;
-use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 
 use rseq::{CpuId, Index};
 
-use super::cache::ObjectCache;
+use super::cache::{BuildError, ObjectCache};
 use super::construct::{ByDefault, ByFn, Construct, InPlace, Uninit, WithReset};
-
-/// Most objects that one CPU's list can hold. With its length and the stop word, a row is 512 bytes.
-pub const MAX_PER_CPU: usize = 62;
 
 /// Objects on each CPU's list unless said otherwise: fifteen come from the depot or go there at a time.
 const PER_CPU: usize = 30;
@@ -19,40 +15,33 @@ const PER_CPU: usize = 30;
 /// Objects in the depot unless said otherwise: sixteen half lists.
 const SHARED: usize = 240;
 
-/// Why there is no cache.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BuildError {
-    /// The alignment is not a power of two, or too large for the type.
-    Align,
-    /// There is no memory for the lists or the depot.
-    NoMemory,
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            BuildError::Align => "the alignment of objects is not a power of two, or too large",
-            BuildError::NoMemory => "no memory for the lists of an object cache",
-        })
-    }
-}
-
-impl core::error::Error for BuildError {}
-
 /// Chooses how an [`ObjectCache`] makes its objects and how many it keeps. How they are made comes first, then the reset.
 #[derive(Debug)]
 #[must_use]
 pub struct Builder<T, C = ByDefault, I: Index = CpuId> {
-    pub(super) construct: C,
-    pub(super) align: usize,
-    pub(super) per_cpu: usize,
-    pub(super) shared: usize,
+    construct: C,
+    align: usize,
+    per_cpu: usize,
+    shared: usize,
     _cache: PhantomData<fn() -> (T, I)>,
 }
 
-impl<T> Builder<T> {
-    pub(super) const fn new() -> Self {
+impl<T> ObjectCache<T> {
+    /// Chooses what a cache of `T` is like.
+    pub const fn builder() -> Builder<T> {
         Builder { construct: ByDefault, align: 1, per_cpu: PER_CPU, shared: SHARED, _cache: PhantomData }
+    }
+
+    /// A cache whose objects begin as `T`'s default.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: there is no memory.
+    pub fn new() -> Result<Self, BuildError>
+    where
+        T: Default,
+    {
+        Self::builder().build()
     }
 }
 
@@ -96,7 +85,7 @@ impl<T, C, I: Index> Builder<T, C, I> {
         Builder { align, ..self }
     }
 
-    /// Keeps up to `objects` on each CPU's list, [`MAX_PER_CPU`] at most; with 0, all are in the depot. Where there are no lists, the
+    /// Keeps up to `objects` on each CPU's list, [`MAX_PER_CPU`](super::MAX_PER_CPU) at most; with 0, all are in the depot. Where there are no lists, the
     /// depot has room for one list more.
     pub fn per_cpu(self, objects: usize) -> Self {
         Builder { per_cpu: objects, ..self }
@@ -123,12 +112,8 @@ impl<T, C, I: Index> Builder<T, C, I> {
     where
         C: Construct<T>,
     {
-        ObjectCache::from_builder(self)
-    }
-
-    /// The layout of an object.
-    pub(super) fn layout(&self) -> Result<Layout, BuildError> {
-        Layout::new::<T>().align_to(self.align).map_err(|_| BuildError::Align)
+        let layout = Layout::new::<T>().align_to(self.align).map_err(|_| BuildError::Align)?;
+        ObjectCache::with(self.construct, layout, self.per_cpu, self.shared)
     }
 
     fn with<D>(self, change: impl FnOnce(C) -> D) -> Builder<T, D, I> {

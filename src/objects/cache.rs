@@ -1,14 +1,13 @@
 //! The cache: lists by index, and the depot behind them.
 
+use core::alloc::Layout;
 use core::fmt;
 use core::mem;
 use core::ptr::NonNull;
 
 use rseq::{CpuId, Index, PerCpuBuffer, PerCpuCounter};
 
-use super::batch::{Batch, MAX_BATCH, Workshop, object_of, word_of};
-use super::builder::{BuildError, Builder, MAX_PER_CPU};
-use super::cached::Cached;
+use super::batch::{Batch, MAX_BATCH, MAX_PER_CPU, Workshop, object_of, word_of};
 use super::construct::{ByDefault, Construct};
 use super::depot::Depot;
 use crate::hardened;
@@ -80,32 +79,34 @@ impl ObjectStats {
     }
 }
 
-impl<T> ObjectCache<T> {
-    /// Chooses what a cache of `T` is like.
-    pub const fn builder() -> Builder<T> {
-        Builder::new()
-    }
+/// Why there is no cache.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The alignment is not a power of two, or too large for the type.
+    Align,
+    /// There is no memory for the lists or the depot.
+    NoMemory,
+}
 
-    /// A cache whose objects begin as `T`'s default.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`]: there is no memory.
-    pub fn new() -> Result<Self, BuildError>
-    where
-        T: Default,
-    {
-        Self::builder().build()
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BuildError::Align => "the alignment of objects is not a power of two, or too large",
+            BuildError::NoMemory => "no memory for the lists of an object cache",
+        })
     }
 }
 
+impl core::error::Error for BuildError {}
+
 impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
-    pub(super) fn from_builder(builder: Builder<T, C, I>) -> Result<Self, BuildError> {
-        let layout = builder.layout()?;
+    /// A cache that keeps up to `per_cpu` objects on each list and `shared` in the depot.
+    pub(super) fn with(construct: C, layout: Layout, per_cpu: usize, shared: usize) -> Result<Self, BuildError> {
         if !start::initialize(None) {
             return Err(BuildError::NoMemory);
         }
-        let (per_cpu, shared) = if hardened::on() { (0, 0) } else { (builder.per_cpu, builder.shared) };
+        let (per_cpu, shared) = if hardened::on() { (0, 0) } else { (per_cpu, shared) };
         let lists = PerCpuBuffer::with_capacity(per_cpu).map_err(|_| BuildError::NoMemory)?;
         let by_index = lists.is_per_cpu() && lists.capacity() > 0;
         let room = if by_index { shared } else { shared.saturating_add(lists.capacity()) };
@@ -115,19 +116,12 @@ impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
             served: PerCpuCounter::new().map_err(|_| BuildError::NoMemory)?,
             depot: Mutex::new(Rank::Depot, Depot::new(room).ok_or(BuildError::NoMemory)?),
             workshop: Workshop::new(layout),
-            construct: builder.construct,
+            construct,
         })
     }
 
-    /// An object, as it was left by who gave it back, or new. `None` if memory is exhausted.
-    #[inline]
-    pub fn get(&self) -> Option<Cached<'_, T, C, I>> {
-        // SAFETY: taken, and nobody else's.
-        self.take_raw().map(|object| unsafe { Cached::new(self, object) })
-    }
-
-    /// As [`ObjectCache::get`], for who gives it back by [`ObjectCache::put_raw`]. An object that is not given back is leaked: it outlives
-    /// the cache and is never destructed. [`ObjectCache::close`] counts such.
+    /// As [`ObjectCache::get`], for a caller that gives the object back by [`ObjectCache::put_raw`]. An object that is
+    /// not given back is leaked: it outlives the cache and is never destructed. [`ObjectCache::close`] counts such.
     #[inline]
     pub fn take_raw(&self) -> Option<NonNull<T>> {
         if self.by_index

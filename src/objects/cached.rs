@@ -22,15 +22,15 @@ unsafe impl<T: Send, C: Construct<T> + Sync, I: Index> Send for Cached<'_, T, C,
 // SAFETY: a shared one gives a shared object, and nothing of the cache.
 unsafe impl<T: Sync, C: Construct<T> + Sync, I: Index> Sync for Cached<'_, T, C, I> {}
 
-impl<'a, T, C: Construct<T>, I: Index> Cached<'a, T, C, I> {
-    /// # Safety
-    ///
-    /// * `object` came from `take_raw` of `cache`, and nobody else uses it.
+impl<T, C: Construct<T>, I: Index> ObjectCache<T, C, I> {
+    /// An object, as it was left by who gave it back, or new. `None` if memory is exhausted.
     #[inline]
-    pub(super) unsafe fn new(cache: &'a ObjectCache<T, C, I>, object: NonNull<T>) -> Self {
-        Cached { cache, object }
+    pub fn get(&self) -> Option<Cached<'_, T, C, I>> {
+        self.take_raw().map(|object| Cached { cache: self, object })
     }
+}
 
+impl<T, C: Construct<T>, I: Index> Cached<'_, T, C, I> {
     /// Destructs the object instead of giving it back: it is in a state that nobody should get.
     pub fn discard(this: Self) {
         let Cached { cache, object } = this;

@@ -76,7 +76,8 @@ mod cached;
 mod construct;
 mod depot;
 
-pub use builder::{BuildError, Builder, MAX_PER_CPU};
-pub use cache::{ObjectCache, ObjectStats};
+pub use batch::MAX_PER_CPU;
+pub use builder::Builder;
+pub use cache::{BuildError, ObjectCache, ObjectStats};
 pub use cached::Cached;
 pub use construct::{ByDefault, ByFn, Construct, InPlace, Uninit, WithReset};

@@ -5,7 +5,7 @@
 //! `/sys/fs/cgroup`, and `/sys/fs/cgroup/memory` for version 1. In a container that sees its group as the root, while
 //! `/proc/self/cgroup` names it by the host's path, files below that path do not exist, and the root's is the one.
 
-use crate::fatal::message;
+use crate::message::message;
 use crate::os;
 
 /// Bytes this process may have. Says so if the control group's limit cannot be read, and counts the physical memory.

@@ -14,7 +14,7 @@ use core::sync::atomic::{
 };
 
 use crate::decided;
-use crate::fatal::message;
+use crate::message::message;
 use crate::stats::collect::stats;
 use crate::stats::file_writer::FileWriter;
 use crate::stats::report;

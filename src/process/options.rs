@@ -7,12 +7,13 @@ use core::sync::atomic::{
 };
 
 use crate::config::MAX_SHARDS;
-use crate::fatal::{fatal, message};
+use crate::fatal::fatal;
 use crate::front_end::budget;
 use crate::front_end::modes::locked;
 use crate::front_end::reclaim;
 use crate::hardened;
 use crate::lock_order::Rank;
+use crate::message::message;
 use crate::middle::back_end::BACK_END;
 use crate::middle::shards;
 use crate::middle::topology::MAX_GROUPS;

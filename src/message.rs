@@ -1,0 +1,28 @@
+//! Lines to standard error, and the end of a process whose heap is not whole. Nothing here allocates or formats.
+
+/// Writes `perseq: `, the parts and a newline to standard error, as one `writev`.
+pub fn message(parts: &[&str]) {
+    const MOST: usize = 8;
+    let mut pieces = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; MOST + 2];
+    let all = core::iter::once("perseq: ").chain(parts.iter().copied().take(MOST)).chain(core::iter::once("\n"));
+    let mut count = 0;
+    for (piece, text) in pieces.iter_mut().zip(all) {
+        *piece = libc::iovec { iov_base: text.as_ptr().cast_mut().cast(), iov_len: text.len() };
+        count += 1;
+    }
+    // SAFETY: `pieces[..count]` are live strings; writev reads them only.
+    unsafe { libc::writev(2, pieces.as_ptr(), count) };
+}
+
+/// Writes the [message] and aborts the process, whose heap is not whole any more. Locks may be held, so the program's
+/// handler of SIGABRT does not run.
+#[cold]
+#[inline(never)]
+pub fn broken(parts: &[&str]) -> ! {
+    message(parts);
+    // SAFETY: signal and abort have no preconditions; the default action is no function.
+    unsafe {
+        libc::signal(libc::SIGABRT, libc::SIG_DFL);
+        libc::abort()
+    }
+}
