@@ -117,6 +117,21 @@ Examples:
     Suite(crate::suite::Arguments),
     /// Run real programs on libperseq and compare what they print, need and take with the C library's malloc.
     Programs(crate::programs::Arguments),
+    /// Let storms rage over the heap, and stop at the first block that is lost, doubled or corrupted.
+    Torture(crate::torture::Arguments),
+    /// Run one storm (started by torture).
+    #[command(hide = true)]
+    TortureWorker,
+    /// Stop or trace another process (started by a storm).
+    #[command(hide = true)]
+    TortureActor {
+        /// What to do to it.
+        what: String,
+        /// Its id.
+        process: i32,
+        /// Seed of every choice.
+        seed: u64,
+    },
     /// Print which allocator is active in this process (started by the others).
     #[command(hide = true)]
     Probe,

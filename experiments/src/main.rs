@@ -11,7 +11,8 @@
 //! [`rows`] shows what a number of the report was made of,
 //! [`counters`] are read in a pass of their own, and [`trace`] brings the allocations of other programs.
 //! Beside the experiments stand the rivals: [`peers`] builds them, [`suite`] measures each [`pattern`] on all of them
-//! through the C interface, and [`programs`] runs real programs on libperseq.
+//! through the C interface, and [`programs`] runs real programs on libperseq. [`torture`] measures nothing: it looks
+//! for what the allocator loses in storms.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
@@ -49,6 +50,7 @@ mod selftest;
 mod statistics;
 mod subject;
 mod suite;
+mod torture;
 mod totals;
 mod trace;
 mod traces;
@@ -78,6 +80,11 @@ fn main() -> ExitCode {
         Command::Peers(arguments) => peers::main(&arguments),
         Command::Suite(arguments) => suite::main(&arguments),
         Command::Programs(arguments) => programs::main(&arguments),
+        Command::Torture(arguments) => torture::main(&arguments),
+        Command::TortureWorker => torture::worker::main().map(|()| Exit::Done),
+        Command::TortureActor { what, process, seed } => {
+            torture::forces::actor(&what, process, seed).map(|()| Exit::Done)
+        }
         Command::Probe => peers::probe::main().map(|()| Exit::Done),
         Command::SuiteWorker => suite::worker::main().map(|()| Exit::Done),
         Command::Worker => worker::main().map(|()| Exit::Done),

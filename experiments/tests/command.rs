@@ -73,9 +73,10 @@ fn the_command_documents_itself() {
 
 #[test]
 fn every_command_explains_itself_with_examples() {
-    for command in
-        ["", "doctor", "selftest", "list", "run", "resume", "report", "rows", "compare", "trace", "peers", "suite"]
-    {
+    for command in [
+        "", "doctor", "selftest", "list", "run", "resume", "report", "rows", "compare", "trace", "peers", "suite",
+        "torture",
+    ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = perseq(&arguments);
         assert_eq!(code(&output), 0, "{command}");

@@ -16,7 +16,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("one sample and its place", &["plan", "sample", "progress"]),
     ("one run on disk", &["manifest", "archive", "selftest"]),
     ("how a run is told", &["report"]),
-    ("the other kinds of run", &["suite"]),
+    ("the other kinds of run", &["suite", "torture"]),
     ("commands", &["classes", "compare", "doctor", "list", "programs", "rows", "run", "traces"]),
     ("the command line", &["cli", "main"]),
 ];
