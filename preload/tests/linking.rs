@@ -34,6 +34,17 @@ fn linked(name: &str, compiler: &str, source: &str, arguments: &[&str]) -> Strin
     program
 }
 
+/// The example in C, by the command that it names.
+#[test]
+fn the_example() {
+    let program = linked("example", "cc", "../../examples/from_c.c", &["-lperseq"]);
+    let output = Command::new(&program).env("PERSEQ_MODE", "percpu-lock").output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (first, json) = said.split_once('\n').expect("two lines");
+    assert_eq!(first, "a block of perseq's, 10240 bytes, mode percpu-lock");
+    assert!(output.status.success() && json.starts_with("{\"perseq\":"), "{said}");
+}
+
 /// Builds `linking.c` with `compiler`, if that is installed, and runs it in every mode.
 fn links_and_runs(name: &str, compiler: &'static str, arguments: &[&str]) {
     if compiler != "cc" && !kit::is_installed(compiler, "linking from C++") {

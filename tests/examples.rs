@@ -1,0 +1,66 @@
+//! The examples do what they say.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+const EXAMPLES: [(&str, &[&str]); 5] = [
+    ("global_allocator", &["80000 strings", "percpu"]),
+    ("heap", &["the sum is 4999950000; 1600000 bytes in use"]),
+    ("pages", &["640 pages of 8192 bytes, zero: true", "given back"]),
+    ("objects", &["for 40000 users"]),
+    ("statistics", &["in use: ", "go back to the kernel", "cache of ", "all of it as JSON: "]),
+];
+
+/// Builds the examples where Cargo builds those of `cargo test`, and says where that is.
+fn build() -> PathBuf {
+    let mut folder = std::env::current_exe().expect("this program"); // target/PROFILE/deps/examples-HASH
+    folder.pop();
+    folder.pop();
+    let profile = match folder.file_name().and_then(|name| name.to_str()).expect("a profile") {
+        "debug" => "dev",
+        other => other,
+    };
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--quiet", "--offline", "--package", "perseq", "--profile", profile, "--target-dir"]);
+    command.arg(folder.parent().expect("a target folder")).current_dir(env!("CARGO_MANIFEST_DIR"));
+    for (name, _) in EXAMPLES {
+        command.args(["--example", name]);
+    }
+    assert!(command.status().expect("cargo starts").success(), "{command:?}");
+    folder.join("examples")
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    let folder = build();
+    for (name, lines) in EXAMPLES {
+        let output = Command::new(folder.join(name)).env_remove("PERSEQ_MODE").output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{name}: {}\n{said}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        for line in lines {
+            // Where rseq does not work, the mode's line says what runs in its place, and for what.
+            assert!(said.contains(line), "{name} does not say {line:?}: {said}");
+        }
+    }
+}
+
+/// The list above is the folder; that of C is built by the tests of libperseq.
+#[test]
+fn no_example_is_left_out() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .expect("the folder")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))
+        .filter(|name| name.ends_with(".rs"))
+        .map(|name| name.trim_end_matches(".rs").to_owned())
+        .collect();
+    found.sort();
+    let mut named = EXAMPLES.map(|(name, _)| name);
+    named.sort();
+    assert_eq!(found, named);
+}
