@@ -294,6 +294,31 @@ pub fn check_size(class: Option<SizeClass>, bytes: usize, layout: Option<Layout>
     }
 }
 
+/// Counts what is in quarantine.
+#[cfg(debug_assertions)]
+pub fn check() {
+    use crate::message::law;
+    let quarantine = QUARANTINE.lock();
+    let (mut objects, mut bytes) = ([0; CLASSES], 0);
+    for place in 0..quarantine.small.length {
+        let (address, index) = quarantine.small.slots[(quarantine.small.first + place) % SMALL_SLOTS];
+        let class = SizeClass::from_index(index as usize);
+        let id = BACK_END.pages.span_of(address).unwrap_or(SpanId::NONE);
+        let place = object_at(class, &BACK_END.pages, id, address);
+        let central = &BACK_END.central[class.index()];
+        let is_out = place.is_ok_and(|index| !central.is_free(class, &BACK_END.pages, id, index));
+        law!(is_out, "conserved: the quarantine holds objects that have left their spans");
+        objects[class.index()] += 1;
+        bytes += class.size();
+    }
+    law!(objects == quarantine.objects, "counted: objects in quarantine, by class");
+    law!(bytes == quarantine.small.bytes && bytes <= SMALL_BYTES, "bounded: bytes of small objects in quarantine");
+    let large = (0..quarantine.large.length).map(|place| (quarantine.large.first + place) % LARGE_SLOTS);
+    let pages = large.map(|slot| BACK_END.pages.span(SpanId(quarantine.large.slots[slot].1)).pages()).sum::<usize>();
+    law!(pages == quarantine.large_pages, "counted: pages of large blocks in quarantine");
+    law!(pages * PAGE_SIZE == quarantine.large.bytes, "counted: bytes of large blocks in quarantine");
+}
+
 pub(crate) fn mutex() -> &'static Mutex<impl Sized> {
     &QUARANTINE
 }

@@ -52,6 +52,7 @@
 //! | `contract.rs`, `lists.rs` | what a mode has to say, and how lists are changed |
 //! | `thread.rs`, `gate.rs` | what a thread keeps, and how it keeps others out without an atomic operation |
 //! | `cache.rs` | one cache: refill, flush, growth within its budget |
+//! | `behind.rs` | what a cache sees of the tiers behind it |
 //! | `registry.rs` | all caches, by index and in one list |
 //! | `budget.rs` | what caches may hold: equal capacity, or equal total |
 //! | `reclaim.rs` | caches seized from their owners: drained, found idle, made to give budget |
@@ -73,6 +74,7 @@
 //! | `cgroup.rs` | what memory the process may have, for limits in percent |
 //! | `fork.rs`, `thread_exit.rs`, `exit_report.rs` | fork, the end of a thread, and the report at the end of the process |
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
+//! | `check.rs` | the invariants of all files, walked in debug builds |
 //! | `resident.rs` | a library that holds the allocator stays loaded |
 //! | `background.rs` | the thread that gives memory back |
 //! | **`stats/`** | **the numbers: `numbers.rs` names them, `collect.rs` finds them, `report.rs` writes them** |
@@ -154,6 +156,8 @@
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 
 #[cfg(test)]
+mod aborting;
+#[cfg(test)]
 #[path = "../rseq/tests/kit/absence.rs"]
 mod absence;
 mod allocator;
@@ -189,6 +193,8 @@ pub use mode::{ActiveMode, AlreadyActive, Mode, Reason};
 pub use owner::Owner;
 pub use page_heap::huge_pages::HugePageStats;
 pub use page_heap::release::Policy as ReleasePolicy;
+#[doc(hidden)]
+pub use process::check::check;
 pub use process::children::{LentThread, lend_thread, share_thread};
 pub use process::control::{
     Limits, drain, limits, release, set_background, set_limits, set_release, stats, write_json, write_text,

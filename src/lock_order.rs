@@ -238,37 +238,18 @@ mod checked {
 
 #[cfg(all(test, debug_assertions))]
 mod tests {
-    extern crate std;
-
     use super::Rank;
+    use crate::aborting::must_abort;
+    use crate::fatal::fatal;
     use crate::sync::Mutex;
-
-    const ROLE: &str = "PERSEQ_TEST_INVERSION";
 
     static LOW: Mutex<()> = Mutex::new(Rank::Registry, ());
     static HIGH: Mutex<()> = Mutex::new(Rank::PageHeap, ());
     static HIGH_TOO: Mutex<()> = Mutex::new(Rank::PageHeap, ());
 
-    /// Runs `test` again in a process of its own and returns what it said.
-    fn again(test: &str) -> (bool, std::string::String) {
-        let this = std::env::current_exe().expect("the path of this binary");
-        let mut command = std::process::Command::new(this);
-        command.args([std::format!("lock_order::tests::{test}").as_str(), "--exact", "--nocapture"]).env(ROLE, "1");
-        let output = command.output().expect("it starts");
-        (output.status.success(), std::string::String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn must_abort(test: &str, lock_wrongly: fn()) {
-        if std::env::var_os(ROLE).is_some() {
-            return lock_wrongly();
-        }
-        let (passed, errors) = again(test);
-        assert!(!passed && errors.contains("perseq: lock order: "), "{errors}");
-    }
-
     #[test]
     fn an_inversion_aborts() {
-        must_abort("an_inversion_aborts", || {
+        must_abort("lock_order::tests::an_inversion_aborts", "lock order: ", || {
             let _high = HIGH.lock();
             let _low = LOW.lock();
         });
@@ -276,7 +257,7 @@ mod tests {
 
     #[test]
     fn two_of_one_rank_abort() {
-        must_abort("two_of_one_rank_abort", || {
+        must_abort("lock_order::tests::two_of_one_rank_abort", "lock order: ", || {
             let _high = HIGH.lock();
             let _other = HIGH_TOO.lock();
         });
@@ -284,9 +265,18 @@ mod tests {
 
     #[test]
     fn what_was_tried_counts_as_held() {
-        must_abort("what_was_tried_counts_as_held", || {
+        must_abort("lock_order::tests::what_was_tried_counts_as_held", "lock order: ", || {
             let _high = HIGH.try_lock().expect("free");
             let _low = LOW.lock();
+        });
+    }
+
+    #[test]
+    fn the_end_with_a_lock_held_is_ours() {
+        let line = "lock order: the registry is held where the process ends: double free";
+        must_abort("lock_order::tests::the_end_with_a_lock_held_is_ours", line, || {
+            let _low = LOW.lock();
+            fatal(&["double free"]);
         });
     }
 

@@ -26,3 +26,15 @@ pub fn broken(parts: &[&str]) -> ! {
         libc::abort()
     }
 }
+
+/// `law!(holds, "name: what it says")` ends the process if the law does not hold.
+#[cfg(debug_assertions)]
+macro_rules! law {
+    ($holds:expr, $law:literal) => {
+        if !$holds {
+            $crate::message::broken(&["a law is broken: ", $law]);
+        }
+    };
+}
+#[cfg(debug_assertions)]
+pub(crate) use law;

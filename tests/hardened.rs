@@ -73,6 +73,7 @@ fn programs_run_as_ever() {
     let mode = perseq::active_mode();
     assert_eq!((mode.active, mode.reason), (Mode::Central, Reason::Hardened));
     run(Plan::everything(kit::duration(1.0)));
+    perseq::check();
     let quiet = stats();
     let objects: Vec<_> = SIZES.iter().chain(&LARGE_SIZES).map(|&size| Object::new(layout(size, 8), 1)).collect();
     for mut object in objects {
@@ -92,6 +93,7 @@ fn programs_run_as_ever() {
     });
     assert!(perseq::drain() > 0);
     assert_eq!(stats().quarantined_bytes, 0);
+    perseq::check();
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What the statistics promise: some of it at every moment, while everything moves; the rest when nothing does.
+//! What the statistics promise: some of it at every moment, while everything moves; the rest when nothing does. Then the
+//! laws of all structures hold, too.
 
 mod kit;
 
@@ -151,6 +152,7 @@ fn check_totals(now: &Stats, before: &Stats) {
 /// While nobody allocates, what is said of tiers, caches and classes is one and the same. Whatever is printed may
 /// allocate, so what was wrong is printed last.
 fn check_at_rest() {
+    perseq::check();
     let total = stats();
     static WRONG: Mutex<Option<(ClassStats, &str)>> = Mutex::new(None);
     let [mut objects_bytes, mut live, mut cached, mut spans] = [0; 4];

@@ -41,6 +41,9 @@ const CIRCLES: &[(&str, &str)] = &[(
     "the page heap is one type: its methods are in several files, each with a type that is a part of it",
 )];
 
+/// Files that only tests have, by their names.
+const OF_TESTS: [&str; 2] = ["tests", "aborting"];
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
@@ -53,7 +56,7 @@ fn modules() -> BTreeMap<String, String> {
             let inside = if path.is_empty() { name.clone() } else { format!("{path}::{name}") };
             if entry.is_dir() {
                 walk(&entry, &inside, found);
-            } else if entry.extension().is_some_and(|end| end == "rs") {
+            } else if entry.extension().is_some_and(|end| end == "rs") && !OF_TESTS.contains(&name.as_str()) {
                 let text = fs::read_to_string(&entry).expect("it can be read");
                 found.insert(if name == "mod" { path.to_owned() } else { inside }, text);
             }

@@ -87,6 +87,7 @@ fn torture_of_small_caches() {
 fn settled() -> Stats {
     perseq::drain();
     perseq::release();
+    perseq::check();
     let stats = perseq::stats();
     assert_eq!(stats.transfer_bytes, 0, "released: {stats:?}");
     // Of a page of the kernel's that is larger than perseq's, a part may be in use.

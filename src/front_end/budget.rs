@@ -88,3 +88,12 @@ pub fn set_total(bytes: usize) {
 pub fn divide_among(caches: usize) {
     CACHES.store(caches, Relaxed);
 }
+
+/// All caches have room for `capacity_bytes`. At rest nothing else is reserved.
+#[cfg(debug_assertions)]
+pub fn check(capacity_bytes: usize) {
+    use crate::message::law;
+    let reserved = RESERVED.load(Relaxed);
+    law!(reserved == capacity_bytes, "bounded: what is reserved is what the caches have room for");
+    law!(EACH.load(Relaxed) != 0 || reserved <= TOTAL.load(Relaxed), "bounded: caches together keep to their total");
+}

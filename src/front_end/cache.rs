@@ -19,26 +19,30 @@
 //! * **based**: `base` of a list is the lowest slot of its array, or the slab's `nothing`; it changes under
 //!   the lock of `shape` only, in the same breath as the slab's `top`.
 
+use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rseq::slab::{Slab, Slot, make_array};
 
 use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
-use crate::front_end::budget;
+use crate::front_end::behind::{Behind, Process};
 use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
 use crate::front_end::lists::{Exclusive, Lists};
 use crate::lock_order::Rank;
-use crate::middle::back_end::BACK_END;
-use crate::middle::spare_arrays::SPARE_ARRAYS;
 use crate::misuse::{Misuse, judge};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
 
+#[cfg(debug_assertions)]
+mod check;
+#[cfg(test)]
+mod tests;
+
 /// A cache of one CPU, concurrency id, thread or slot.
 #[repr(C, align(128))]
-pub struct Cache {
+pub struct Cache<B: Behind = Process> {
     /// The lists. First, so that a pointer to the slab is a pointer to the cache.
     pub slab: Slab<CLASSES>,
     /// Keeps others off the lists where the owner has to say that it is at them.
@@ -75,8 +79,9 @@ pub struct Cache {
     /// Of `shape`, for readers without the lock.
     capacity_bytes: AtomicUsize,
     /// Links of the registry, which sets them.
-    pub next: AtomicPtr<Cache>,
-    pub next_spare: AtomicPtr<Cache>,
+    pub next: AtomicPtr<Cache<B>>,
+    pub next_spare: AtomicPtr<Cache<B>>,
+    _behind: PhantomData<B>,
 }
 
 /// Of one list. Written on slow paths by whoever uses the cache, read by anyone: relaxed, nothing is published.
@@ -143,14 +148,14 @@ pub struct Holdings {
 /// A buffer for a batch and one object more.
 type Batch = [*mut u8; MAX_BATCH + 1];
 
-impl Cache {
+impl<B: Behind> Cache<B> {
     /// Makes a stopped cache with no array out of zeroed memory.
     ///
     /// # Safety
     ///
     /// * `memory` is zero, valid for a `Cache` for ever, and nobody else uses it.
-    pub unsafe fn initialize(memory: NonNull<u8>) -> &'static Cache {
-        let cache = memory.cast::<Cache>();
+    pub unsafe fn initialize(memory: NonNull<u8>) -> &'static Self {
+        let cache = memory.cast::<Self>();
         let shape = Shape { capacity_bytes: 0, hand: 0, passed: [ptr::null_mut(); CLASSES] };
         // SAFETY: ours alone; zero is a value of every field but the slab and the locks, which are written first, and
         // `base`, which is written next.
@@ -186,10 +191,9 @@ impl Cache {
         if let Grown::Starved(bytes) = judge(self.grow(lists, class, wanted, room)) {
             return Err(Starved(bytes));
         }
-        let middle = BACK_END.middle(class);
         let wanted = wanted.min(self.capacity(class) + 1);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
-        let count = middle.remove_range(&mut batch[..wanted]);
+        let count = B::remove_range(class, &mut batch[..wanted]);
         let objects = &mut batch[..count];
         objects.reverse(); // so that objects leave the list in the order they came
         let Some((&mut object, rest)) = objects.split_last_mut() else { return Ok(None) };
@@ -199,7 +203,7 @@ impl Cache {
         let kept = unsafe { lists.push_batch(list, rest) }.unwrap_or(0);
         if kept < rest.len() {
             self.counts[list].flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
-            judge(middle.insert_range(&rest[kept..]));
+            judge(B::insert_range(class, &rest[kept..]));
         }
         Ok(NonNull::new(object))
     }
@@ -282,21 +286,21 @@ impl Cache {
         if !self.make_room(lists, &mut shape, Some(list), most, added)? {
             return Ok(Grown::No);
         }
-        if !budget::reserve(added) {
+        if !B::reserve(added) {
             let had = shape.capacity_bytes;
             if room == Room::Unused {
                 return Ok(Grown::Starved(added));
             }
-            if !(self.make_room(lists, &mut shape, Some(list), had, added)? && budget::reserve(added)) {
+            if !(self.make_room(lists, &mut shape, Some(list), had, added)? && B::reserve(added)) {
                 return Ok(Grown::No);
             }
         }
         if !self.exchange_for_new(lists, &mut shape, class, words) {
-            budget::release(added);
+            B::release(added);
             return Ok(Grown::No);
         }
-        if shape.capacity_bytes <= budget::share() {
-            budget::starve(false);
+        if shape.capacity_bytes <= B::share() {
+            B::is_served();
         }
         self.overflowed[list].store(false, Relaxed);
         Ok(Grown::Yes)
@@ -304,20 +308,20 @@ impl Cache {
 
     /// Gives an empty list a new array of `words`, whose growth was reserved.
     fn exchange_for_new<L: Lists>(&self, lists: L, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
-        let Some(memory) = SPARE_ARRAYS.allocate(words) else { return false };
+        let Some(memory) = B::allocate_array(words) else { return false };
         // SAFETY: `words` words, ours alone.
         let array = unsafe { make_array(memory, words - 2) };
         let done = self.exchange(lists, shape, class, array, words - 2);
         if !done {
             // SAFETY: nobody has seen the array.
-            unsafe { SPARE_ARRAYS.release(array, words - 2) };
+            unsafe { B::release_array(array, words - 2) };
         }
         done
     }
 
     /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.
     fn keep_to_budget<L: Lists>(&self, lists: L, shape: &mut Shape) -> Result<usize, Misuse> {
-        let most = budget::most();
+        let most = B::most();
         self.make_room(lists, shape, None, most, 0)?;
         Ok(most)
     }
@@ -368,7 +372,7 @@ impl Cache {
         let had = shape.capacity_bytes;
         if self.exchange(lists, shape, class, self.slab.nothing(), 0) {
             self.doublings[class.index()].store(0, Relaxed);
-            budget::release(had - shape.capacity_bytes);
+            B::release(had - shape.capacity_bytes);
         }
         finding
     }
@@ -396,7 +400,7 @@ impl Cache {
         self.capacity[list].store(capacity as u32, Relaxed);
         if old_capacity > 0 {
             // SAFETY: by `replace`, no top points into the old array and no sequence is inside it.
-            unsafe { SPARE_ARRAYS.release(old, old_capacity) };
+            unsafe { B::release_array(old, old_capacity) };
         }
         true
     }
@@ -441,7 +445,7 @@ impl Cache {
 
     fn give(&self, class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
         self.counts[class.index()].flushed.fetch_add(objects.len() as u64, Relaxed);
-        BACK_END.middle(class).insert_range(objects)
+        B::insert_range(class, objects)
     }
 
     /// Bytes it could hold with its present lists, without a lock.
@@ -457,7 +461,8 @@ impl Cache {
     }
 
     /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile; never more than it
-    /// had room for at one moment. Waits for nobody: a thread that was preempted on its slow path may hold the lock for as long as it takes its turn to come.
+    /// had room for at one moment. Waits for nobody: a thread that was preempted on its slow path may hold the lock for as
+    /// long as it takes its turn to come.
     pub fn holdings(&self, mut each: impl FnMut(SizeClass, usize)) -> Holdings {
         let mut held = Holdings { capacity_bytes: self.capacity_bytes(), ..Holdings::default() };
         for class in SizeClass::all() {
@@ -483,22 +488,4 @@ impl Cache {
 /// Words of a list's first array: six slots, or two where a batch is small because objects are large.
 fn first_words(batch: usize) -> usize {
     if batch >= 16 { 8 } else { 4 }
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-
-    use super::*;
-    use core::alloc::Layout;
-
-    #[test]
-    fn holdings_wait_for_nobody() {
-        // SAFETY: not empty.
-        let memory = unsafe { std::alloc::alloc_zeroed(Layout::new::<Cache>()) };
-        // SAFETY: zero, never given back, and nobody else's.
-        let cache = unsafe { Cache::initialize(NonNull::new(memory).expect("memory")) };
-        let _shape = cache.shape().lock();
-        assert_eq!(cache.holdings(|_, objects| assert_eq!(objects, 0)).objects, 0);
-    }
 }

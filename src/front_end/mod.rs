@@ -27,6 +27,7 @@
 //!
 //! So the first three modes, which are compared, execute no code of another mode.
 
+pub mod behind;
 pub mod budget;
 pub mod cache;
 pub mod contract;

@@ -133,6 +133,25 @@ pub fn all() -> impl Iterator<Item = &'static Cache> {
     core::iter::successors(first, |cache| unsafe { cache.next.load(Relaxed).as_ref() })
 }
 
+/// Counts the caches, those with an owner and those without.
+#[cfg(debug_assertions)]
+pub fn check() {
+    use crate::message::law;
+    let state = STATE.lock();
+    law!(all().count() == state.made, "listed: every cache is on the list of all");
+    let owned = all().filter(|cache| cache.in_use.load(Relaxed)).count();
+    law!(owned == state.in_use, "counted: so many caches have an owner");
+    let (mut spare, mut seen) = (state.spare, 0);
+    // SAFETY: null, or a cache, which lives for ever.
+    while let Some(cache) = unsafe { spare.as_ref() } {
+        law!(!cache.in_use.load(Relaxed), "retired: a spare cache has no owner");
+        law!(cache.capacity_bytes() == 0, "retired: a spare cache has no arrays, so no objects");
+        law!(seen < state.made, "retired: the list of spare caches is no circle");
+        (spare, seen) = (cache.next_spare.load(Relaxed), seen + 1);
+    }
+    law!(seen + owned == state.made, "retired: a cache has an owner or is spare");
+}
+
 /// The kernel's number of the calling thread.
 pub fn thread_id() -> u32 {
     // SAFETY: gettid has no preconditions.

@@ -10,6 +10,8 @@ use crate::page_heap::metadata::Metadata;
 use crate::page_heap::source::{Mmap, PageSource};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
+#[cfg(debug_assertions)]
+use crate::{middle::central_free_list::object_at, page_heap::span::SpanId};
 
 /// Everything that is not a cache.
 pub struct BackEnd<S: PageSource = Mmap> {
@@ -56,6 +58,20 @@ impl<S: PageSource> BackEnd<S> {
             finding = finding.and(self.middle(class).trim());
         }
         finding
+    }
+
+    /// Walks the transfer caches and the spans. At rest.
+    #[cfg(debug_assertions)]
+    pub fn check(&self) {
+        for class in SizeClass::all() {
+            let central = &self.central[class.index()];
+            central.check(class, &self.pages);
+            self.transfer.check(class, |address| {
+                let id = self.pages.span_of(address).unwrap_or(SpanId::NONE);
+                let place = object_at(class, &self.pages, id, address);
+                place.is_ok_and(|index| !central.is_free(class, &self.pages, id, index))
+            });
+        }
     }
 
     /// Bytes that could be had for something else if nothing were kept: free pages, and free objects in transfer

@@ -107,7 +107,7 @@ impl CentralFreeList {
     }
 
     /// Whether an object of a span of `class` is free in it.
-    pub fn is_free(&self, class: SizeClass, pages: &PageHeap, id: SpanId, index: usize) -> bool {
+    pub fn is_free(&self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId, index: usize) -> bool {
         let _state = self.0.lock();
         // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
         unsafe { pages.span(id).locked() }.is_free(class.info(), index)
@@ -129,6 +129,42 @@ impl CentralFreeList {
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
         &self.0
+    }
+
+    /// Walks the spans that have room. Those without are on no list: what is not seen must be theirs.
+    #[cfg(debug_assertions)]
+    pub fn check(&self, class: SizeClass, pages: &PageHeap<impl PageSource>) {
+        use crate::message::law;
+        let (state, objects) = (self.0.lock(), class.info().objects as usize);
+        let (mut spans, mut live) = (0, 0);
+        let mut see = |id: SpanId, list: u8| {
+            law!(pages.span(id).is_small(class), "listed: a span on a list of a class is small and of the class");
+            // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
+            let span = unsafe { pages.span(id).locked() };
+            let free = span.count_free(class.info());
+            law!(span.live as usize + free == objects, "conservation: live and free objects are a span's objects");
+            law!(span.list == list, "listed: a span knows its list");
+            (spans, live) = (spans + 1, live + span.live as usize);
+            law!(spans <= state.spans, "listed: no list is a circle");
+            (span.live as usize, span.previous, span.next)
+        };
+        for (list, &head) in state.lists.iter().enumerate() {
+            let (mut before, mut id) = (SpanId::NONE, head);
+            while id != SpanId::NONE {
+                let (live, previous, next) = see(id, list as u8);
+                law!(live > 0 && live * LISTS / objects == list, "listed: a span is where its live objects put it");
+                law!(previous == before, "listed: a span knows its neighbours");
+                (before, id) = (id, next);
+            }
+        }
+        if state.empty != SpanId::NONE {
+            let (live, ..) = see(state.empty, UNLISTED);
+            law!(live == 0, "listed: the span kept without a live object has none");
+        }
+        law!(
+            live + (state.spans - spans) * objects == state.live,
+            "conservation: the spans' live objects are the class's"
+        );
     }
 }
 
@@ -268,5 +304,116 @@ impl State {
             pages.release(id, false);
         }
         self.spans -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::boxed::Box;
+    use std::collections::BTreeSet;
+    use std::vec;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::aborting::must_abort;
+    use crate::middle::back_end::BackEnd;
+    use crate::page_heap::source::Mmap;
+    use crate::size_class::CLASSES;
+
+    /// The control: a law that is broken is named.
+    #[test]
+    fn a_lost_object_is_found() {
+        let name = "middle::central_free_list::tests::a_lost_object_is_found";
+        must_abort(name, "conservation: the spans' live objects are the class's", || {
+            let tiers = Box::new(BackEnd::new(Mmap::new()));
+            assert!(tiers.pages.initialize(64 << 20));
+            let class = SizeClass::from_index(7);
+            let list = &tiers.central[class.index()];
+            let mut batch = [core::ptr::null_mut(); 3];
+            assert_eq!(list.remove_range(class, tiers.tables(), &mut batch), 3);
+            list.check(class, &tiers.pages);
+            list.0.0.lock().live -= 1;
+            list.check(class, &tiers.pages);
+        });
+    }
+
+    #[derive(Clone, Debug)]
+    enum Operation {
+        Remove(usize),
+        /// Puts so many back, of those at a place.
+        Insert(usize, usize),
+        /// Puts a batch back in which one is wrong.
+        Misuse(usize, Misuse),
+        Trim,
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        use crate::misuse::Misuse::{DoubleFree, FreeIntoTheMiddle, FreeOfForeign, FreeWithOtherSize};
+        let misuse = prop::sample::select(vec![DoubleFree, FreeIntoTheMiddle, FreeOfForeign, FreeWithOtherSize]);
+        prop_oneof![
+            4 => (1..=MAX_BATCH).prop_map(Operation::Remove),
+            4 => (any::<usize>(), 1..=MAX_BATCH).prop_map(|(place, count)| Operation::Insert(place, count)),
+            1 => (any::<usize>(), misuse).prop_map(|(place, misuse)| Operation::Misuse(place, misuse)),
+            1 => Just(Operation::Trim),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// No object is given twice, what is wrong is refused alone, and the laws hold after each step.
+        #[test]
+        fn does_as_the_model_says(
+            class in prop::sample::select(vec![0, 7, CLASSES / 2, CLASSES - 1]),
+            operations in prop::collection::vec(operation(), 1..80),
+        ) {
+            let (class, other) = (SizeClass::from_index(class), SizeClass::from_index(CLASSES - 2));
+            let tiers = Box::new(BackEnd::new(Mmap::new()));
+            prop_assert!(tiers.pages.initialize(64 << 20));
+            let (list, pages) = (&tiers.central[class.index()], &tiers.pages);
+            let mut stranger = [core::ptr::null_mut()];
+            prop_assert_eq!(tiers.central[other.index()].remove_range(other, tiers.tables(), &mut stranger), 1);
+            let mut held: Vec<*mut u8> = Vec::new();
+            for operation in operations {
+                match operation {
+                    Operation::Remove(count) => {
+                        let mut batch = vec![core::ptr::null_mut(); count];
+                        prop_assert_eq!(list.remove_range(class, tiers.tables(), &mut batch), count);
+                        held.extend(batch);
+                        let different: BTreeSet<_> = held.iter().collect();
+                        prop_assert_eq!(different.len(), held.len(), "an object was given twice");
+                    }
+                    Operation::Insert(place, count) => {
+                        let count = count.min(held.len());
+                        let batch: Vec<_> = (0..count).map(|_| held.swap_remove(place % held.len())).collect();
+                        prop_assert_eq!(list.insert_range(class, pages, &batch), Ok(()));
+                    }
+                    Operation::Misuse(place, misuse) if held.len() > 2 => {
+                        let (one, two) = (held.swap_remove(place % held.len()), held.swap_remove(place % held.len()));
+                        let wrong = match misuse {
+                            Misuse::DoubleFree => one,
+                            Misuse::FreeIntoTheMiddle => one.wrapping_add(1),
+                            Misuse::FreeOfForeign => 4096 as *mut u8,
+                            _ => stranger[0],
+                        };
+                        prop_assert_eq!(list.insert_range(class, pages, &[one, wrong, two]), Err(misuse));
+                    }
+                    Operation::Misuse(..) => {}
+                    Operation::Trim => list.trim(class, pages),
+                }
+                list.check(class, pages);
+                prop_assert_eq!(list.totals(class).live, held.len());
+            }
+            prop_assert_eq!(list.insert_range(class, pages, &[]), Ok(()));
+            for batch in held.chunks(MAX_BATCH) {
+                prop_assert_eq!(list.insert_range(class, pages, batch), Ok(()));
+            }
+            list.trim(class, pages);
+            prop_assert_eq!((list.totals(class).live, list.totals(class).spans), (0, 0));
+        }
     }
 }

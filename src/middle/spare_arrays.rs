@@ -52,6 +52,25 @@ impl SpareArrays {
         }
     }
 
+    /// Walks the free arrays.
+    #[cfg(debug_assertions)]
+    pub fn check(&self) {
+        use crate::message::law;
+        let heads = self.0.lock();
+        // No more arrays can be free than the allocator's own pages hold.
+        let most = BACK_END.pages.totals().own * crate::config::PAGE_SIZE / LINE;
+        for &head in heads.iter() {
+            let (mut memory, mut seen) = (head, 0);
+            while memory != 0 {
+                law!(memory.is_multiple_of(LINE), "listed: a spare array begins on a line");
+                law!(seen < most, "listed: no list of spare arrays is a circle");
+                seen += 1;
+                // SAFETY: free memory of ours whose first word is the link.
+                memory = unsafe { *(memory as *const usize) };
+            }
+        }
+    }
+
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
         &self.0
     }

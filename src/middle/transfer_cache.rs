@@ -245,6 +245,23 @@ impl TransferCaches {
         (0..self.count()).flat_map(move |shard| SizeClass::all().map(move |class| self.get(shard, class)))
     }
 
+    /// Looks at every array of `class`: `is_out` says whether an address is an object of it that has left its span.
+    #[cfg(debug_assertions)]
+    pub fn check(&self, class: SizeClass, is_out: impl Fn(usize) -> bool) {
+        use crate::message::law;
+        for shard in 0..self.count() {
+            let transfer = self.get(shard, class);
+            let state = transfer.state.lock();
+            law!(state.length <= capacity(class), "bounded: a transfer cache holds what it has room for");
+            law!(transfer.length.load(Relaxed) == state.length, "hinted: a transfer cache's length at rest is right");
+            for place in 0..state.length {
+                // SAFETY: the array holds `length` pointers.
+                let object = unsafe { *state.objects.add(place) };
+                law!(is_out(object as usize), "conserved: a transfer cache holds objects that have left their spans");
+            }
+        }
+    }
+
     /// What the class's arrays hold and did, in all shards.
     pub fn counts(&self, class: SizeClass) -> Counts {
         let mut sum = Counts::default();

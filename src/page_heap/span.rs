@@ -226,6 +226,12 @@ impl Locked {
         self.bits(info)[index / 64] & (1 << (index % 64)) != 0
     }
 
+    /// How many objects are free, by their bits.
+    #[cfg(debug_assertions)]
+    pub fn count_free(&mut self, info: &ClassInfo) -> usize {
+        self.bits(info).iter().map(|word| word.count_ones() as usize).sum()
+    }
+
     /// Marks object `index`, one of the span's, free. False if it already is.
     #[inline]
     pub fn put(&mut self, info: &ClassInfo, index: usize) -> bool {

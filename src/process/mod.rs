@@ -2,6 +2,7 @@
 
 pub mod background;
 pub mod cgroup;
+pub mod check;
 pub mod children;
 pub mod choice;
 pub mod control;
