@@ -108,6 +108,7 @@ mod arch;
 mod buffer;
 mod counter;
 pub mod fence;
+mod hold;
 mod index;
 pub mod kernel;
 mod list;
@@ -118,6 +119,16 @@ pub mod slab;
 mod stop;
 pub mod syscall;
 mod thread;
+
+/// What `hold` is made of, so that its model can be made of something else.
+mod platform {
+    pub use crate::syscall::{futex_wait, futex_wake};
+    pub use core::hint::spin_loop;
+    pub use core::sync::atomic::AtomicU32;
+
+    /// Times a thread looks for a row before it sleeps: holders move a few words, or make one system call.
+    pub const LOOKS: u32 = 64;
+}
 
 pub use buffer::{Full, PerCpuBuffer};
 pub use counter::PerCpuCounter;

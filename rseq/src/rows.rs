@@ -22,12 +22,9 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{
-    AtomicU32,
-    Ordering::{AcqRel, Acquire, Relaxed, Release},
-};
 
 use crate::fence;
+use crate::hold::Hold;
 use crate::index::{CpuId, Index};
 use crate::kernel;
 use crate::stop::StopError;
@@ -50,8 +47,8 @@ unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub struct Row<T> {
-    /// [`RUNNING`] while sequences may use the row, something else while a guard holds it. Read inside every sequence.
-    stopped: AtomicU32,
+    /// 0 while sequences may use the row, something else while a guard holds it. Read inside every sequence.
+    stopped: Hold,
     value: T,
 }
 
@@ -59,16 +56,6 @@ impl<T> Row<T> {
     /// Offset of the value in the row: what the `word` operand of a sequence counts from.
     pub const VALUE: usize = memoffset::offset_of!(Row<T>, value);
 }
-
-/// Sequences may use the row. They compare with 0.
-const RUNNING: u32 = 0;
-/// A guard holds the row.
-const HELD: u32 = 1;
-/// A guard holds the row, and somebody may sleep until it is dropped.
-const AWAITED: u32 = 2;
-
-/// Times a thread looks for a row before it sleeps: holders move a few words, or make one system call.
-const LOOKS: u32 = 64;
 
 /// One row per index `I`, reserved together.
 #[derive(Debug)]
@@ -203,31 +190,20 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
 
     fn hold(&self, index: usize) -> Option<StoppedRow<'_, T>> {
         let row = self.row(index);
-        // AcqRel: we see what the last guard did. Sequences that read 0 before are dealt with by the fence.
-        row.stopped.compare_exchange(RUNNING, HELD, AcqRel, Relaxed).ok()?;
-        Some(StoppedRow { row, _not_send: PhantomData })
+        // A guard made before the answer is known would give back what another has.
+        row.stopped.try_take().then(|| StoppedRow { row, _not_send: PhantomData })
     }
 
     fn hold_in_turn(&self, index: usize) -> StoppedRow<'_, T> {
-        for _ in 0..LOOKS {
-            if let Some(guard) = self.hold(index) {
-                return guard;
-            }
-            core::hint::spin_loop();
-        }
         let row = self.row(index);
-        // AcqRel: as in `hold`. Whoever gets the row here does not know whether more threads sleep, and so wakes one.
-        while row.stopped.swap(AWAITED, AcqRel) != RUNNING {
-            syscall::futex_wait(&row.stopped, AWAITED);
-        }
+        row.stopped.take();
         StoppedRow { row, _not_send: PhantomData }
     }
 
     /// Whether a guard holds row `index` now. A hint.
     #[must_use]
     pub fn is_stopped(&self, index: usize) -> bool {
-        // Acquire: who finds the row running again sees what its guard did.
-        index < self.count && self.row(index).stopped.load(Acquire) != 0
+        index < self.count && self.row(index).stopped.is_held()
     }
 }
 
@@ -257,10 +233,7 @@ impl<T> Deref for StoppedRow<'_, T> {
 
 impl<T> Drop for StoppedRow<'_, T> {
     fn drop(&mut self) {
-        // Release: pairs with the load of `stopped` in each sequence, and with `hold`.
-        if self.row.stopped.swap(RUNNING, Release) == AWAITED {
-            syscall::futex_wake(&self.row.stopped, 1);
-        }
+        self.row.stopped.give_back();
     }
 }
 

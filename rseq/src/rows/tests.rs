@@ -3,7 +3,10 @@
 extern crate std;
 
 use super::*;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::time::{Duration, Instant};
 use std::{println, thread};
 
@@ -21,6 +24,7 @@ fn a_held_row_is_held_once_and_comes_back() {
     let guard = rows.stop(1).expect("stops");
     assert!(rows.is_stopped(1));
     assert_eq!(rows.stop(1).err(), Some(StopError::Held));
+    assert!(rows.is_stopped(1), "still the guard's");
     assert_eq!(rows.stop(2).err(), Some(StopError::NoRow));
     assert_eq!(rows.stop_in_turn(2).err(), Some(StopError::NoRow));
     drop(guard);
@@ -63,7 +67,7 @@ fn many_wait_for_a_row_and_each_has_it() {
         });
     });
     assert_eq!((rows.overflow().load(Relaxed), rows.row(0).value.load(Relaxed)), (THREADS * TIMES, THREADS * TIMES));
-    assert_eq!(rows.row(0).stopped.load(Relaxed), RUNNING);
+    assert!(!rows.is_stopped(0));
 }
 
 /// Runs `f`; the process is ended if it takes longer than `limit`.
