@@ -10,6 +10,9 @@ use core::sync::atomic::{
 use std::time::{Duration, Instant};
 use std::{println, thread};
 
+#[path = "../../tests/kit/absence.rs"]
+mod absence;
+
 #[test]
 fn rows_are_powers_of_two_apart() {
     assert_eq!(Rows::<AtomicU64>::SHIFT, 6);
@@ -141,15 +144,8 @@ fn sleeps_below_a_real_time_thread(wait: fn(&Rows<AtomicU64>)) {
     });
     match waited {
         Ok(time) => assert!(time < WORK * 5, "it kept its CPU for {time:?} while it waited"),
-        Err(why) => not_run("SCHED_FIFO", &why),
+        Err(why) => absence::not_tested("SCHED_FIFO", "how a thread of real-time priority waits for a row", why),
     }
-}
-
-/// Says that a test could not do its work. With `CI` in the environment it fails, unless what it misses is allowed to be.
-fn not_run(what: &str, why: &std::io::Error) {
-    let allowed = std::env::var("PERSEQ_CI_ALLOWS").unwrap_or_default();
-    assert!(std::env::var_os("CI").is_none() || allowed.lines().any(|line| line == what), "not run: {what}: {why}");
-    println!("not run: {what}: {why}");
 }
 
 /// CPU time of the calling thread.
