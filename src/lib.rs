@@ -92,21 +92,21 @@
 //!
 //! # Choosing at run time
 //!
-//! | environment | meaning | default |
-//! |---|---|---|
-//! | `PERSEQ_MODE` | a [`Mode`] by its name | `percpu` |
-//! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold | `1M` |
-//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold | not set |
-//! | `PERSEQ_IDLE_DRAIN` | milliseconds after which an idle cache is emptied, or `off` | `10000` |
-//! | `PERSEQ_SHARDS` | caches in the mode `sharded` | 4 for each CPU |
-//! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches | 1 for each last-level cache |
-//! | `PERSEQ_RELEASE` | when free pages go back: `now`, `never`, or after so many milliseconds without use | `2000` |
-//! | `PERSEQ_BACKGROUND` | `1`: a thread gives memory back, also while the process is idle | `0` |
-//! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more is taken, or percent | not set |
-//! | `PERSEQ_HARD_LIMIT` | bytes held beyond which allocation fails, or percent, as in `80%` | not set |
-//! | `PERSEQ_THP` | advice on transparent huge pages: `default`, `always` or `never` | `default` |
-//! | `PERSEQ_STATS` | statistics at exit: `text` or `json`, to a file, as in `json:/tmp/stats`, or to standard error, but not of a forked child that closed it | not set |
-//! | `PERSEQ_HARDENED` | `1`: no caches, and every operation is checked | `0` |
+//! | environment | meaning | value | default |
+//! |---|---|---|---|
+//! | `PERSEQ_MODE` | how a thread finds its cache | percpu, percpu-mmcid, perthread, perthread-drain, sharded, percpu-lock, central | `percpu` |
+//! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold; not together with PERSEQ_TOTAL_BYTES | bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, PERSEQ_MODE=central | `1M` |
+//! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares; not together with PERSEQ_CACHE_BYTES | bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, PERSEQ_MODE=central | not set |
+//! | `PERSEQ_RELEASE` | when free pages go back to the kernel | now, never, or the milliseconds that nobody used them, 1 to 4294967294 | `2000` |
+//! | `PERSEQ_BACKGROUND` | whether a thread gives memory back, also when the process is idle | 0 or 1 | `0` |
+//! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more memory is taken | bytes, above 0, as in 512M or 2G, or 1% to 100% of the memory this process may have | not set |
+//! | `PERSEQ_HARD_LIMIT` | bytes held above which allocation fails; percent are of the least of the physical memory and the limits of this process's control groups (cgroup), under which the kernel would kill it | bytes, at least 1M, as in 512M or 2G, or 1% to 100% of the memory this process may have | not set |
+//! | `PERSEQ_THP` | what the kernel is told about transparent huge pages | default, always or never | `default` |
+//! | `PERSEQ_IDLE_DRAIN` | milliseconds after which the cache of an idle CPU or thread is emptied | milliseconds, 1 to 86400000, or off | `10000` |
+//! | `PERSEQ_SHARDS` | caches in the mode sharded | a number from 1 to 4096 | 4 for each CPU |
+//! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches, among which CPUs are dealt out in turn | a number from 1 to 64 | 1 for each last-level cache, as /sys says |
+//! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file | text, json, text:PATH or json:PATH | not set |
+//! | `PERSEQ_HARDENED` | 1: no caches, and every operation is checked; for programs that may misuse memory | 0 or 1 | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
 //! with a message; a variable that begins with `PERSEQ_` and is not known is reported. [`options`] lists them.
