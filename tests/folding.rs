@@ -1,8 +1,12 @@
 //! In a program that is built with optimization and LTO, the fast path is part of the caller's code, and a layout that
 //! the compiler knows is a size class it knows: nothing is looked up. Read from the program's own instructions.
 
+#[path = "kit/machine_code.rs"]
+mod machine_code;
+
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::{Object, ObjectSection, ObjectSymbol};
@@ -13,6 +17,11 @@ struct Program {
 }
 
 impl Program {
+    fn get() -> &'static Program {
+        static PROGRAM: OnceLock<Program> = OnceLock::new();
+        PROGRAM.get_or_init(Program::build)
+    }
+
     fn build() -> Program {
         let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("folding");
         let output = Command::new(env!("CARGO"))
@@ -56,9 +65,18 @@ fn names(instruction: &Instruction, (start, size): (u64, u64)) -> bool {
     instruction.is_ip_rel_memory_operand() && (start..start + size).contains(&instruction.ip_rel_memory_address())
 }
 
+/// Counted in the code of the compiler that `rust-toolchain.toml` names. More is a fast path that became slower.
+#[test]
+fn fast_paths_cost_what_they_did() {
+    let program = Program::get();
+    let code = |name| machine_code::function(&program.file(), name);
+    machine_code::check(&code("alloc_of_known_layout"), "alloc", [(23, 6, 2), (25, 6, 2), (17, 4, 1)]);
+    machine_code::check(&code("free_of_known_layout"), "dealloc", [(22, 6, 3), (24, 6, 3), (16, 4, 2)]);
+}
+
 #[test]
 fn a_known_layout_is_a_known_class() {
-    let program = Program::build();
+    let program = Program::get();
     let lookup = program.symbol("size_class6LOOKUP");
     let any = program.code("pair_of_any_layout");
     assert!(any.iter().any(|instruction| names(instruction, lookup)), "a layout that is not known is looked up");
