@@ -4,6 +4,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
 use crate::config::PAGE_SIZE;
+use crate::decided;
+use crate::emergency;
 use crate::front_end::fast;
 use crate::front_end::slow;
 use crate::hardened;
@@ -12,7 +14,7 @@ use crate::misuse::Misuse;
 use crate::mode::Mode;
 use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
-use crate::process::background;
+use crate::process::background::tend;
 use crate::process::exhaustion::or_reclaim;
 use crate::process::start;
 use crate::size_class::SizeClass;
@@ -132,50 +134,93 @@ impl Perseq {
     /// The cache is empty, elsewhere, does not exist yet, or has a lock.
     #[inline(never)]
     fn alloc_slower(&self, class: SizeClass) -> *mut u8 {
-        if start::initialize(self.mode)
-            && let Some(object) = or_reclaim(class.size(), || match hardened::on() {
-                true => hardened::allocate(class),
-                false => slow::pop(class),
-            })
-        {
-            background::tend();
-            return object.as_ptr();
+        if emergency::is_now() {
+            return emergency::allocate(class).map_or_else(out_of_memory, NonNull::as_ptr);
         }
-        out_of_memory()
+        let go = || match hardened::on() {
+            true => hardened::allocate(class),
+            false => slow::pop(class),
+        };
+        let for_want_of_lock = || emergency::allocate_for_want_of_lock(class);
+        let object = if start::initialize(self.mode) {
+            or_reclaim(class.size(), || go().or_else(for_want_of_lock))
+        } else {
+            for_want_of_lock()
+        };
+        let Some(object) = object else { return out_of_memory() };
+        tend();
+        object.as_ptr()
     }
 
     /// A run of pages, and whether it reads as zero.
     #[cold]
     #[inline(never)]
     pub(crate) fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
-        if start::initialize(self.mode)
-            && let Some(run) = or_reclaim(layout.size(), || match hardened::on() {
-                true => hardened::allocate_large(layout),
-                false => large::allocate(&BACK_END.pages, layout),
-            })
-        {
-            background::tend();
-            return (BACK_END.pages.start(run.id) as *mut u8, run.zero);
+        if emergency::is_now() {
+            return (emergency::allocate_large(layout).map_or_else(out_of_memory, NonNull::as_ptr), true);
         }
-        (out_of_memory(), false)
+        let go = || match hardened::on() {
+            true => hardened::allocate_large(layout),
+            false => large::allocate(&BACK_END.pages, layout),
+        };
+        let go = || go().map(|run| (BACK_END.pages.start(run.id) as *mut u8, run.zero));
+        let for_want_of_lock =
+            || emergency::allocate_large_for_want_of_lock(layout).map(|block| (block.as_ptr(), true));
+        let block = if start::initialize(self.mode) {
+            or_reclaim(layout.size(), || go().or_else(for_want_of_lock))
+        } else {
+            for_want_of_lock()
+        };
+        let Some(block) = block else { return (out_of_memory(), false) };
+        tend();
+        block
     }
 
     /// Makes a large block one of `layout`, large too; where it is, if it can be.
     #[cold]
     #[inline(never)]
     pub(crate) fn resize_large(&self, pointer: *mut u8, layout: Layout) -> *mut u8 {
-        let Some(id) = large_span(pointer) else { Misuse::ResizeOfForeignLarge.end() };
+        let Some(id) = large_span(pointer) else {
+            return match emergency::large_at(pointer as usize) {
+                Some(bytes) => self.move_large(pointer, bytes, layout),
+                None => Misuse::ResizeOfForeignLarge.end(),
+            };
+        };
         if hardened::on() {
             return self.move_hardened(id, layout);
         }
-        // SAFETY: the block is the caller's.
-        let resized = or_reclaim(layout.size(), || unsafe { large::resize(&BACK_END.pages, id, layout) });
-        background::tend();
-        resized.map_or_else(out_of_memory, |address| address as *mut u8)
+        let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE;
+        if emergency::is_now() {
+            return self.move_large(pointer, bytes, layout);
+        }
+        let resized = or_reclaim(layout.size(), || {
+            // SAFETY: the block is the caller's.
+            let resized = unsafe { large::resize(&BACK_END.pages, id, layout) };
+            resized.map(|address| address as *mut u8).or_else(|| {
+                let target = emergency::allocate_large_for_want_of_lock(layout)?.as_ptr();
+                // SAFETY: both blocks have the bytes copied, and are distinct.
+                unsafe { ptr::copy_nonoverlapping(pointer, target, bytes.min(layout.size())) };
+                dealloc_large(pointer);
+                Some(target)
+            })
+        });
+        tend();
+        resized.unwrap_or_else(out_of_memory)
     }
 }
 
 impl Perseq {
+    /// Gives the large block at `pointer`, of so many `bytes`, another place.
+    fn move_large(&self, pointer: *mut u8, bytes: usize, layout: Layout) -> *mut u8 {
+        let (moved, _) = self.alloc_large(layout);
+        if !moved.is_null() {
+            // SAFETY: both blocks have the bytes copied, and are distinct.
+            unsafe { ptr::copy_nonoverlapping(pointer, moved, bytes.min(layout.size())) };
+            dealloc_large(pointer);
+        }
+        moved
+    }
+
     /// As [`Perseq::resize_large`]: a block that changes its pages moves, so that the page behind it stays closed.
     fn move_hardened(&self, id: SpanId, layout: Layout) -> *mut u8 {
         let start = BACK_END.pages.start(id) as *mut u8;
@@ -184,13 +229,7 @@ impl Perseq {
         if hardened::large_bytes(layout.size()) == bytes && (start as usize).is_multiple_of(layout.align()) {
             return start;
         }
-        let (moved, _) = self.alloc_large(layout);
-        if !moved.is_null() {
-            // SAFETY: both blocks have the bytes copied, and are distinct.
-            unsafe { ptr::copy_nonoverlapping(start, moved, bytes.min(layout.size())) };
-            hardened::free_large(id);
-        }
-        moved
+        self.move_large(start, bytes, layout)
     }
 }
 
@@ -202,29 +241,46 @@ impl Perseq {
 #[cold]
 #[inline(never)]
 pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
-    if hardened::on() {
-        return hardened::free(class, object);
-    }
-    // SAFETY: by our own contract. Whoever has an object has initialized the process.
+    // SAFETY: by our own contract.
     unsafe {
-        if !fast::push_gated(class, object) {
+        if fast::push_gated(class, object) {
+            return;
+        }
+        // An object from before the first allocation was done is of emergency memory.
+        if emergency::is_now() || !decided::is_ready() {
+            return emergency::defer(object);
+        }
+        if hardened::on() {
+            hardened::free(class, object);
+        } else {
             slow::push(class, object);
-            background::tend();
         }
     }
+    tend();
 }
 
-/// Gives a run of pages back.
+/// Gives a large block back.
 #[cold]
 #[inline(never)]
 pub fn dealloc_large(pointer: *mut u8) {
     match large_span(pointer) {
+        Some(_) if emergency::is_now() => {
+            let Some(block) = NonNull::new(pointer) else { return };
+            // SAFETY: the caller gave up the block that the span is.
+            return unsafe { emergency::defer(block) };
+        }
         Some(id) if hardened::on() => hardened::free_large(id),
-        // SAFETY: the caller gave up the block that the span is.
+        // SAFETY: as above.
         Some(id) => unsafe { BACK_END.pages.release(id, false) },
-        None => Misuse::FreeOfForeignLarge.end(),
+        None => {
+            // SAFETY: as above, if there is such a block.
+            if !unsafe { emergency::free_large(pointer as usize) } {
+                Misuse::FreeOfForeignLarge.end();
+            }
+            return;
+        }
     }
-    background::tend();
+    tend();
 }
 
 /// The large span that begins at `pointer`.

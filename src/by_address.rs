@@ -5,6 +5,7 @@ use core::ptr::{self, NonNull};
 
 use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
 use crate::config::{MAX_SMALL, PAGE_SIZE};
+use crate::emergency;
 use crate::front_end::fast;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
@@ -15,17 +16,31 @@ use crate::size_class::SizeClass;
 /// What a live block is.
 enum Block {
     Small(SizeClass),
-    Large { pages: usize },
+    Large {
+        bytes: usize,
+    },
+    /// A large block of [`emergency`] memory.
+    Apart {
+        bytes: usize,
+    },
 }
 
 #[inline]
 fn block(pointer: *mut u8) -> Option<Block> {
-    let span = BACK_END.pages.span(BACK_END.pages.span_of(pointer as usize)?);
+    let Some(id) = BACK_END.pages.span_of(pointer as usize) else { return block_apart(pointer as usize) };
+    let span = BACK_END.pages.span(id);
     match span.state() {
         SpanState::Small => Some(Block::Small(span.class())),
-        SpanState::Large => Some(Block::Large { pages: span.pages() }),
+        SpanState::Large => Some(Block::Large { bytes: span.pages() * PAGE_SIZE - hardened::guard_bytes() }),
         _ => None,
     }
+}
+
+/// A block of [`emergency`] memory.
+#[cold]
+fn block_apart(address: usize) -> Option<Block> {
+    let small = emergency::object_at(address).map(|(class, _)| Block::Small(class));
+    small.or_else(|| emergency::large_at(address).map(|bytes| Block::Apart { bytes }))
 }
 
 /// Frees a block. `check` is called where the fast path ends, which is always in the hardened mode.
@@ -61,7 +76,8 @@ fn check_size(pointer: *mut u8, size: usize, align: usize) {
     let asked = Layout::from_size_align(size.max(1), align).ok();
     match block(pointer) {
         Some(Block::Small(class)) => hardened::check_size(Some(class), class.size(), asked),
-        Some(Block::Large { pages }) => hardened::check_size(None, pages * PAGE_SIZE - hardened::guard_bytes(), asked),
+        Some(Block::Large { bytes }) => hardened::check_size(None, bytes, asked),
+        Some(Block::Apart { .. }) => {}
         None => {} // nothing, or not ours: `free_other` says so
     }
 }
@@ -114,7 +130,7 @@ impl Perseq {
         }
         match block(pointer) {
             Some(Block::Small(class)) => class.size(),
-            Some(Block::Large { pages }) => pages * PAGE_SIZE - hardened::guard_bytes(),
+            Some(Block::Large { bytes } | Block::Apart { bytes }) => bytes,
             None => Misuse::SizeOfForeign.end(),
         }
     }
@@ -197,13 +213,22 @@ impl Perseq {
     }
 }
 
-/// Frees what is not a small object: nothing, a large block, or what is not ours.
+/// Frees what is not a small object of a span: nothing, a large block, emergency memory, or what is not ours.
 #[cold]
 #[inline(never)]
 fn free_other(pointer: *mut u8) {
     match block(pointer) {
         _ if pointer.is_null() => {}
-        Some(Block::Large { .. }) => dealloc_large(pointer),
+        Some(Block::Large { .. } | Block::Apart { .. }) => dealloc_large(pointer),
+        Some(Block::Small(class)) if emergency::object_at(pointer as usize) == Some((class, 0)) => {
+            // SAFETY: an object of this class, which the caller gave up, so not null.
+            unsafe {
+                let object = NonNull::new_unchecked(pointer);
+                if !fast::push(class, object) {
+                    dealloc_slow(class, object);
+                }
+            }
+        }
         _ => Misuse::FreeOfForeign.end(),
     }
 }

@@ -17,6 +17,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::config::PAGE_SIZE;
+use crate::emergency;
 use crate::lock_order::Rank;
 use crate::middle::back_end::BACK_END;
 use crate::middle::central_free_list::object_at;
@@ -107,15 +108,25 @@ pub fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
 
 /// Checks that `object` is a live one of `class`, and puts it into quarantine. The caller holds no lock.
 pub fn free(class: SizeClass, object: NonNull<u8>) {
-    judge(quarantine(class, object));
-    BACK_END.middle(class).count_uncached_free();
+    if judge(quarantine(class, object)) {
+        BACK_END.middle(class).count_uncached_free();
+    }
 }
 
-fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<(), Misuse> {
+/// False if the object waits to be freed later.
+fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<bool, Misuse> {
     let address = object.as_ptr() as usize;
     let id = BACK_END.pages.span_of(address).unwrap_or(SpanId::NONE);
+    if id == SpanId::NONE && emergency::object_at(address) == Some((class, 0)) {
+        BACK_END.central[class.index()].insert_range(class, &BACK_END.pages, &[object.as_ptr()])?;
+        return Ok(true);
+    }
     let index = object_at(class, &BACK_END.pages, id, address)?;
-    let mut quarantine = QUARANTINE.lock();
+    let Some(mut quarantine) = QUARANTINE.lock_unless_forking() else {
+        // SAFETY: the object is its owner's last act, whose fault it is if that is not so.
+        unsafe { emergency::defer_all(&[object.as_ptr()]) };
+        return Ok(false);
+    };
     let is_free = BACK_END.central[class.index()].is_free(class, &BACK_END.pages, id, index);
     if is_free || quarantine.small.contains(address) {
         return Err(Misuse::DoubleFree);
@@ -125,7 +136,7 @@ fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<(), Misuse> {
     let finding = quarantine.make_room_for(class.size());
     quarantine.small.push(address, class.index() as u32, class.size());
     quarantine.objects[class.index()] += 1;
-    finding
+    finding.map(|()| true)
 }
 
 impl Quarantine {
@@ -238,7 +249,7 @@ pub fn allocate_large(layout: Layout) -> Option<Run> {
 
 /// Ends the process if the large block at `start` is in quarantine.
 pub fn check_large(start: usize) {
-    let freed = QUARANTINE.lock().large.contains(start);
+    let freed = QUARANTINE.lock_unless_forking().is_some_and(|quarantine| quarantine.large.contains(start));
     if freed {
         Misuse::ResizeOfFreedLarge.end();
     }
@@ -253,7 +264,11 @@ pub fn free_large(id: SpanId) {
 fn quarantine_large(id: SpanId) -> Result<(), Misuse> {
     let (start, pages) = (BACK_END.pages.start(id), BACK_END.pages.span(id).pages());
     let bytes = pages * PAGE_SIZE;
-    let mut quarantine = QUARANTINE.lock();
+    let Some(mut quarantine) = QUARANTINE.lock_unless_forking() else {
+        // SAFETY: the block was given up.
+        unsafe { emergency::defer_all(&[start as *mut u8]) };
+        return Ok(());
+    };
     if quarantine.large.contains(start) {
         return Err(Misuse::DoubleFreeOfLarge);
     }

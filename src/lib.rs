@@ -166,6 +166,7 @@ mod allocator_api;
 mod by_address;
 mod config;
 mod decided;
+mod emergency;
 mod fatal;
 mod front_end;
 mod hardened;
@@ -184,6 +185,7 @@ mod process;
 mod size_class;
 mod stats;
 mod sync;
+mod this_thread;
 mod way;
 
 pub use allocator::Perseq;

@@ -8,6 +8,8 @@
 
 use core::ptr::{self, NonNull};
 
+use rseq::syscall;
+
 use crate::sync::keep_errno;
 
 /// Bytes of the largest page a kernel of this architecture may have. arm64's are built for pages of 4, 16 or 64 KiB: what
@@ -31,6 +33,24 @@ pub fn reserve(bytes: usize) -> Option<NonNull<u8>> {
     // SAFETY: a new mapping at an address the kernel chooses touches nothing that exists.
     let address = keep_errno(|| unsafe { libc::mmap(ptr::null_mut(), bytes, libc::PROT_NONE, ANONYMOUS, -1, 0) });
     if address == libc::MAP_FAILED { None } else { NonNull::new(address.cast()) }
+}
+
+/// Memory apart from the heap's: readable and writable, zero, aligned to `align`, a power of two. `None` if the kernel
+/// has none.
+pub fn map_apart(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let spare = align.saturating_sub(page_size());
+    let all = bytes.checked_add(spare)?;
+    let arguments = [0, all, READ_WRITE as usize, ANONYMOUS as usize, usize::MAX, 0];
+    // SAFETY: a new mapping at an address the kernel chooses touches nothing that exists.
+    let first = unsafe { syscall::call(libc::SYS_mmap, arguments) }.ok()?;
+    let start = first.next_multiple_of(align);
+    for (from, to) in [(first, start), (start + bytes.next_multiple_of(page_size()), first + all)] {
+        if from < to {
+            // SAFETY: part of the new mapping, which nobody has seen.
+            _ = unsafe { syscall::call(libc::SYS_munmap, [from, to - from]) };
+        }
+    }
+    NonNull::new(start as *mut u8)
 }
 
 /// Unmaps.

@@ -1,30 +1,41 @@
 //! The lock every tier uses: a futex, so that a waiter sleeps instead of burning the holder's time slice.
 //!
 //! A release wakes one sleeper at most, and makes no system call if nobody sleeps. In which order locks are taken is
-//! said in `lock_order`.
+//! said in `lock_order`. The word holds its holder's number, so that a fork in a signal handler knows the locks of the slow
+//! path that the handler interrupted.
+//!
+//! A fork holds all locks while it waits for what other libraries' handlers wait for. A thread that holds what they wait
+//! for may come here meanwhile: it does without the lock, if it can ([`Mutex::lock_unless_forking`]).
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{
-    AtomicU32,
+    AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use rseq::syscall;
+
 use crate::lock_order::{Order, Rank};
+use crate::this_thread;
 
 const FREE: u32 = 0;
-const HELD: u32 = 1;
-/// Held, and somebody may be asleep.
-const CONTENDED: u32 = 2;
+/// Somebody may be asleep.
+const WAITERS: u32 = 1 << 31;
+/// The thread that forks took it for the time of the fork.
+const FORKING: u32 = 1 << 30;
 /// Looks before sleeping: about the length of our critical sections.
 const SPINS: u32 = 64;
-/// Times the CPU is offered to others before sleeping. A holder that was preempted, most often by the very thread it has
-/// just woken, then ends its few instructions and need not wake anybody: a third fewer switches in `perseq selftest`'s
-/// preemption of the modes with locks.
-const YIELDS: u32 = 3;
+/// Milliseconds that a thread waits for the end of a fork before it goes without the lock, if it can: longer than most
+/// forks take.
+const PATIENCE_MS: u32 = 50;
+
+/// A thread has waited for the present fork in vain: others need not.
+static STUCK: AtomicBool = AtomicBool::new(false);
 
 /// Mutual exclusion over a `T`.
 pub struct Mutex<T> {
+    /// [`FREE`], or the holder's number ([`this_thread`]) and marks.
     state: AtomicU32,
     order: Order,
     value: UnsafeCell<T>,
@@ -53,48 +64,79 @@ impl<T> Mutex<T> {
         Guard(self)
     }
 
+    /// As [`Mutex::lock`], for who can do without: `None`, and [`this_thread::went_without`], if a fork holds the lock
+    /// and does not end. It may be waiting for what this thread holds, a stream's lock of stdio for example.
+    ///
+    /// A thread that holds another lock of ours waits as long as it takes: a fork takes locks in their order, so it waits
+    /// for that one and does not have this one.
     #[inline]
-    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        // A guard made before the answer is known would unlock what another thread holds.
-        self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok().then(|| {
-            self.order.taken();
-            Guard(self)
-        })
+    pub fn lock_unless_forking(&self) -> Option<Guard<'_, T>> {
+        self.order.before_waiting();
+        let this = this_thread::enter();
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err()
+            && !self.acquire_slow(this, this_thread::locks() == 1)
+        {
+            this_thread::leave();
+            this_thread::go_without();
+            return None;
+        }
+        self.order.taken();
+        Some(Guard(self))
     }
 
-    /// Locks without a guard, for the time of a fork.
-    pub fn acquire_for_fork(&self) {
-        self.order.before_waiting_for_another();
-        self.acquire();
+    #[inline]
+    pub fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let this = this_thread::enter();
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
+            this_thread::leave();
+            return None;
+        }
+        self.order.taken();
+        Some(Guard(self))
     }
 
     #[inline]
     fn acquire(&self) {
+        let this = this_thread::enter();
         // Acquire pairs with the release in `release`: we see what the last holder did.
-        if self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_err() {
-            self.acquire_slow();
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
+            self.acquire_slow(this, false);
         }
         self.order.taken();
     }
 
+    /// Waits. False if the thread `can_leave` and a fork holds the lock for long.
     #[cold]
     #[inline(never)]
-    fn acquire_slow(&self) {
-        for turn in 0..SPINS + YIELDS {
-            if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, HELD, Acquire, Relaxed).is_ok() {
-                return;
+    fn acquire_slow(&self, this: u32, can_leave: bool) -> bool {
+        for _ in 0..SPINS {
+            if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_ok() {
+                return true;
             }
-            if turn < SPINS {
-                core::hint::spin_loop();
-            } else {
-                // SAFETY: sched_yield has no preconditions, and succeeds always on Linux: errno stays.
-                unsafe { libc::sched_yield() };
-            }
+            core::hint::spin_loop();
         }
-        while self.state.swap(CONTENDED, Acquire) != FREE {
-            #[cfg(test)]
-            tests::WAITS.fetch_add(1, Relaxed);
-            futex_wait(&self.state, CONTENDED);
+        // A sleeper is not woken when a fork takes the lock, so whoever can leave looks again by itself.
+        let patience = can_leave.then_some(PATIENCE_MS);
+        let mut in_vain = false;
+        loop {
+            let now = self.state.load(Relaxed);
+            if now == FREE {
+                // Others may be asleep, which the mark was for that went with the last holder.
+                if self.state.compare_exchange(FREE, this | WAITERS, Acquire, Relaxed).is_ok() {
+                    return true;
+                }
+                continue;
+            }
+            if can_leave && now & FORKING != 0 && (in_vain || STUCK.load(Relaxed)) {
+                STUCK.store(true, Relaxed); // a hint, until the fork ends
+                return false;
+            }
+            let marked = now | WAITERS;
+            if now == marked || self.state.compare_exchange(now, marked, Relaxed, Relaxed).is_ok() {
+                #[cfg(test)]
+                tests::WAITS.fetch_add(1, Relaxed);
+                in_vain = !futex_wait(&self.state, marked, patience);
+            }
         }
     }
 
@@ -106,21 +148,110 @@ impl<T> Mutex<T> {
     #[inline]
     pub unsafe fn release(&self) {
         self.order.giving_up();
-        if self.state.swap(FREE, Release) == CONTENDED {
+        if self.state.swap(FREE, Release) & WAITERS != 0 {
             #[cfg(test)]
             tests::WAKES.fetch_add(1, Relaxed);
             futex_wake(&self.state, 1);
         }
+        this_thread::leave();
     }
+}
 
-    /// Unlocks in a fork's child, where the threads that were asleep on the lock do not exist.
+/// How a fork takes a lock that it finds held.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// Waits.
+    Waits,
+    /// Looks for a moment: the forking thread holds locks already, one of which the holder may be waiting for.
+    Tries,
+}
+
+/// What a fork did with a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It is held for the time of the fork.
+    ForFork,
+    /// The forking thread held it: it is in a handler, and what it interrupted goes on in both processes.
+    Before,
+    /// Another thread holds it.
+    Not,
+}
+
+/// A mutex of any content, as fork sees it.
+pub trait ForkLock {
+    /// Takes the lock for the time of a fork.
+    fn take(&self, patience: Patience) -> Taken;
+    /// In the parent: unlocks, if the fork took it.
     ///
     /// # Safety
     ///
-    /// * The forking thread held the lock and has no guard for it.
-    pub unsafe fn release_in_child(&self) {
-        self.order.giving_up();
-        self.state.store(FREE, Release);
+    /// * The calling thread forked.
+    unsafe fn give(&self);
+    /// In the child, where the threads that were asleep on the lock do not exist: unlocks, if the fork took it. False if
+    /// it is held by a thread that does not exist.
+    ///
+    /// # Safety
+    ///
+    /// * The calling thread forked, and is the process's only one.
+    unsafe fn give_in_child(&self) -> bool;
+}
+
+/// A fork has ended, or is about to begin.
+pub fn forget_stuck_fork() {
+    STUCK.store(false, Relaxed); // a hint
+}
+
+impl<T> ForkLock for Mutex<T> {
+    fn take(&self, patience: Patience) -> Taken {
+        if self.state.load(Relaxed) & this_thread::NUMBER == this_thread::number() {
+            return Taken::Before; // nobody but this thread writes its number
+        }
+        match patience {
+            Patience::Waits => {
+                self.order.before_waiting_for_another();
+                self.acquire();
+            }
+            Patience::Tries => {
+                let this = this_thread::enter();
+                let mut turns = 0;
+                while self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
+                    turns += 1;
+                    if turns > 1000 * SPINS {
+                        this_thread::leave();
+                        return Taken::Not;
+                    }
+                    core::hint::spin_loop();
+                }
+                self.order.taken();
+            }
+        }
+        self.state.fetch_or(FORKING, Relaxed);
+        Taken::ForFork
+    }
+
+    unsafe fn give(&self) {
+        let state = self.state.load(Relaxed);
+        if state & FORKING != 0 && state & this_thread::NUMBER == this_thread::number() {
+            // SAFETY: taken by `take`, so there is no guard for it.
+            unsafe { self.release() };
+        }
+    }
+
+    unsafe fn give_in_child(&self) -> bool {
+        let state = self.state.load(Relaxed);
+        let ours = state & this_thread::NUMBER == this_thread::number();
+        // What another thread took for a fork of its own is whole as well.
+        if state & FORKING != 0 {
+            if ours {
+                self.order.giving_up();
+            }
+            self.state.store(FREE, Release);
+            if ours {
+                this_thread::leave();
+            }
+            return true;
+        }
+        state == FREE || ours
     }
 }
 
@@ -165,28 +296,22 @@ impl<T> Deref for Padded<T> {
     }
 }
 
-/// Sleeps while `*word == expected`. May wake for no reason. Leaves errno alone.
-pub fn futex_wait(word: &AtomicU32, expected: u32) {
-    keep_errno(|| {
-        // SAFETY: `word` is a live, aligned u32, and there is no timeout to read.
-        unsafe {
-            libc::syscall(
-                libc::SYS_futex,
-                word.as_ptr(),
-                libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
-                expected,
-                core::ptr::null::<libc::timespec>(),
-            )
-        };
-    });
+/// Sleeps while `*word == expected`, so many milliseconds at most; may wake for no reason. False if the time is over.
+pub fn futex_wait(word: &AtomicU32, expected: u32, milliseconds: Option<u32>) -> bool {
+    let operation = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let time = milliseconds
+        .map(|time| libc::timespec { tv_sec: i64::from(time / 1000), tv_nsec: i64::from(time % 1000) * 1_000_000 });
+    let time = time.as_ref().map_or(core::ptr::null(), core::ptr::from_ref);
+    // SAFETY: `word` is a live, aligned u32, and the time is ours or null.
+    let answer = unsafe {
+        syscall::call(libc::SYS_futex, [word.as_ptr() as usize, operation, expected as usize, time as usize])
+    };
+    answer != Err(libc::ETIMEDOUT)
 }
 
-/// Wakes up to `count` sleepers on `word`. Leaves errno alone.
-pub fn futex_wake(word: &AtomicU32, count: i32) {
-    keep_errno(|| {
-        // SAFETY: the kernel uses the address as a key only.
-        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, count) };
-    });
+/// Wakes up to `count` sleepers on `word`.
+pub fn futex_wake(word: &AtomicU32, count: u32) {
+    syscall::futex_wake(word, count);
 }
 
 /// Runs `f` and puts errno back: an allocator that succeeds does not change it.

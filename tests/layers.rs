@@ -19,6 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["hardened"],
     &["middle"],
     &["page_heap"],
+    &["emergency"],
     // What the start decided.
     &["decided"],
     &["way"],
@@ -28,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["os"],
     &["size_class"],
     &["sync"],
+    &["this_thread"],
     &["misuse"],
     &["fatal"],
     &["lock_order"],

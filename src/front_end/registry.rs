@@ -63,7 +63,7 @@ pub fn indexed_cache(index: u32, start: impl FnOnce(&Cache)) -> Option<&'static 
 
 #[cold]
 fn add_indexed(row: &AtomicPtr<Cache>, index: u32, start: impl FnOnce(&Cache)) -> Option<&'static Cache> {
-    let mut state = STATE.lock();
+    let mut state = STATE.lock_unless_forking()?;
     // SAFETY: as in `indexed_cache`; somebody may have been faster.
     if let Some(cache) = unsafe { row.load(Acquire).as_ref() } {
         return Some(cache);
@@ -77,7 +77,7 @@ fn add_indexed(row: &AtomicPtr<Cache>, index: u32, start: impl FnOnce(&Cache)) -
 
 /// A cache for the calling thread.
 pub fn thread_cache() -> Option<&'static Cache> {
-    let mut state = STATE.lock();
+    let mut state = STATE.lock_unless_forking()?;
     // SAFETY: a spare cache lives for ever and is nobody's.
     let cache = match unsafe { state.spare.as_ref() } {
         Some(cache) => {

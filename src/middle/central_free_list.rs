@@ -4,8 +4,13 @@
 //! full spans stay full and sparse ones empty. A full span is on no list. A returned object is a bit in its
 //! span's bitmap: the object itself is not touched. One empty span is kept, so that a lone object that comes
 //! and goes does not take a span with it each time.
+//!
+//! Objects of [`emergency`] memory have no span: they are kept here, linked through themselves, and handed out first.
+
+use core::ptr;
 
 use crate::config::{MAX_BATCH, PAGE_SIZE};
+use crate::emergency;
 use crate::lock_order::Rank;
 use crate::middle::spare_bitmaps::SpareBitmaps;
 use crate::middle::tables::Tables;
@@ -32,15 +37,23 @@ struct State {
     bitmaps: SpareBitmaps,
     spans: usize,
     live: usize,
+    /// Free objects without a span, each beginning with the address of the next, and how many.
+    spanless: *mut u8,
+    spanless_count: usize,
 }
+
+// SAFETY: the linked objects are free, and the list belongs to the lock.
+unsafe impl Send for State {}
 
 /// What a class's spans hold, in objects.
 #[derive(Clone, Copy, Default)]
 pub struct Totals {
-    /// Objects in caches, transfer caches or the program's hands.
+    /// Objects of spans that are in caches, transfer caches or the program's hands.
     pub live: usize,
-    /// Free objects in spans.
+    /// Free objects, in spans or without one.
     pub free: usize,
+    /// Those without one.
+    pub spanless: usize,
     pub spans: usize,
 }
 
@@ -52,15 +65,18 @@ impl CentralFreeList {
             bitmaps: SpareBitmaps::new(),
             spans: 0,
             live: 0,
+            spanless: ptr::null_mut(),
+            spanless_count: 0,
         };
         CentralFreeList(Mutex::new(Rank::CentralFreeList, state))
     }
 
-    /// Fills `out` with objects; returns how many, fewer only if memory is exhausted.
+    /// Fills `out` with objects; returns how many, fewer only if memory is exhausted or a fork holds the lock.
     pub fn remove_range(&self, class: SizeClass, tables: Tables<'_, impl PageSource>, out: &mut [*mut u8]) -> usize {
-        let mut state = self.0.lock();
+        let Some(mut state) = self.0.lock_unless_forking() else { return 0 };
         let pages = tables.pages;
-        let mut taken = 0;
+        let spanless = state.take_spanless(out);
+        let mut taken = spanless;
         while taken < out.len() {
             let Some(id) = state.fullest().or_else(|| state.grow(class, tables)) else { break };
             let start = pages.start(id);
@@ -68,7 +84,7 @@ impl CentralFreeList {
             taken += unsafe { pages.span(id).locked() }.take(class.info(), start, &mut out[taken..]);
             state.relist(class, pages, id);
         }
-        state.live += taken;
+        state.live += taken - spanless;
         taken
     }
 
@@ -89,7 +105,11 @@ impl CentralFreeList {
         for (id, &object) in ids.iter_mut().zip(objects) {
             *id = pages.span_of(object as usize).unwrap_or(SpanId::NONE);
         }
-        let mut state = self.0.lock();
+        let Some(mut state) = self.0.lock_unless_forking() else {
+            // SAFETY: the objects are nobody's.
+            unsafe { emergency::defer_all(objects) };
+            return Ok(());
+        };
         let (mut run, mut finding) = (SpanId::NONE, Ok(()));
         for (&id, &object) in ids.iter().zip(objects) {
             if id != run {
@@ -124,7 +144,13 @@ impl CentralFreeList {
 
     pub fn totals(&self, class: SizeClass) -> Totals {
         let state = self.0.lock();
-        Totals { live: state.live, free: state.spans * class.info().objects as usize - state.live, spans: state.spans }
+        let in_spans = state.spans * class.info().objects as usize - state.live;
+        Totals {
+            live: state.live,
+            free: in_spans + state.spanless_count,
+            spanless: state.spanless_count,
+            spans: state.spans,
+        }
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {
@@ -197,6 +223,10 @@ impl State {
         id: SpanId,
         address: usize,
     ) -> Result<(), Misuse> {
+        if id == SpanId::NONE && emergency::object_at(address) == Some((class, 0)) {
+            self.keep_spanless(address as *mut u8);
+            return Ok(());
+        }
         let index = object_at(class, pages, id, address)?;
         // SAFETY: by **locked**, a span of this class is ours while we hold the lock, as our caller does.
         if !unsafe { pages.span(id).locked() }.put(class.info(), index) {
@@ -204,6 +234,27 @@ impl State {
         }
         self.live -= 1;
         Ok(())
+    }
+
+    /// Keeps a free object that has no span.
+    fn keep_spanless(&mut self, object: *mut u8) {
+        // SAFETY: an object is at least a word, aligned to one, and this one is nobody's.
+        unsafe { object.cast::<*mut u8>().write(self.spanless) };
+        self.spanless = object;
+        self.spanless_count += 1;
+    }
+
+    /// Fills `out` with free objects that have no span; returns how many.
+    fn take_spanless(&mut self, out: &mut [*mut u8]) -> usize {
+        let mut taken = 0;
+        while taken < out.len() && !self.spanless.is_null() {
+            out[taken] = self.spanless;
+            // SAFETY: `keep_spanless` wrote the word, and the object is still free.
+            self.spanless = unsafe { self.spanless.cast::<*mut u8>().read() };
+            taken += 1;
+        }
+        self.spanless_count -= taken;
+        taken
     }
 
     /// The fullest span with room, the empty one last.

@@ -15,6 +15,7 @@ use core::sync::atomic::{
 
 use crate::config::{LINE, MAX_BATCH, TRANSFER_BATCHES, TRANSFER_BYTES};
 use crate::decided;
+use crate::emergency;
 use crate::lock_order::Rank;
 use crate::middle::central_free_list::CentralFreeList;
 use crate::middle::tables::Tables;
@@ -23,6 +24,7 @@ use crate::misuse::Misuse;
 use crate::page_heap::source::PageSource;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::{Mutex, Padded};
+use crate::this_thread;
 
 /// The pointers of one class in one shard.
 pub struct TransferCache {
@@ -95,10 +97,21 @@ impl<S: PageSource> Middle<'_, S> {
     /// One object for a thread without a cache.
     pub fn remove_uncached(&self) -> Option<*mut u8> {
         let mut out = [ptr::null_mut()];
-        if self.take(&mut out, |counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_add(1)) == 0 {
+        let mut counted = false;
+        let count = |counts: &mut Counts| {
+            counted = true;
+            counts.uncached_allocs = counts.uncached_allocs.wrapping_add(1);
+        };
+        if self.take(&mut out, count) == 0 {
             // Memory is exhausted. The thread may be in another shard by now: only the sum over shards is right.
-            self.count(|counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_sub(1));
+            if counted {
+                self.count(|counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_sub(1));
+            }
             return None;
+        }
+        if !counted {
+            // The transfer cache was passed by: a fork had it.
+            self.count(|counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_add(1));
         }
         Some(out[0])
     }
@@ -140,7 +153,10 @@ impl<S: PageSource> Middle<'_, S> {
     }
 
     fn count(&self, count: impl FnOnce(&mut Counts)) {
-        count(&mut self.transfer.get(self.transfer.own(), self.class).state.lock().counts);
+        // A count is not worth waiting for a fork.
+        if let Some(mut state) = self.transfer.get(self.transfer.own(), self.class).state.lock_unless_forking() {
+            count(&mut state.counts);
+        }
     }
 
     fn take(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Counts)) -> usize {
@@ -168,6 +184,11 @@ impl<S: PageSource> Middle<'_, S> {
         let transfer = self.transfer.get(self.transfer.own(), self.class);
         let put = transfer.put(self.class, self.tables, objects, count);
         if put == objects.len() {
+            return Ok(());
+        }
+        if this_thread::went_without() {
+            // SAFETY: the objects are nobody's.
+            unsafe { emergency::defer_all(&objects[put..]) };
             return Ok(());
         }
         transfer.central_visits.fetch_add(1, Relaxed);
@@ -288,7 +309,7 @@ impl TransferCache {
     }
 
     fn take(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Counts)) -> usize {
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state.lock_unless_forking() else { return 0 };
         count(&mut state.counts);
         let taken = state.take(out);
         self.length.store(state.length, Relaxed); // a hint
@@ -302,7 +323,7 @@ impl TransferCache {
         objects: &[*mut u8],
         count: impl FnOnce(&mut Counts),
     ) -> usize {
-        let mut state = self.state.lock();
+        let Some(mut state) = self.state.lock_unless_forking() else { return 0 };
         count(&mut state.counts);
         let put = state.put(class, tables, objects);
         self.length.store(state.length, Relaxed); // a hint

@@ -37,6 +37,7 @@ use self::release::Releases;
 use self::source::{Mmap, PageSource, Relocation};
 use self::span::{Span, SpanId, SpanState};
 use crate::config::{EXCHANGE_PAGES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
+use crate::emergency;
 use crate::lock_order::Rank;
 use crate::os;
 use crate::size_class::SizeClass;
@@ -217,7 +218,7 @@ impl<S: PageSource> PageHeap<S> {
         }
         let spare = align.max(PAGE_SIZE) / PAGE_SIZE - 1;
         let wanted = pages.checked_add(spare)?;
-        let mut heap = self.state.lock();
+        let mut heap = self.state.lock_unless_forking()?;
         let mut relieved = false;
         let id = loop {
             if let Some(id) = self.take_best(&mut heap, false, wanted) {
@@ -235,7 +236,7 @@ impl<S: PageSource> PageHeap<S> {
                 drop(heap);
                 self.release_pages(excess.soft.div_ceil(PAGE_SIZE).max(if long { pages } else { 0 }));
                 relieved = true;
-                heap = self.state.lock();
+                heap = self.state.lock_unless_forking()?;
                 continue;
             }
             if excess.hard > 0 {
@@ -252,7 +253,7 @@ impl<S: PageSource> PageHeap<S> {
             }
             drop(heap);
             self.await_releases();
-            heap = self.state.lock();
+            heap = self.state.lock_unless_forking()?;
         };
         let span = self.span(id);
         // SAFETY: the span is on no list, and we hold the lock.
@@ -271,7 +272,11 @@ impl<S: PageSource> PageHeap<S> {
     ///
     /// * The span is in use, and nobody uses its pages or the span any more.
     pub unsafe fn release(&self, id: SpanId, zero: bool) {
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_forking() else {
+            // A large block's: a small span goes back under its class's lock.
+            // SAFETY: by our own contract it is nobody's.
+            return unsafe { emergency::defer_all(&[self.start(id) as *mut u8]) };
+        };
         let span = self.span(id);
         *heap.total(span.state()) -= span.pages();
         if span.state() == SpanState::Small {
@@ -290,7 +295,7 @@ impl<S: PageSource> PageHeap<S> {
     ///
     /// * The span is large and the caller's, and pages beyond `pages` are not used any more.
     pub unsafe fn resize(&self, id: SpanId, pages: usize) -> bool {
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_forking() else { return false };
         let span = self.span(id);
         let (first, old) = (span.first_page(), span.pages());
         debug_assert!(span.state() == SpanState::Large && pages > 0);
@@ -323,11 +328,16 @@ impl<S: PageSource> PageHeap<S> {
         let (Some(source), Some(target)) = (place(from), place(to)) else { return Relocation::Refused };
         // SAFETY: by our own contract.
         let outcome = unsafe { self.region.source.relocate(source, target, pages * PAGE_SIZE) };
-        let mut heap = self.state.lock();
         match outcome {
-            Relocation::Moved => heap.totals.moved += pages as u64,
+            Relocation::Moved => {
+                // A count is not worth waiting for a fork.
+                if let Some(mut heap) = self.state.lock_unless_forking() {
+                    heap.totals.moved += pages as u64;
+                }
+            }
             Relocation::Refused => {}
             Relocation::Lost => {
+                let mut heap = self.state.lock();
                 let pages = self.span(to).pages();
                 heap.totals.large -= pages;
                 heap.totals.own += pages;

@@ -131,13 +131,13 @@ impl<S: PageSource> PageHeap<S> {
 
     /// Gives up to `most` free pages back, those with whole huge pages first; returns how many.
     pub fn release_pages(&self, most: usize) -> usize {
-        let _pass = self.releases.pass.lock();
+        let Some(_pass) = self.releases.pass.lock_unless_forking() else { return 0 };
         self.release_under(most)
     }
 
     /// Returns when no page is on its way to the kernel that was when it was called.
     pub(crate) fn await_releases(&self) {
-        drop(self.releases.pass.lock());
+        drop(self.releases.pass.lock_unless_forking());
     }
 
     /// As [`PageHeap::release_pages`], by the holder of the pass.

@@ -11,7 +11,9 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
+use crate::emergency;
 use crate::middle::back_end::BACK_END;
+use crate::process::deferred::free_deferred;
 use crate::sync::keep_errno;
 
 static WANTED: AtomicBool = AtomicBool::new(false);
@@ -26,9 +28,13 @@ pub fn set(wanted: bool) {
     WANTED.store(wanted, Relaxed); // read at the next slow path
 }
 
-/// Looks whether memory is due to go back, or has the thread look. For the end of slow paths: no lock is held.
+/// Frees what is deferred, and looks whether memory is due to go back, or has the thread look. For the end of slow paths:
+/// no lock is held.
 #[inline]
 pub fn tend() {
+    if emergency::has_deferred() {
+        free_deferred();
+    }
     if BACK_END.pages.dirty_pages() > 0 {
         tend_slow();
     }

@@ -9,6 +9,7 @@ use crate::middle::back_end::BACK_END;
 use crate::misuse::judge;
 use crate::page_heap::release::Policy;
 use crate::process::background;
+use crate::process::deferred::free_deferred;
 use crate::process::fork;
 use crate::process::options;
 use crate::process::start::active_mode;
@@ -64,6 +65,7 @@ fn read_environment() {
 /// Moves all free objects from caches to the tiers behind them; returns how many bytes. In `perthread` it can empty the
 /// calling thread's cache only. Costs one fence for every 32 caches, but none in the modes with locks.
 pub fn drain() -> usize {
+    free_deferred();
     if hardened::on() {
         return judge(hardened::drain());
     }

@@ -2,6 +2,15 @@
 //! lock needs none: its changes are single stores, and a sequence that was under way elsewhere has not committed. A
 //! cache is taken from its owner only under the right to reclaim, so none is at the time of a fork.
 //!
+//! While it holds the locks, a fork may have to wait: for the list of streams of glibc's stdio, or for what another
+//! library's handler takes. Whoever has that may be about to allocate, and waits for us. So nobody waits for the locks of
+//! a fork for long: a thread goes without the lock after a while, with [`emergency`] memory.
+//!
+//! In a signal handler, the fork may have interrupted a slow path of its own thread. The locks that this holds stay as
+//! they are, in both processes: the slow path goes on in both. Other locks are tried only, because their holders may be
+//! waiting for ours. If one cannot be had, its structure may be half changed in the child, which allocates emergency
+//! memory from then on and gives nothing back. In a process of one thread that cannot be.
+//!
 //! The handlers have to be registered before the first lock is taken. So they are when the program is loaded, which is
 //! before it has threads; and, in a library that is loaded later, or where a call of ours comes earlier, at the first
 //! such call. glibc registers no handler while another thread forks, except while it runs another library's handler. A
@@ -14,6 +23,7 @@ use core::sync::atomic::{
 };
 
 use crate::decided::DECIDING;
+use crate::emergency;
 use crate::front_end::lists::Exclusive;
 use crate::front_end::reclaim;
 use crate::front_end::registry;
@@ -27,7 +37,8 @@ use crate::mode::Mode;
 use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
-use crate::sync::{Mutex, keep_errno};
+use crate::sync::{self, ForkLock, Patience, keep_errno};
+use crate::this_thread;
 use crate::way;
 
 #[used]
@@ -69,7 +80,7 @@ fn notice_forks_slow() {
     NOTICED.store(DONE, Release);
 }
 
-fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
+fn for_each_lock(mut f: impl FnMut(&dyn ForkLock)) {
     f(&DECIDING);
     f(options::mutex());
     f(reclaim::mutex());
@@ -93,58 +104,48 @@ fn for_each_lock(mut f: impl FnMut(&dyn RawLock)) {
     f(BACK_END.pages.mutex());
 }
 
-/// A mutex of any content.
-trait RawLock {
-    fn acquire(&self);
-    unsafe fn release(&self, in_child: bool);
-}
-
-impl<T> RawLock for Mutex<T> {
-    fn acquire(&self) {
-        self.acquire_for_fork();
-    }
-    unsafe fn release(&self, in_child: bool) {
-        // SAFETY: by our own contract the caller holds the lock without a guard.
-        unsafe { if in_child { self.release_in_child() } else { Mutex::release(self) } }
-    }
-}
-
-/// The thread that forks, while it holds all locks. The handlers may be registered twice, if a fork came between their
-/// registration and the note of it: then the first of each kind does the work.
-static FORKING: AtomicU32 = AtomicU32::new(0);
-
+/// The handlers may be registered twice, if a fork came between their registration and the note of it; and a signal
+/// handler may fork while its thread does, with all locks. The outermost pair of calls does the work.
 extern "C" fn before_fork() {
-    let this = registry::thread_id();
-    if FORKING.load(Relaxed) == this {
+    if this_thread::begin_fork() > 0 {
         return;
     }
-    for_each_lock(|lock| lock.acquire());
-    FORKING.store(this, Relaxed); // read by others under no lock, but compared with their own number only
-    lock_order::assert_all_held(registry::all().next().is_some());
+    let patience = if this_thread::locks() == 0 { Patience::Waits } else { Patience::Tries };
+    for_each_lock(|lock| {
+        lock.take(patience);
+    });
+    if patience == Patience::Waits {
+        lock_order::assert_all_held(registry::all().next().is_some());
+    }
 }
 
 extern "C" fn after_fork_parent() {
-    if FORKING.load(Relaxed) != registry::thread_id() {
+    if this_thread::end_fork() != Some(0) {
         return;
     }
-    FORKING.store(0, Relaxed);
-    // SAFETY: `before_fork` took every lock. No cache is added while this walks the caches, although the registry's
-    // lock is free again: that takes metadata's as well, which is freed after the
-    // caches'.
-    for_each_lock(|lock| unsafe { lock.release(false) });
+    // SAFETY: this thread forked. No cache is added while this walks the caches, although the registry's lock is free
+    // again: that takes metadata's as well, which is freed after the caches'.
+    for_each_lock(|lock| unsafe { lock.give() });
+    sync::forget_stuck_fork();
 }
 
 extern "C" fn after_fork_child() {
-    if FORKING.swap(0, Relaxed) == 0 {
+    if this_thread::end_fork() != Some(0) {
         return;
     }
     NOTICED.store(DONE, Release); // by the thread whose note of it may not have come along
-    // SAFETY: as for the parent: the forking thread is the child's only one.
-    for_each_lock(|lock| unsafe { lock.release(true) });
+    let mut whole = true;
+    // SAFETY: this thread forked, and is the child's only one.
+    for_each_lock(|lock| whole &= unsafe { lock.give_in_child() });
+    sync::forget_stuck_fork();
     background::forget_in_child();
     exit_report::forget_in_child();
     lock_order::forget_other_threads();
-    if !way::mode().is_some_and(Mode::has_thread_caches) {
+    if !whole {
+        emergency::begin_for_ever();
+    }
+    // In a handler that interrupted a slow path, the caches of threads that do not exist stay as they are.
+    if !whole || this_thread::locks() > 0 || !way::mode().is_some_and(Mode::has_thread_caches) {
         return;
     }
     let own = thread::present_cache();

@@ -6,6 +6,7 @@ pub mod check;
 pub mod children;
 pub mod choice;
 pub mod control;
+pub mod deferred;
 pub mod exhaustion;
 pub mod exit_report;
 pub mod fork;

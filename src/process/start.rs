@@ -17,6 +17,7 @@ use crate::process::fork;
 use crate::process::options;
 use crate::process::thread_exit;
 use crate::sync::keep_errno;
+use crate::this_thread;
 use crate::way;
 
 /// Chooses the mode of this process. `PERSEQ_MODE`, if set, wins over it, so that an experiment can
@@ -43,13 +44,18 @@ pub fn set_mode(mode: Mode) -> Result<(), AlreadyActive> {
 /// Aborts the process if there is not even memory for the allocator's tables.
 #[must_use]
 pub fn active_mode() -> ActiveMode {
-    if !initialize(None) {
+    // A fork that holds the lock ends, or this thread has nothing to do but wait for it.
+    while !initialize(None) {
+        if this_thread::went_without() {
+            continue;
+        }
         fatal(&["no memory for the heap's tables (see ulimit -v and PERSEQ_HARD_LIMIT)"]);
     }
     decided::mode()
 }
 
-/// Makes the process ready to allocate, if it is not. False if memory is exhausted: the next call tries again.
+/// Makes the process ready to allocate, if it is not. False if memory is exhausted, or the thread went without the lock:
+/// the next call tries again.
 pub fn initialize(default: Option<Mode>) -> bool {
     decided::is_ready() || initialize_slow(default)
 }
@@ -57,7 +63,7 @@ pub fn initialize(default: Option<Mode>) -> bool {
 #[cold]
 fn initialize_slow(default: Option<Mode>) -> bool {
     fork::notice_forks();
-    let deciding = DECIDING.lock();
+    let Some(deciding) = DECIDING.lock_unless_forking() else { return false };
     if decided::is_ready() {
         return true; // somebody was faster
     }

@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use crate::config::PAGE_SIZE;
 use crate::decided;
+use crate::emergency;
 use crate::front_end::registry;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
@@ -46,10 +47,24 @@ pub fn stats(mode: ActiveMode) -> Stats {
     stats.huge_pages_released_in_part = pages.huge.released_in_part;
     stats.committed_bytes = bytes(pages.committed);
     stats.reserved_bytes = BACK_END.pages.reserved_bytes() as u64;
+    stats.add_emergency();
     stats
 }
 
 impl Stats {
+    /// Emergency memory is not the page heap's. A run of its pages counts as a span already.
+    fn add_emergency(&mut self) {
+        let span_bytes = |class: SizeClass| u64::from(class.info().pages) * PAGE_SIZE as u64;
+        let runs: u64 = SizeClass::all().map(|class| emergency::totals(class).runs * span_bytes(class)).sum();
+        let large = emergency::large_bytes() as u64;
+        self.live_large_bytes += large;
+        for bytes in
+            [&mut self.held_bytes, &mut self.peak_held_bytes, &mut self.committed_bytes, &mut self.reserved_bytes]
+        {
+            *bytes += runs + large;
+        }
+    }
+
     fn add_class(&mut self, class: &ClassStats) {
         let free = class.cached_objects + class.transfer_objects + class.central_objects + class.quarantined_objects;
         let objects = class.live_objects + free;
@@ -118,17 +133,20 @@ fn for_each_class_with(cached: &[u64; CLASSES], f: &mut dyn FnMut(&ClassStats)) 
         let mut stats = ClassStats::zero();
         let transfer = BACK_END.transfer.counts(class);
         let central = BACK_END.central[class.index()].totals(class);
+        let apart = emergency::totals(class);
         stats.size = class.size() as u64;
         stats.batch = u64::from(class.info().batch);
         stats.span_size = u64::from(class.info().pages) * PAGE_SIZE as u64;
-        stats.spans = central.spans as u64;
+        stats.spans = central.spans as u64 + apart.runs;
         stats.cached_objects = cached[class.index()];
         stats.transfer_objects = transfer.length as u64;
-        stats.central_objects = central.free as u64;
+        let never_made = (apart.runs * u64::from(class.info().objects)).saturating_sub(apart.made);
+        stats.central_objects = central.free as u64 + never_made;
         stats.quarantined_objects = hardened::quarantined(class) as u64;
         let elsewhere = stats.cached_objects + stats.transfer_objects + stats.quarantined_objects;
-        stats.live_objects = (central.live as u64).saturating_sub(elsewhere);
-        stats.uncached_allocs = transfer.uncached_allocs;
+        let made_apart = apart.made.saturating_sub(central.spanless as u64);
+        stats.live_objects = (central.live as u64 + made_apart).saturating_sub(elsewhere);
+        stats.uncached_allocs = transfer.uncached_allocs + apart.made;
         stats.uncached_frees = transfer.uncached_frees;
         stats.central_visits = transfer.central_visits;
         for cache in registry::all() {

@@ -29,10 +29,12 @@ mod template;
 mod cell;
 mod on_row;
 mod on_slab;
+mod word;
 
 pub use cell::ThreadCell;
 pub use on_row::{add, append, compare_exchange, linked_pop, linked_pop_all, linked_push, load, store, take};
 pub use on_slab::{pop, pop_batch, push, push_batch, replace};
+pub use word::ThreadWord;
 
 global_asm!(
     ".pushsection .bss.rseq_sequence_restarts, \"aw\", @nobits",

@@ -105,6 +105,6 @@ impl Guarded for Locked {
     #[inline(always)]
     fn guard(self) -> Option<impl Sized> {
         let lock: &'static Mutex<()> = &self.0.lists;
-        Some(lock.lock())
+        lock.lock_unless_forking()
     }
 }

@@ -1,0 +1,71 @@
+//! Forks, signals and misuse in the middle of everything, in C programs on libperseq, in every mode and hardened. The
+//! programs are in `life/`, and say what they do.
+
+mod kit;
+#[path = "kit/timed.rs"]
+mod timed;
+
+use timed::{build_c, every_mode, on_libperseq, run};
+
+/// Runs a program in every mode and hardened; it must end with `code` after it printed `text`.
+fn in_every_mode(source: &str, arguments: &[&str], code: i32, text: &str) {
+    let program = build_c(source, &[]);
+    for mode in every_mode() {
+        let mut command = on_libperseq(&program, mode, &[]);
+        command.args(arguments);
+        run(command).ended(code, text);
+    }
+}
+
+/// glibc's fork takes the list of stdio's streams after our handler: what another thread holds that waits for us.
+#[test]
+fn fork_beside_stdio() {
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("lines");
+    in_every_mode("life/fork_beside_stdio.c", &[&file.display().to_string(), "2"], 0, "went on to the end");
+}
+
+#[test]
+fn fork_in_a_handler_of_one_thread() {
+    in_every_mode("life/fork_in_handler.c", &[], 0, "80 forks");
+}
+
+#[test]
+fn fork_in_a_handler_beside_threads() {
+    in_every_mode("life/fork_in_handler_with_threads.c", &[], 0, "60 forks");
+}
+
+/// A handler that allocates and forks after a misuse was detected: in whatever state that left the thread.
+#[test]
+fn crash_reporter() {
+    let program = build_c("life/crash_reporter.c", &[]);
+    for mode in every_mode() {
+        let outcome = run(on_libperseq(&program, mode, &[])).ended(42, "");
+        assert!(outcome.stderr.contains("perseq: "), "{outcome}");
+    }
+}
+
+/// In all modes whose lists are not changed by plain loads and stores of their thread.
+#[test]
+fn handlers_allocate() {
+    let program = build_c("life/allocate_in_handler.c", &[]);
+    for mode in every_mode().filter(|mode| !mode.starts_with("perthread")) {
+        let mut command = on_libperseq(&program, mode, &[]);
+        // A checked operation takes longer than a usual one: the handlers must leave time for the program.
+        command.args(["2", if mode == "hardened" { "3000" } else { "150" }]);
+        run(command).ended(0, "every block was whole");
+    }
+}
+
+/// What the modes of the test above are left out for: their fast path is not whole to a handler of its own thread.
+#[test]
+fn handlers_must_not_allocate_per_thread() {
+    let program = build_c("life/allocate_in_handler.c", &[]);
+    for mode in ["perthread", "perthread-drain"] {
+        let broken = (0..10).any(|_| {
+            let mut command = on_libperseq(&program, mode, &[]);
+            command.args(["3", "100"]);
+            !run(command).status.success()
+        });
+        assert!(broken, "{mode}: handlers that allocate do no harm: say so in the documentation");
+    }
+}

@@ -1,0 +1,54 @@
+//! What was freed where no lock could be waited for goes where it belongs, on the next slow path that can wait.
+
+use core::ptr::NonNull;
+
+use crate::emergency;
+use crate::front_end::{fast, slow};
+use crate::hardened;
+use crate::middle::back_end::BACK_END;
+use crate::misuse::Misuse;
+use crate::page_heap::span::SpanState;
+use crate::size_class::SizeClass;
+
+/// Frees all of it, unless this thread cannot wait now either.
+#[cold]
+#[inline(never)]
+pub fn free_deferred() {
+    if !emergency::is_now() {
+        emergency::take_deferred().for_each(free);
+    }
+}
+
+fn free(block: NonNull<u8>) {
+    let address = block.addr().get();
+    let class = BACK_END.pages.class_at(address).or_else(|| emergency::object_at(address).map(|(class, _)| class));
+    match class {
+        // SAFETY: the block is an object of this class that was given up.
+        Some(class) => unsafe { free_small(class, block) },
+        None => {
+            let id = BACK_END.pages.span_of(address).filter(|id| {
+                BACK_END.pages.start(*id) == address && BACK_END.pages.span(*id).state() == SpanState::Large
+            });
+            match id {
+                Some(id) if hardened::on() => hardened::free_large(id),
+                // SAFETY: a large block that was given up.
+                Some(id) => unsafe { BACK_END.pages.release(id, false) },
+                None => Misuse::DoubleFree.end(), // it was ours when it was put here
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// * `object` is of `class` and belongs to nobody.
+unsafe fn free_small(class: SizeClass, object: NonNull<u8>) {
+    // SAFETY: by our own contract.
+    unsafe {
+        if hardened::on() {
+            hardened::free(class, object);
+        } else if !fast::push(class, object) && !fast::push_gated(class, object) {
+            slow::push(class, object);
+        }
+    }
+}

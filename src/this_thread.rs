@@ -1,0 +1,98 @@
+//! What a thread keeps about itself for the slow paths: one word of static TLS.
+//!
+//! ```text
+//! bits 0-28   a number of perseq's own, given at the first lock and unique among the threads that live
+//! bits 29-30  forks that the thread is in the middle of
+//! bit 31      an operation went without a lock that a fork holds (`sync`), and its caller has not been told
+//! bits 32-63  locks the thread holds, tries or waits for
+//! ```
+//!
+//! The number of locks tells a signal handler, or a function of somebody else's that a lock's holder calls, that it
+//! interrupts a slow path of its own thread: it must wait for no lock then. It is raised before a lock is taken and lowered
+//! after it is free, so a handler never finds a lock held and the number 0. A handler leaves the word as it finds it, so a
+//! load and a store with a handler between are as good as one instruction.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+rseq::thread_word! {
+    /// See the module.
+    fn word() -> "perseq_this_thread"
+}
+
+/// Bits of a thread's number.
+pub const NUMBER: u32 = (1 << 29) - 1;
+const ONE_FORK: usize = 1 << 29;
+const FORKS: usize = 3 * ONE_FORK;
+const WENT_WITHOUT: usize = 1 << 31;
+const ONE_LOCK: usize = 1 << 32;
+
+/// The next thread's number. After 2^29 threads numbers come again.
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
+/// Counts a lock that is about to be taken; returns the thread's number, which is not 0.
+#[inline]
+pub fn enter() -> u32 {
+    let before = word().get();
+    word().set(before + ONE_LOCK);
+    let number = before as u32 & NUMBER;
+    if number != 0 { number } else { introduce() }
+}
+
+/// A lock that was counted is free again, or was not had.
+#[inline]
+pub fn leave() {
+    word().set(word().get() - ONE_LOCK);
+}
+
+/// Locks the thread holds, tries or waits for.
+#[inline]
+pub fn locks() -> usize {
+    word().get() >> 32
+}
+
+/// The thread's number.
+pub fn number() -> u32 {
+    let number = word().get() as u32 & NUMBER;
+    if number != 0 { number } else { introduce() }
+}
+
+#[cold]
+fn introduce() -> u32 {
+    let number = loop {
+        let number = NEXT.fetch_add(1, Relaxed) & NUMBER; // unique by the addition; nothing is published
+        if number != 0 {
+            break number;
+        }
+    };
+    // A handler in between may have given the thread a number, and every lock it took with that is free again.
+    word().set(word().get() & !(NUMBER as usize) | number as usize);
+    number
+}
+
+/// A fork of this thread begins; returns in how many it was.
+pub fn begin_fork() -> usize {
+    let before = word().get();
+    let forks = before & FORKS;
+    word().set(if forks == FORKS { before } else { before + ONE_FORK });
+    forks / ONE_FORK
+}
+
+/// A fork of this thread ended; returns in how many it still is. `None` if it was in none.
+pub fn end_fork() -> Option<usize> {
+    let before = word().get();
+    let forks = (before & FORKS).checked_sub(ONE_FORK)?;
+    word().set(before - ONE_FORK);
+    Some(forks / ONE_FORK)
+}
+
+/// An operation of this thread goes without a lock.
+pub fn go_without() {
+    word().set(word().get() | WENT_WITHOUT);
+}
+
+/// Whether an operation went without a lock since this was asked last.
+pub fn went_without() -> bool {
+    let before = word().get();
+    word().set(before & !WENT_WITHOUT);
+    before & WENT_WITHOUT != 0
+}
