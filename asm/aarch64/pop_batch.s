@@ -18,12 +18,12 @@
     add {slab}, {slab}, {list}, lsl 3
     ldr {top}, [{slab}, {TOPS}]
     mov {count}, 0
-6:  cmp {count}, {max}
-    b.eq 7f
+7:  cmp {count}, {max}
+    b.eq 8f
     ldr {tmp}, [{top}, -8]
-    tbnz {tmp}, 0, 7f
+    tbnz {tmp}, 0, 8f
     str {tmp}, [{objects}, {count}, lsl 3]
     sub {top}, {top}, 8
     add {count}, {count}, 1
-    b 6b
-7:  str {top}, [{slab}, {TOPS}]                     // commit
+    b 7b
+8:  str {top}, [{slab}, {TOPS}]                     // commit

@@ -67,12 +67,24 @@
 //! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. So are the ready-made structures,
 //!   whose fallback holds its lock with signals blocked; only `drain` is not, as it waits for rows its thread may hold.
 //! * A child of `fork` is registered as its parent was, for fences as well. What another thread held stopped in that moment stays
-//!   so in the child: its rows are passed over, and who waits for them waits for ever, as with any lock. A child of `vfork` or `clone(CLONE_VM)` shares the parent's area
-//!   without being registered: it must run none.
+//!   so in the child: its rows are passed over, and who waits for them waits for ever, as with any lock.
+//! * A child of `vfork`, or of `clone` with `CLONE_VM` and without `CLONE_SETTLS`, must run no sequence. It finds its parent's
+//!   area, which says where the parent was, and the kernel does not know that area as the child's: it writes no number there and
+//!   aborts nothing. The child's memory and registers are its parent's but for the number that the system call returned, so no
+//!   load can tell it from its parent, and this crate does not try. Who makes such children sets their thread's
+//!   [`ThreadCell`] to a slab that stays stopped, before; rows have no such word. glibc's and musl's `posix_spawn` run no code of
+//!   the program in their child.
 //! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.
 //! * Where libc registers nothing and unmaps a thread's memory from within it, as musl does for detached threads, such a
 //!   thread calls [`Registration::forget_thread`] before it ends: the kernel may still write to the area.
-//! * Code with sequences may be unloaded after every thread that ran some called [`Registration::forget_thread`].
+//! * Code with sequences is better never unloaded. When a thread is preempted or gets a signal, the kernel reads the descriptor
+//!   of the last sequence that the thread ran, however long ago that was, and kills the process if it is not there any more;
+//!   a thread that sleeps meanwhile is no safer, and no fence reaches it. So a library that holds sequences is linked with
+//!   `-z nodelete` (in its build script: `cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete`), or every thread that ran some calls
+//!   [`Registration::forget_thread`] before `dlclose`, which clears the word (`examples/plugin.rs`). A sequence that ends does
+//!   not clear it, since that would be a store more in each.
+//! * An area of this crate's own is in its thread's TLS. The kernel is done with it when the thread has ended, which is before
+//!   glibc gives the thread's memory to another.
 //! * A library that is loaded with `dlopen` takes a little of the static TLS that libc keeps for such, see [`thread_cell!`].
 //! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that comes
 //!   second in a thread is refused (EINVAL) and falls back.
