@@ -74,14 +74,13 @@ pub fn mode() -> ActiveMode {
 #[inline]
 pub fn current_cpu() -> u32 {
     let known = decision().registration.as_ref().and_then(Registration::cpu_id);
-    // SAFETY: sched_getcpu has no preconditions. Its -1, where the kernel refuses, is no CPU's number.
-    known.unwrap_or_else(|| keep_errno(|| unsafe { libc::sched_getcpu() }) as u32)
+    known.or_else(rseq::syscall::current_cpu).unwrap_or(u32::MAX) // which is no CPU's number
 }
 
 /// Registers the calling thread with rseq, where that is ours to do. Once it [is ready](is_ready), in a per-CPU mode.
 pub fn ensure_thread() -> Result<(), Unavailable> {
     match &decision().registration {
-        Some(registration) => keep_errno(|| registration.ensure_thread()),
+        Some(registration) => registration.ensure_thread(),
         None => Err(Unavailable::ThreadNotRegistered),
     }
 }

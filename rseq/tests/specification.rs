@@ -18,7 +18,7 @@ fn files(architecture: &str) -> BTreeSet<String> {
 
 /// What stands between braces in `text`, without the modifier behind a colon.
 fn operands(text: &str) -> impl Iterator<Item = &str> {
-    text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0.split(':').next()?))
+    text.split('{').skip(1).filter_map(|rest| rest.split_once('}')?.0.split(':').next())
 }
 
 /// The label a line begins with.

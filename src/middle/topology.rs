@@ -1,7 +1,9 @@
 //! Which CPUs share a last-level cache, from `/sys`, read with plain system calls: an allocator asks while it
 //! cannot allocate.
 
-use crate::sync::keep_errno;
+use core::ffi::CStr;
+
+use rseq::kernel::{cpu_list, read_file};
 
 /// Most groups that are told apart. CPUs of further ones count as the last's.
 pub const MAX_GROUPS: usize = 64;
@@ -9,7 +11,7 @@ pub const MAX_GROUPS: usize = 64;
 /// Writes each CPU's group to `groups`, numbered in the order of their first CPUs; returns how many there are. A machine
 /// that does not say has one. It opens as many files as there are groups and offline CPUs.
 pub fn last_level_groups(groups: &mut [u8]) -> usize {
-    keep_errno(|| group(groups, read_shared_cpus))
+    group(groups, read_shared_cpus)
 }
 
 /// The text of a CPU's list of those that share its last cache. 3 is the last level where there is one; machines
@@ -28,18 +30,7 @@ fn read_shared_cpus(cpu: usize, text: &mut [u8]) -> Option<usize> {
     digits[..count].reverse();
     path[NUMBER..NUMBER + count].copy_from_slice(&digits[..count]);
     path.copy_within(NUMBER + digits.len().., NUMBER + count);
-    // SAFETY: a C string of ours.
-    let file = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file < 0 {
-        return None;
-    }
-    // SAFETY: `text` is ours and that long; the file is open, and ours to close.
-    let length = unsafe {
-        let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
-        libc::close(file);
-        length
-    };
-    usize::try_from(length).ok()
+    read_file(CStr::from_bytes_until_nul(&path).ok()?, text).ok()
 }
 
 fn group(groups: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> Option<usize>) -> usize {
@@ -55,29 +46,16 @@ fn group(groups: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> Option<usi
         let Some(length) = read(cpu, &mut text) else { continue };
         let number = count.min(MAX_GROUPS - 1) as u8;
         groups[cpu] = number;
-        for_each_cpu(&text[..length], |other| {
-            if let Some(group) = groups.get_mut(other) {
-                *group = number;
+        for range in cpu_list(&text[..length]) {
+            let end = groups.len().min(range.end().saturating_add(1));
+            if let Some(groups) = groups.get_mut(*range.start()..end) {
+                groups.fill(number);
             }
-        });
+        }
         count += 1;
     }
     groups.iter_mut().filter(|group| **group == UNKNOWN).for_each(|group| *group = 0);
     count.clamp(1, MAX_GROUPS)
-}
-
-/// Calls `f` with each number of a list such as `0-3,8-11`.
-fn for_each_cpu(list: &[u8], mut f: impl FnMut(usize)) {
-    for part in list.split(|byte| *byte == b',') {
-        let mut bounds = part.splitn(2, |byte| *byte == b'-').map(number);
-        let (Some(Some(first)), last) = (bounds.next(), bounds.next()) else { continue };
-        let last = last.unwrap_or(Some(first)).unwrap_or(first).min(first + 8192);
-        (first..=last).for_each(&mut f);
-    }
-}
-
-fn number(text: &[u8]) -> Option<usize> {
-    core::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@
 //! `/sys/fs/cgroup`, and `/sys/fs/cgroup/memory` for version 1. In a container that sees its group as the root, while
 //! `/proc/self/cgroup` names it by the host's path, files below that path do not exist, and the root's is the one.
 
+use core::ffi::CStr;
+
+use rseq::kernel;
+
 use crate::message::message;
 use crate::os;
 
@@ -78,26 +82,7 @@ fn number(text: &[u8]) -> usize {
 }
 
 fn read_file(path: &[u8], buffer: &mut [u8]) -> Option<usize> {
-    debug_assert!(path.ends_with(b"\0"));
-    // SAFETY: a string of ours that ends with 0.
-    let file = unsafe { libc::open(path.as_ptr().cast(), libc::O_RDONLY | libc::O_CLOEXEC) };
-    if file < 0 {
-        return None;
-    }
-    let mut length = 0;
-    let read = loop {
-        let rest = &mut buffer[length..];
-        // SAFETY: `rest` is ours and that long; the file is open.
-        let read = unsafe { libc::read(file, rest.as_mut_ptr().cast(), rest.len()) };
-        match usize::try_from(read) {
-            Ok(more @ 1..) => length += more,
-            Ok(0) => break Some(length),
-            _ => break None,
-        }
-    };
-    // SAFETY: opened above.
-    unsafe { libc::close(file) };
-    read
+    kernel::read_file(CStr::from_bytes_until_nul(path).ok()?, buffer).ok()
 }
 
 #[cfg(test)]
