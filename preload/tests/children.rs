@@ -140,3 +140,37 @@ for thread in threads: thread.join()
         command
     });
 }
+
+/// Java's `Process`, told to use vfork. By default it starts a small program by posix_spawn, which starts the other.
+#[test]
+fn of_java_start() {
+    if !kit::is_installed("java", "how Java starts programs") {
+        return;
+    }
+    in_every_mode(|| {
+        let mut command = Command::new("java");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/Start.java");
+        command.args(["-Djdk.lang.Process.launchMechanism=VFORK", source]);
+        command
+    });
+}
+
+#[test]
+fn of_node_start() {
+    const SCRIPT: &str = "
+const { exec, spawnSync } = require('child_process');
+for (let turn = 0; turn < 10; turn++) {
+    if (spawnSync('echo', [String(turn)]).stdout.toString() !== turn + '\\n') process.exit(100);
+    if (spawnSync('/nonexistent/program').error === undefined) process.exit(101);
+    exec('exit ' + turn, (error) => { if ((error ? error.code : 0) !== turn) process.exit(102); });
+}
+";
+    if !kit::is_installed("node", "how Node starts programs") {
+        return;
+    }
+    in_every_mode(|| {
+        let mut command = Command::new("node");
+        command.args(["-e", SCRIPT]);
+        command
+    });
+}

@@ -7,6 +7,9 @@
 //! system call on the slow path is too late. What can be done is done before: the thread's cell names lists that are
 //! nobody's, so that every operation of the child comes to the slow path, and that goes past the caches.
 //!
+//! An [`ObjectCache`](crate::objects::ObjectCache) finds its lists by the CPU's number alone, with no such word in between: a
+//! child that runs on its parent's memory must not use one.
+//!
 //! libperseq does it in its `vfork` and `clone`. A program that has perseq for its allocator and no libperseq does it itself:
 //!
 //! ```
@@ -40,7 +43,8 @@ pub struct LentThread {
 
 /// Prepares the calling thread for a child process that runs on its memory and TLS while the thread waits, as after `vfork` or
 /// `clone` with `CLONE_VM | CLONE_VFORK`. The child may then allocate and free, in every mode; so may the thread, and
-/// handlers in both. No system call. May be nested, by a child that has a child.
+/// handlers in both where the mode allows it. It must not use an [`ObjectCache`](crate::objects::ObjectCache). No system
+/// call. May be nested, by a child that has a child.
 pub fn lend_thread() -> LentThread {
     LentThread { before: thread::lend(), _not_send: PhantomData }
 }

@@ -29,6 +29,8 @@ const KNOWN: &[&str] = &[
     "git",
     "perl",
     "python3",
+    "java", // with its compiler
+    "node",
     "g++",
 ];
 
