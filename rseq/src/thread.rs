@@ -73,7 +73,7 @@ impl Registration {
         self.flags
     }
 
-    /// Whether [`Area::node_id`] is filled.
+    /// Whether [`abi::Area::node_id`] is filled.
     #[must_use]
     pub fn has_node_id(&self) -> bool {
         self.feature_size >= abi::NODE_ID_END
@@ -85,7 +85,7 @@ impl Registration {
         self.feature_size >= I::END
     }
 
-    /// Whether [`Area::mm_cid`] is filled.
+    /// Whether [`abi::Area::mm_cid`] is filled.
     #[must_use]
     pub fn has_mm_cid(&self) -> bool {
         self.feature_size >= abi::MM_CID_END

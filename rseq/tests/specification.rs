@@ -63,3 +63,31 @@ fn every_sequence_is_there_for_both_architectures_and_described() {
         assert!(text.contains(&format!("| `{name}` |")) || text.contains(&file), "{file} is not in asm/README.md");
     }
 }
+
+/// A call of libc's can be replaced by whatever is loaded before it, and may be a point where a thread is cancelled.
+#[test]
+fn the_crate_calls_no_function_of_libc() {
+    fn look(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                look(&path, found);
+            } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+                let text = fs::read_to_string(&path).expect("a source file");
+                let code = text.split("#[cfg(test)]\nmod tests").next().expect("what is before");
+                let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+                for rest in code.split("libc::").skip(1) {
+                    let name = rest.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next();
+                    let name = name.expect("a name");
+                    if rest[name.len()..].starts_with('(') {
+                        found.push(name.to_owned());
+                    }
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    look(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    // No system call: it reads what the kernel put on the first stack. Asked by `probe`.
+    assert_eq!(found, ["getauxval"]);
+}
