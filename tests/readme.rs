@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 
 use perseq::Mode;
 
-const GUIDES: [&str; 8] = [
+const GUIDES: [&str; 10] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "ARTIFACT.md",
     "docs/architecture.md",
     "rseq/README.md",
+    "preload/README.md",
+    "experiments/README.md",
     "experiments/PROTOCOL.md",
     "results/README.md",
 ];

@@ -40,20 +40,24 @@ fn plugin() -> PathBuf {
 
 /// Opens and closes the library in every mode and hardened, with its names for others to see and without.
 fn stays(library: &Path, allocate: &str, free: &str) {
-    for (mode, hardened) in kit::MODES.map(|mode| (mode, "0")).into_iter().chain([("central", "1")]) {
+    // In each mode, hardened, and with areas of the library's own, which the kernel writes into.
+    let own_areas = "glibc.pthread.rseq=0";
+    let modes = kit::MODES.into_iter().map(|mode| (mode, "0", ""));
+    for (mode, hardened, tunables) in modes.chain([("central", "1", ""), ("percpu", "0", own_areas)]) {
         for visible in ["local", "global"] {
             let output = Command::new(host())
                 .arg(library)
                 .args([visible, allocate, free])
                 .env("PERSEQ_MODE", mode)
                 .env("PERSEQ_HARDENED", hardened)
+                .env("GLIBC_TUNABLES", tunables)
                 .output()
                 .expect("it starts");
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
             let errors = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(
                 output.status.success() && said == "unloaded\n",
-                "{mode}, hardened {hardened}, {visible}: {}\n{said}{errors}",
+                "{mode}, hardened {hardened}, {visible}, {tunables}: {}\n{said}{errors}",
                 output.status
             );
         }
