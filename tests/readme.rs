@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use perseq::Mode;
 
-const GUIDES: [&str; 10] = [
+const GUIDES: [&str; 11] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "ARTIFACT.md",
     "docs/architecture.md",
+    "docs/adding-a-mode.md",
     "rseq/README.md",
     "preload/README.md",
     "experiments/README.md",
@@ -101,6 +102,23 @@ fn the_files_that_guides_name_exist() {
         }
     }
     assert!(missing.is_empty(), "no such file: {missing:#?}");
+}
+
+/// Who has a test to write finds the question it belongs to.
+#[test]
+fn contributing_names_every_file_of_tests() {
+    let text = read("CONTRIBUTING.md");
+    let mut missing = BTreeSet::new();
+    for folder in ["tests", "rseq/tests", "preload/tests", "experiments/tests"] {
+        for entry in fs::read_dir(root().join(folder)).expect(folder) {
+            let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+            let is_test = name.ends_with(".rs") || root().join(folder).join(&name).join("main.rs").exists();
+            if is_test && !text.contains(&format!("| `{folder}/{name}` | ")) {
+                missing.insert(format!("{folder}/{name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no row for {missing:#?}");
 }
 
 /// Tests, benchmarks, examples and packages that commands of the guides name.
