@@ -163,6 +163,7 @@ mod absence;
 mod allocator;
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator_api;
+mod atomic;
 mod by_address;
 mod config;
 mod decided;

@@ -9,13 +9,16 @@
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{
+
+#[cfg(not(loom))]
+use rseq::syscall;
+#[cfg(loom)] // the models have futexes of their own
+use rseq::syscall::{futex_wait, futex_wake};
+
+use crate::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
-
-use rseq::syscall;
-
 use crate::lock_order::{Order, Rank};
 use crate::this_thread;
 
@@ -25,7 +28,7 @@ const WAITERS: u32 = 1 << 31;
 /// The thread that forks took it for the time of the fork.
 const FORKING: u32 = 1 << 30;
 /// Looks before sleeping: about the length of our critical sections.
-const SPINS: u32 = 64;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// Milliseconds that a thread waits for the end of a fork before it goes without the lock, if it can: longer than most
 /// forks take.
 const PATIENCE_MS: u32 = 50;
@@ -133,7 +136,7 @@ impl<T> Mutex<T> {
             }
             let marked = now | WAITERS;
             if now == marked || self.state.compare_exchange(now, marked, Relaxed, Relaxed).is_ok() {
-                #[cfg(test)]
+                #[cfg(all(test, not(loom)))]
                 tests::WAITS.fetch_add(1, Relaxed);
                 in_vain = !futex_wait(&self.state, marked, patience);
             }
@@ -149,7 +152,7 @@ impl<T> Mutex<T> {
     pub unsafe fn release(&self) {
         self.order.giving_up();
         if self.state.swap(FREE, Release) & WAITERS != 0 {
-            #[cfg(test)]
+            #[cfg(all(test, not(loom)))]
             tests::WAKES.fetch_add(1, Relaxed);
             futex_wake(&self.state, 1);
         }
@@ -297,6 +300,7 @@ impl<T> Deref for Padded<T> {
 }
 
 /// Sleeps while `*word == expected`, so many milliseconds at most; may wake for no reason. False if the time is over.
+#[cfg(not(loom))]
 pub fn futex_wait(word: &AtomicU32, expected: u32, milliseconds: Option<u32>) -> bool {
     let operation = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
     let time = milliseconds
@@ -310,11 +314,13 @@ pub fn futex_wait(word: &AtomicU32, expected: u32, milliseconds: Option<u32>) ->
 }
 
 /// Wakes up to `count` sleepers on `word`.
+#[cfg(not(loom))]
 pub fn futex_wake(word: &AtomicU32, count: u32) {
     syscall::futex_wake(word, count);
 }
 
 /// Runs `f` and puts errno back: an allocator that succeeds does not change it.
+#[cfg(not(loom))]
 pub fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
     // SAFETY: errno is this thread's.
     let errno = unsafe { libc::__errno_location() };
@@ -326,7 +332,7 @@ pub fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
     result
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     extern crate std;
 

@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["fatal"],
     &["lock_order"],
     &["message"],
+    &["atomic"],
     &["config"],
 ];
 

@@ -20,7 +20,7 @@
 //! An owner that is preempted inside keeps others out for that long. They do not wait: a thread that is inside is
 //! not idle.
 
-use core::sync::atomic::{
+use crate::atomic::{
     AtomicU32,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
     compiler_fence,
@@ -105,7 +105,7 @@ pub fn register() -> Result<(), i32> {
     rseq::fence::register_memory()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     extern crate std;
 
