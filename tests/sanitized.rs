@@ -45,8 +45,8 @@ fn exchange(slot: usize, byte: u8) {
 }
 
 fn empty() {
-    for slot in 0..SLOTS {
-        let block = SLOT[slot].swap(std::ptr::null_mut(), AcqRel);
+    for (slot, place) in SLOT.iter().enumerate() {
+        let block = place.swap(std::ptr::null_mut(), AcqRel);
         if !block.is_null() {
             // SAFETY: as in `exchange`.
             unsafe { dealloc(block, layout(slot)) };
@@ -120,5 +120,5 @@ fn a_race_is_reported() {
         // SAFETY: as above.
         std::thread::spawn(move || (0..1000).for_each(|_| unsafe { WORD.0.get().write_volatile(byte) }))
     });
-    threads.map(|thread| thread.join().expect("it only writes"));
+    threads.into_iter().for_each(|thread| thread.join().expect("it only writes"));
 }
