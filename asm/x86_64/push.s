@@ -7,8 +7,8 @@
 #   *top = object                                   # above the list: nobody reads it
 #   slab.top[list] = top + 1                        # commit
 #
-# The slab, and then the address of top[list] less TOPS, stays in `outcome`: it is even, and so are all outcomes that are not a
-# miss. One register, as in pop.
+# The slab, and then the address of top[list] less TOPS, stays in `outcome`: it is even, and so are all outcomes that are
+# not a miss. One register, as in pop.
     mov {tmp:e}, fs:[{handle} + {INDEX}]
     mov {outcome}, fs:[{cell}]
     cmp {tmp:e}, dword ptr [{outcome}]

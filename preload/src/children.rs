@@ -1,7 +1,7 @@
-//! `vfork` and `clone`, which make children that run on their parent's memory: before the child runs, the calling thread is
-//! lent to it (`perseq::lend_thread`), so that what the child allocates goes past the caches. Otherwise they are what libc's
-//! are. libc itself does not come by here: its `pthread_create`, `posix_spawn`, `popen` and `system` call functions of its
-//! own, and their children do not allocate.
+//! `vfork` and `clone`, which make children that run on their parent's memory: before the child runs, the calling
+//! thread is lent to it (`perseq::lend_thread`), so that what the child allocates goes past the caches. Otherwise they
+//! are what libc's are. libc itself does not come by here: its `pthread_create`, `posix_spawn`, `popen` and `system`
+//! call functions of its own, and their children do not allocate.
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
@@ -30,8 +30,8 @@ fn said(answer: isize) -> c_int {
     -1
 }
 
-/// As libc's. The child writes over the stack that its parent goes on with, so the return address is in a register meanwhile:
-/// the kernel keeps those of the parent.
+/// As libc's. The child writes over the stack that its parent goes on with, so the return address is in a register
+/// meanwhile: the kernel keeps those of the parent.
 ///
 /// # Safety
 ///
@@ -92,8 +92,9 @@ pub unsafe extern "C" fn vfork() -> libc::pid_t {
 /// What a child of [`clone`] runs.
 type Child = unsafe extern "C" fn(*mut c_void) -> c_int;
 
-/// As libc's: `child(argument)` runs in a new task at the end `stack` of its stack, which ends with what it returns. In C
-/// the last three arguments are given where `flags` asks for them; where not, what is there is passed on and not looked at.
+/// As libc's: `child(argument)` runs in a new task at the end `stack` of its stack, which ends with what it returns. In
+/// C the last three arguments are given where `flags` asks for them; where not, what is there is passed on and not
+/// looked at.
 ///
 /// # Safety
 ///

@@ -1,5 +1,5 @@
-//! Children that run on their parent's memory, as `vfork` and `clone(CLONE_VM)` make them, and how programs start others: in
-//! every mode, with other threads that allocate meanwhile.
+//! Children that run on their parent's memory, as `vfork` and `clone(CLONE_VM)` make them, and how programs start
+//! others: in every mode, with other threads that allocate meanwhile.
 
 mod kit;
 

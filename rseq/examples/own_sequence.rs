@@ -19,13 +19,13 @@ struct Slot(AtomicU64);
 
 const SHIFT: u32 = size_of::<Slot>().trailing_zeros();
 
-/// Raises the slot of the CPU we are on to `value`, unless it is higher. False if we are on a CPU without a slot, or the
-/// thread is not registered.
+/// Raises the slot of the CPU we are on to `value`, unless it is higher. False if we are on a CPU without a slot, or
+/// the thread is not registered.
 #[cfg(target_arch = "x86_64")]
 fn raise(found: &Registration, slots: &[Slot], value: u64) -> bool {
     let outcome: usize;
-    // SAFETY: the area is at this offset in every thread; a CPU's number becomes an address after it was compared; the only
-    // store is the commit, and between arm and commit nothing writes an input.
+    // SAFETY: the area is at this offset in every thread; a CPU's number becomes an address after it was compared; the
+    // only store is the commit, and between arm and commit nothing writes an input.
     unsafe {
         asm!(
             include_str!("../asm/x86_64/arm.s"),

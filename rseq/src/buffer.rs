@@ -33,8 +33,8 @@ unsafe impl<const N: usize> Zeroed for Items<N> {}
 
 /// A buffer of `N` words per index.
 ///
-/// Appending and taking the newest word are one sequence each ([`sequence::append`], [`sequence::take`]). Without restartable
-/// sequences all threads share one buffer under a lock.
+/// Appending and taking the newest word are one sequence each ([`sequence::append`], [`sequence::take`]). Without
+/// restartable sequences all threads share one buffer under a lock.
 ///
 /// Needs Linux 4.18, or 6.3 for [`crate::MmCid`], 5.10 for fences; runs without them as said.
 ///
@@ -107,7 +107,8 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
         }
     }
 
-    /// Takes the item that was appended last to this index's buffer. `None`: there is none *here*; others may have some.
+    /// Takes the item that was appended last to this index's buffer. `None`: there is none *here*; others may have
+    /// some.
     #[inline]
     pub fn take(&self) -> Option<u64> {
         // SAFETY: the handle is of index `I`; the row is a length followed by the items.
@@ -123,9 +124,9 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
         self.rows.values().map(|row| row.length.load(Relaxed) as usize)
     }
 
-    /// Moves the newest items of the buffer in place `index` of [`PerCpuBuffer::lengths`] to `items`, as many as there are and
-    /// fit, and returns how many. One [`fence`](crate::fence), unless the buffer looks empty. Waits for others that do the same,
-    /// so not for signal handlers.
+    /// Moves the newest items of the buffer in place `index` of [`PerCpuBuffer::lengths`] to `items`, as many as there
+    /// are and fit, and returns how many. One [`fence`](crate::fence), unless the buffer looks empty. Waits for others
+    /// that do the same, so not for signal handlers.
     ///
     /// # Errors
     ///
@@ -139,19 +140,21 @@ impl<const N: usize, I: Index> PerCpuBuffer<N, I> {
         }
     }
 
-    /// Moves items of any buffer to `items`, as many as there are and fit, and returns how many. No fence: the caller is the only
-    /// user.
+    /// Moves items of any buffer to `items`, as many as there are and fit, and returns how many. No fence: the caller
+    /// is the only user.
     pub fn take_alone(&mut self, items: &mut [u64]) -> usize {
         self.rows.values().fold(0, |taken, row| taken + row.take(&mut items[taken..]))
     }
 
     /// Takes every item out of every buffer and gives it to `user`, in any order. Rows run again before `user` is
-    /// called. One [`fence`](crate::fence) per 64 items or part of them. Waits for other drains, so not for signal handlers.
+    /// called. One [`fence`](crate::fence) per 64 items or part of them. Waits for other drains, so not for signal
+    /// handlers.
     ///
     /// # Errors
     ///
-    /// [`StopError::Fence`]: the kernel refuses the fence it granted before, by a filter that was set since, or for want of
-    /// memory. Items of the buffers it was refused for stay there, and can be taken; `user` has those of all others.
+    /// [`StopError::Fence`]: the kernel refuses the fence it granted before, by a filter that was set since, or for
+    /// want of memory. Items of the buffers it was refused for stay there, and can be taken; `user` has those of all
+    /// others.
     pub fn drain(&self, mut user: impl FnMut(u64)) -> Result<(), StopError> {
         let mut outcome = Ok(());
         for (index, mut left) in self.lengths().enumerate() {

@@ -1,9 +1,8 @@
 //! membarrier: after it, no sequence that began before it is still running.
 //!
-//! A sequence that read a slab's id before another thread changed it may still commit. The fence makes
-//! the kernel abort it: every thread of this process that was inside a sequence on a target CPU restarts.
-//! The caller itself is never aborted. Costs a system call and an interrupt of every target CPU that runs this process. Never on a
-//! hot path.
+//! A sequence that read a slab's id before another thread changed it may still commit. The fence makes the kernel abort
+//! it: every thread of this process that was inside a sequence on a target CPU restarts. The caller itself is never
+//! aborted. Costs a system call and an interrupt of every target CPU that runs this process. Never on a hot path.
 
 use linux_raw_sys::general::{__NR_membarrier, membarrier_cmd, membarrier_cmd_flag};
 
@@ -18,7 +17,8 @@ pub fn register() -> Result<(), i32> {
     membarrier(membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_RSEQ, 0, 0)
 }
 
-/// Aborts every sequence of this process that runs on `cpu` (Linux 5.10). A CPU that is offline, or has no such number, runs none.
+/// Aborts every sequence of this process that runs on `cpu` (Linux 5.10). A CPU that is offline, or has no such number,
+/// runs none.
 ///
 /// # Errors
 ///

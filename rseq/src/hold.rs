@@ -1,7 +1,8 @@
-//! The word that says who has a row, and how one waits for it: a futex, so that a waiter sleeps and does not keep the holder
-//! off its CPU.
+//! The word that says who has a row, and how one waits for it: a futex, so that a waiter sleeps and does not keep the
+//! holder off its CPU.
 //!
-//! Sequences read the word and leave if it is not 0. `tests/loom.rs` explores this file, with atomics and a futex of loom's.
+//! Sequences read the word and leave if it is not 0. `tests/loom.rs` explores this file, with atomics and a futex of
+//! loom's.
 
 use super::platform::{AtomicU32, LOOKS, futex_wait, futex_wake, spin_loop};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -39,7 +40,8 @@ impl Hold {
             }
             spin_loop();
         }
-        // AcqRel: as in `try_take`. Whoever gets the row here does not know whether more threads sleep, and so wakes one.
+        // AcqRel: as in `try_take`. Whoever gets the row here does not know whether more threads sleep, and so wakes
+        // one.
         while self.0.swap(AWAITED, AcqRel) != RUNNING {
             futex_wait(&self.0, AWAITED);
         }

@@ -25,12 +25,13 @@ pub struct CpuId;
 /// The memory-map concurrency id (Linux 6.3): dense from 0, at most one running thread of the process
 /// per value. The kernel does not say which CPU a value is on, so fences must reach all CPUs.
 ///
-/// What one holder of a value wrote, the next must see, also on another CPU. Up to Linux 6.18 the kernel documents the barriers for
-/// that at the hand-over of a value. Since 6.19 tasks keep their value while there are no more threads than CPUs; whether a
-/// hand-over is ordered likewise was not verified for those.
+/// What one holder of a value wrote, the next must see, also on another CPU. Up to Linux 6.18 the kernel documents the
+/// barriers for that at the hand-over of a value. Since 6.19 tasks keep their value while there are no more threads
+/// than CPUs; whether a hand-over is ordered likewise was not verified for those.
 ///
 /// When an area's registration ends, the kernel leaves 0 in the field, which is an index like any other.
-/// [`crate::Registration::forget_thread`] replaces it in areas of our own. libc's must stay registered while threads use this index.
+/// [`crate::Registration::forget_thread`] replaces it in areas of our own. libc's must stay registered while threads
+/// use this index.
 #[derive(Clone, Copy, Debug)]
 pub struct MmCid;
 

@@ -65,8 +65,8 @@ impl Release {
         Self::parse(&bytes)
     }
 
-    /// Whether a thread that is preempted on this kernel may go on in the middle of a sequence: on arm64
-    /// the check was lost in 6.19 and came back with 7.0.14 (commit 411c1cf43039; not in 6.19's stable series). A kernel that has the
+    /// Whether a thread that is preempted on this kernel may go on in the middle of a sequence: on arm64 the check was
+    /// lost in 6.19 and came back with 7.0.14 (commit 411c1cf43039; not in 6.19's stable series). A kernel that has the
     /// fix under an older number is refused as well.
     #[must_use]
     pub fn breaks_sequences(self, arm64: bool) -> bool {
@@ -90,8 +90,8 @@ impl Release {
 }
 
 /// When the kernel writes the area and checks for a running sequence. Sequences of this crate rely on what all modes
-/// promise; the mode matters for what a return to user space costs. Read from the kernel's commits (39a167560a61 in 6.19,
-/// b9eac6a9, 82f572449cfe and 99428157dcf3 in 7.0.10); only the legacy mode has been run.
+/// promise; the mode matters for what a return to user space costs. Read from the kernel's commits (39a167560a61 in
+/// 6.19, b9eac6a9, 82f572449cfe and 99428157dcf3 in 7.0.10); only the legacy mode has been run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Mode {
@@ -134,8 +134,8 @@ pub fn possible_cpus() -> usize {
     }
 }
 
-/// At least [`possible_cpus`], seldom more than 63 above it: for tables that must have room for every CPU, when opening a
-/// file takes too long. One system call: the kernel says how large its own sets of CPUs are.
+/// At least [`possible_cpus`], seldom more than 63 above it: for tables that must have room for every CPU, when opening
+/// a file takes too long. One system call: the kernel says how large its own sets of CPUs are.
 #[must_use]
 pub fn cpu_bound() -> usize {
     let mut set = [0_u64; MOST_CPUS / 64];
@@ -151,8 +151,8 @@ fn read_possible_cpus() -> Option<usize> {
     highest(&text[..length])?.checked_add(1)
 }
 
-/// Reads the beginning of a file into `text`, as much as fits, and returns how much that is. For the kernel's own files,
-/// whose reads are not interrupted half-way.
+/// Reads the beginning of a file into `text`, as much as fits, and returns how much that is. For the kernel's own
+/// files, whose reads are not interrupted half-way.
 ///
 /// # Errors
 ///

@@ -1,15 +1,14 @@
 //! # Restartable sequences, and per-CPU data made of them
 //!
-//! A program with per-CPU data would like to say: *add one to this CPU's counter*. In user space that is
-//! two steps, find out the CPU and change its counter, and between them the kernel may move the thread to another CPU or let
-//! another thread run. Atomics make the change safe wherever it happens, and are slower even where nobody
-//! contends (`cargo bench --bench sequences` compares); per-thread data avoids the question, and costs memory for every thread.
+//! A program with per-CPU data would like to say: *add one to this CPU's counter*. In user space that is two steps,
+//! find out the CPU and change its counter, and between them the kernel may move the thread to another CPU or let
+//! another thread run. Atomics make the change safe wherever it happens, and are slower even where nobody contends
+//! (`cargo bench --bench sequences` compares); per-thread data avoids the question, and costs memory for every thread.
 //!
-//! A *restartable sequence* is a short run of instructions that the kernel promises not to interrupt
-//! half-way. It does not hold off the interruption. It only looks, when the thread is about to go on: if it was
-//! inside such a run, it goes on at an *abort handler* instead, which starts again from the beginning. So the sequence as a
-//! whole runs on one CPU with nobody between, as long as its last instruction is the only one whose effect others
-//! can see: the *commit*.
+//! A *restartable sequence* is a short run of instructions that the kernel promises not to interrupt half-way. It does
+//! not hold off the interruption. It only looks, when the thread is about to go on: if it was inside such a run, it
+//! goes on at an *abort handler* instead, which starts again from the beginning. So the sequence as a whole runs on one
+//! CPU with nobody between, as long as its last instruction is the only one whose effect others can see: the *commit*.
 //!
 //! ```text
 //!    arm      area.rseq_cs = &descriptor         "start, length, abort handler"
@@ -19,11 +18,11 @@
 //! ```
 //!
 //! *Area* is 32 bytes of each thread's memory that the kernel knows. It writes the CPU's number there whenever the
-//! thread is moved; reading it is a load. Where a sequence begins and ends is said by storing the address of a *descriptor* in
-//! the area. So a sequence costs one store more than the plain code, no system call and no atomic.
+//! thread is moved; reading it is a load. Where a sequence begins and ends is said by storing the address of a
+//! *descriptor* in the area. So a sequence costs one store more than the plain code, no system call and no atomic.
 //!
-//! The price is that sequences are assembly: a compiler knows nothing of aborts and would keep a value in a register, or move the
-//! commit. This crate has a fixed set of them, tested with an abort at every one of their instructions, and
+//! The price is that sequences are assembly: a compiler knows nothing of aborts and would keep a value in a register,
+//! or move the commit. This crate has a fixed set of them, tested with an abort at every one of their instructions, and
 //! data structures on top that need no `unsafe`:
 //!
 //! ```
@@ -58,46 +57,51 @@
 //!
 //! # Another CPU's data
 //!
-//! A sequence protects a thread from others on *its* CPU. To touch another CPU's row one must keep new sequences off it, have
-//! the running one aborted, and let them on again. [`Rows::stop`] and [`Slab::stop`] do the first two and return a guard; dropping the
-//! guard does the third. It costs a system call and an interrupt of the other CPU. [`Stopping`] takes many slabs with one such call.
+//! A sequence protects a thread from others on *its* CPU. To touch another CPU's row one must keep new sequences off
+//! it, have the running one aborted, and let them on again. [`Rows::stop`] and [`Slab::stop`] do the first two and
+//! return a guard; dropping the guard does the third. It costs a system call and an interrupt of the other CPU.
+//! [`Stopping`] takes many slabs with one such call.
 //!
 //! # What to know before relying on it
 //!
-//! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. So are the ready-made structures,
-//!   whose fallback holds its lock with signals blocked; only `drain` is not, as it waits for rows its thread may hold.
-//! * A child of `fork` is registered as its parent was, for fences as well. What another thread held stopped in that moment stays
-//!   so in the child: its rows are passed over, and who waits for them waits for ever, as with any lock.
-//! * A child of `vfork`, or of `clone` with `CLONE_VM` and without `CLONE_SETTLS`, must run no sequence. It finds its parent's
-//!   area, which says where the parent was, and the kernel does not know that area as the child's: it writes no number there and
-//!   aborts nothing. The child's memory and registers are its parent's but for the number that the system call returned, so no
-//!   load can tell it from its parent, and this crate does not try. Who makes such children sets their thread's
-//!   [`ThreadCell`] to a slab that stays stopped, before; rows have no such word. glibc's and musl's `posix_spawn` run no code of
-//!   the program in their child.
+//! * Sequences are safe in signal handlers: an interrupted one restarts after the handler. So are the ready-made
+//!   structures, whose fallback holds its lock with signals blocked; only `drain` is not, as it waits for rows its
+//!   thread may hold.
+//! * A child of `fork` is registered as its parent was, for fences as well. What another thread held stopped in that
+//!   moment stays so in the child: its rows are passed over, and who waits for them waits for ever, as with any lock.
+//! * A child of `vfork`, or of `clone` with `CLONE_VM` and without `CLONE_SETTLS`, must run no sequence. It finds its
+//!   parent's area, which says where the parent was, and the kernel does not know that area as the child's: it writes
+//!   no number there and aborts nothing. The child's memory and registers are its parent's but for the number that the
+//!   system call returned, so no load can tell it from its parent, and this crate does not try. Who makes such children
+//!   sets their thread's [`ThreadCell`] to a slab that stays stopped, before; rows have no such word. glibc's and
+//!   musl's `posix_spawn` run no code of the program in their child.
 //! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.
-//! * Where libc registers nothing and unmaps a thread's memory from within it, as musl does for detached threads, such a
-//!   thread calls [`Registration::forget_thread`] before it ends: the kernel may still write to the area.
-//! * Code with sequences is better never unloaded. When a thread is preempted or gets a signal, the kernel reads the descriptor
-//!   of the last sequence that the thread ran, however long ago that was, and kills the process if it is not there any more;
-//!   a thread that sleeps meanwhile is no safer, and no fence reaches it. So a library that holds sequences is linked with
-//!   `-z nodelete` (in its build script: `cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete`), or every thread that ran some calls
-//!   [`Registration::forget_thread`] before `dlclose`, which clears the word (`examples/plugin.rs`). A sequence that ends does
-//!   not clear it, since that would be a store more in each.
-//! * An area of this crate's own is in its thread's TLS. The kernel is done with it when the thread has ended, which is before
-//!   glibc gives the thread's memory to another.
-//! * A library that is loaded with `dlopen` takes a little of the static TLS that libc keeps for such, see [`thread_cell!`].
-//! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that comes
-//!   second in a thread is refused (EINVAL) and falls back.
-//! * Where the kernel, an emulator (valgrind, qemu-user) or a filter refuses, [`probe`] says so; nothing else need be asked.
+//! * Where libc registers nothing and unmaps a thread's memory from within it, as musl does for detached threads, such
+//!   a thread calls [`Registration::forget_thread`] before it ends: the kernel may still write to the area.
+//! * Code with sequences is better never unloaded. When a thread is preempted or gets a signal, the kernel reads the
+//!   descriptor of the last sequence that the thread ran, however long ago that was, and kills the process if it is not
+//!   there any more; a thread that sleeps meanwhile is no safer, and no fence reaches it. So a library that holds
+//!   sequences is linked with `-z nodelete` (in its build script: `cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete`), or
+//!   every thread that ran some calls [`Registration::forget_thread`] before `dlclose`, which clears the word
+//!   (`examples/plugin.rs`). A sequence that ends does not clear it, since that would be a store more in each.
+//! * An area of this crate's own is in its thread's TLS. The kernel is done with it when the thread has ended, which is
+//!   before glibc gives the thread's memory to another.
+//! * A library that is loaded with `dlopen` takes a little of the static TLS that libc keeps for such, see
+//!   [`thread_cell!`].
+//! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that
+//!   comes second in a thread is refused (EINVAL) and falls back.
+//! * Where the kernel, an emulator (valgrind, qemu-user) or a filter refuses, [`probe`] says so; nothing else need be
+//!   asked.
 //!
 //! # Versions
 //!
-//! Linux 4.18 has `cpu_id`, 6.3 `node_id` and `mm_cid`; fences need 5.10. arm64 kernels from 6.19 to 7.0.13 are refused, as they
-//! do not abort a sequence that is preempted and continued on its CPU. glibc 2.35 and later register every thread; with
-//! others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first needs it.
+//! Linux 4.18 has `cpu_id`, 6.3 `node_id` and `mm_cid`; fences need 5.10. arm64 kernels from 6.19 to 7.0.13 are
+//! refused, as they do not abort a sequence that is preempted and continued on its CPU. glibc 2.35 and later register
+//! every thread; with others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first
+//! needs it.
 //!
-//! x86-64 is what this has been run on. The aarch64 sequences have run under an arm64 kernel on an emulated machine, not on an
-//! arm64 processor. `asm/README.md` has the specification and says what was tried where.
+//! x86-64 is what this has been run on. The aarch64 sequences have run under an arm64 kernel on an emulated machine,
+//! not on an arm64 processor. `asm/README.md` has the specification and says what was tried where.
 #![no_std]
 
 pub mod abi;

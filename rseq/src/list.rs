@@ -117,13 +117,14 @@ impl<'a, T, I: Index> PerCpuList<'a, T, I> {
         Chain { first, _nodes: PhantomData }
     }
 
-    /// Gives every node of every index to `user`. One [`fence`](crate::fence) per row that is not empty. Waits for other
-    /// drains, so not for signal handlers.
+    /// Gives every node of every index to `user`. One [`fence`](crate::fence) per row that is not empty. Waits for
+    /// other drains, so not for signal handlers.
     ///
     /// # Errors
     ///
-    /// [`StopError::Fence`]: the kernel refuses the fence it granted before, by a filter that was set since, or for want of
-    /// memory. Nodes of the rows it was refused for stay there, and can be popped; `user` has those of all others.
+    /// [`StopError::Fence`]: the kernel refuses the fence it granted before, by a filter that was set since, or for
+    /// want of memory. Nodes of the rows it was refused for stay there, and can be popped; `user` has those of all
+    /// others.
     pub fn drain(&self, mut user: impl FnMut(&'a mut Node<T>)) -> Result<(), StopError> {
         let mut outcome = Ok(());
         for index in 0..self.rows.count() {

@@ -4,10 +4,10 @@
 //! sequences are tested against. Loads and stores are relaxed atomics because other threads may look
 //! at a slab to report on it; nobody else changes it.
 //!
-//! Another thread may fork at any moment, and the child has this memory as it was in between. So the store that shows others
-//! what was written before is a release, and where memory is the caller's again after a store, a release fence follows it:
-//! the child finds an object below each top, and no chain that leads through a node in use. On x86-64 neither is an
-//! instruction.
+//! Another thread may fork at any moment, and the child has this memory as it was in between. So the store that shows
+//! others what was written before is a release, and where memory is the caller's again after a store, a release fence
+//! follows it: the child finds an object below each top, and no chain that leads through a node in use. On x86-64
+//! neither is an instruction.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{

@@ -182,7 +182,8 @@ impl<T: Zeroed, I: Index> Rows<T, I> {
         self.hold_in_turn(self.count)
     }
 
-    /// Runs `f` on the overflow row. No handler of this thread runs meanwhile, since it would wait for the row for ever.
+    /// Runs `f` on the overflow row. No handler of this thread runs meanwhile, since it would wait for the row for
+    /// ever.
     #[cold]
     pub(crate) fn with_overflow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         kernel::without_signals(|| f(&self.overflow()))

@@ -1,9 +1,10 @@
 //! System calls, made by instructions of our own.
 //!
-//! libc's wrappers can be replaced by any library that is loaded first, some are points where a thread is cancelled, and all
-//! write errno. What an allocator or a signal handler does must not call out, so nothing in this crate uses them after
-//! [`probe`](crate::probe): a call from here runs no code of anybody else's in user space, is no cancellation point, and
-//! leaves errno alone. Numbers are libc's `SYS_...`, and the same for both architectures where a call is listed here.
+//! libc's wrappers can be replaced by any library that is loaded first, some are points where a thread is cancelled,
+//! and all write errno. What an allocator or a signal handler does must not call out, so nothing in this crate uses
+//! them after [`probe`](crate::probe): a call from here runs no code of anybody else's in user space, is no
+//! cancellation point, and leaves errno alone. Numbers are libc's `SYS_...`, and the same for both architectures where
+//! a call is listed here.
 
 use core::ffi::{c_int, c_long};
 use core::sync::atomic::AtomicU32;
@@ -29,8 +30,8 @@ use crate::arch;
 ///
 /// # Safety
 ///
-/// * What the call does with `arguments` is sound: the pointers among them are valid for what the kernel reads and writes
-///   there, and no memory that Rust code relies on is unmapped or changed.
+/// * What the call does with `arguments` is sound: the pointers among them are valid for what the kernel reads and
+///   writes there, and no memory that Rust code relies on is unmapped or changed.
 /// * It is no call that returns twice or on another stack, such as `vfork`, `clone` with a stack, or `rt_sigreturn`.
 #[inline]
 pub unsafe fn call<const N: usize>(number: c_long, arguments: [usize; N]) -> Result<usize, c_int> {

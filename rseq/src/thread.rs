@@ -24,8 +24,8 @@ pub enum Registrant {
     Own,
 }
 
-/// Where every thread's area is and what the kernel writes into it. Made by [`probe`] only, since reading the area relies
-/// on its being there.
+/// Where every thread's area is and what the kernel writes into it. Made by [`probe`] only, since reading the area
+/// relies on its being there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Registration {
     registrant: Registrant,
@@ -151,7 +151,8 @@ impl Registration {
     ///
     /// # Panics
     ///
-    /// The kernel does not fill the field of `I`, see [`Registration::has`]: sequences would take what is there for an index.
+    /// The kernel does not fill the field of `I`, see [`Registration::has`]: sequences would take what is there for an
+    /// index.
     #[must_use]
     pub fn handle<I: Index>(&self) -> Handle {
         assert!(self.has::<I>(), "{} is not filled by this kernel", core::any::type_name::<I>());
@@ -231,8 +232,8 @@ impl Handle {
         if bits & I::TAG != 0 { Some(Handle(bits)) } else { None }
     }
 
-    /// The calling thread's index now: a plain load, out of date as soon as it is read.
-    /// [`abi::UNREGISTERED`], or -2 where libc was refused, in a thread that is not registered; see [`crate::MmCid`] for the exception.
+    /// The calling thread's index now: a plain load, out of date as soon as it is read. [`abi::UNREGISTERED`], or -2
+    /// where libc was refused, in a thread that is not registered; see [`crate::MmCid`] for the exception.
     ///
     /// # Safety
     ///
@@ -260,7 +261,8 @@ pub fn probe() -> Result<Registration, Unavailable> {
     }
 }
 
-/// The length that an own area should be registered with to get every feature of this kernel, as far as the area has it.
+/// The length that an own area should be registered with to get every feature of this kernel, as far as the area has
+/// it.
 #[must_use]
 pub fn feature_length() -> u32 {
     auxiliary(AT_RSEQ_FEATURE_SIZE, abi::ORIGINAL_FEATURE_SIZE).clamp(abi::ORIGINAL_LENGTH, abi::OWN_LENGTH)

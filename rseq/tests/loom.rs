@@ -1,10 +1,11 @@
-//! The protocols around sequences, explored by loom: every order of steps, and every value that the memory model lets a load
-//! see. Each has controls, with one thing left out, in which loom must find what goes wrong.
+//! The protocols around sequences, explored by loom: every order of steps, and every value that the memory model lets a
+//! load see. Each has controls, with one thing left out, in which loom must find what goes wrong.
 //!
 //!     RUSTFLAGS="--cfg loom" cargo test -p perseq-rseq --test loom --release
 //!
-//! How rows are waited for is the crate's own code. Sequences are assembly, so they are written here as programs of steps, of
-//! which each is one instruction; a *CPU* says after each whether the sequence goes on or begins again, as the kernel does.
+//! How rows are waited for is the crate's own code. Sequences are assembly, so they are written here as programs of
+//! steps, of which each is one instruction; a *CPU* says after each whether the sequence goes on or begins again, as
+//! the kernel does.
 #![cfg(loom)]
 
 use std::cell::Cell;
@@ -155,8 +156,8 @@ impl Cpu {
         self.0.lock().expect("no panic").runs = false;
     }
 
-    /// membarrier: between two instructions of this CPU, what comes before is seen by the caller, what comes after sees what
-    /// the caller did, and a sequence that runs is aborted.
+    /// membarrier: between two instructions of this CPU, what comes before is seen by the caller, what comes after sees
+    /// what the caller did, and a sequence that runs is aborted.
     fn fence(&self) {
         if fault_is(Fault::NoFence) {
             return;
@@ -422,8 +423,8 @@ fn row_is_waited_for() {
     row.1.with(|count| assert_eq!(unsafe { *count }, 3));
 }
 
-/// Explores `model` with this fault. Two threads in full; three in every order with up to three preemptions, since all would
-/// take hours.
+/// Explores `model` with this fault. Two threads in full; three in every order with up to three preemptions, since all
+/// of them took more than four minutes.
 fn explore(fault: Fault, model: Model) {
     FAULT.set(fault);
     let mut builder = loom::model::Builder::new();

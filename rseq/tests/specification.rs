@@ -1,5 +1,5 @@
-//! `asm/README.md` names every label and every operand that the sequences' files use, and no sequence is missing on either
-//! architecture.
+//! `asm/README.md` names every label and every operand that the sequences' files use, and no sequence is missing on
+//! either architecture.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,16 +1,18 @@
 //! Children that run on their parent's memory and TLS: `vfork`, and `clone` with `CLONE_VM` and without `CLONE_SETTLS`.
 //!
-//! To the kernel such a child is a task without an rseq area; to itself it has its parent's, which says where the parent was
-//! when it last ran. A sequence of the child changes that CPU's lists from any CPU, and is not aborted when it is preempted.
-//! The child cannot find that out by itself: memory and registers are what they are in its parent, but for the number that
-//! the system call returns, which only its caller sees. So no check on the fast path could tell, whatever it costs, and a
-//! system call on the slow path is too late. What can be done is done before: the thread's cell names lists that are
-//! nobody's, so that every operation of the child comes to the slow path, and that goes past the caches.
+//! To the kernel such a child is a task without an rseq area; to itself it has its parent's, which says where the
+//! parent was when it last ran. A sequence of the child changes that CPU's lists from any CPU, and is not aborted when
+//! it is preempted. The child cannot find that out by itself: memory and registers are what they are in its parent, but
+//! for the number that the system call returns, which only its caller sees. So no check on the fast path could tell,
+//! whatever it costs, and a system call on the slow path is too late. What can be done is done before: the thread's
+//! cell names lists that are nobody's, so that every operation of the child comes to the slow path, and that goes past
+//! the caches.
 //!
-//! An [`ObjectCache`](crate::objects::ObjectCache) finds its lists by the CPU's number alone, with no such word in between: a
-//! child that runs on its parent's memory must not use one.
+//! An [`ObjectCache`](crate::objects::ObjectCache) finds its lists by the CPU's number alone, with no such word in
+//! between: a child that runs on its parent's memory must not use one.
 //!
-//! libperseq does it in its `vfork` and `clone`. A program that has perseq for its allocator and no libperseq does it itself:
+//! libperseq does it in its `vfork` and `clone`. A program that has perseq for its allocator and no libperseq does it
+//! itself:
 //!
 //! ```
 //! let lent = perseq::lend_thread();
@@ -41,16 +43,16 @@ pub struct LentThread {
     _not_send: PhantomData<*mut ()>,
 }
 
-/// Prepares the calling thread for a child process that runs on its memory and TLS while the thread waits, as after `vfork` or
-/// `clone` with `CLONE_VM | CLONE_VFORK`. The child may then allocate and free, in every mode; so may the thread, and
-/// handlers in both where the mode allows it. It must not use an [`ObjectCache`](crate::objects::ObjectCache). No system
-/// call. May be nested, by a child that has a child.
+/// Prepares the calling thread for a child process that runs on its memory and TLS while the thread waits, as after
+/// `vfork` or `clone` with `CLONE_VM | CLONE_VFORK`. The child may then allocate and free, in every mode; so may the
+/// thread, and handlers in both where the mode allows it. It must not use an
+/// [`ObjectCache`](crate::objects::ObjectCache). No system call. May be nested, by a child that has a child.
 pub fn lend_thread() -> LentThread {
     LentThread { before: thread::lend(), _not_send: PhantomData }
 }
 
-/// As [`lend_thread`], for ever: for a child that runs at the same time as the thread, as after `clone` with `CLONE_VM` alone,
-/// whose end nobody is told. A cache of the thread's own is emptied.
+/// As [`lend_thread`], for ever: for a child that runs at the same time as the thread, as after `clone` with `CLONE_VM`
+/// alone, whose end nobody is told. A cache of the thread's own is emptied.
 pub fn share_thread() {
     thread_exit::give_up_cache();
     thread::share();

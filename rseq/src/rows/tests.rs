@@ -41,8 +41,8 @@ fn too_many_rows_are_refused() {
     assert_eq!(Rows::<AtomicU64>::with_count(usize::MAX).err(), Some(NoMemory(libc::ENOMEM)));
 }
 
-/// Additions by a load and a store, which would be lost if two threads ever had the row; and threads that would sleep for
-/// ever if a wake were.
+/// Additions by a load and a store, which would be lost if two threads ever had the row; and threads that would sleep
+/// for ever if a wake were.
 #[test]
 fn many_wait_for_a_row_and_each_has_it() {
     const THREADS: u64 = 8;
@@ -108,8 +108,8 @@ fn who_stops_a_row_in_turn_sleeps() {
     sleeps_below_a_real_time_thread(|rows| drop(rows.stop_in_turn(0).expect("membarrier")));
 }
 
-/// An ordinary thread holds all rows, and needs its CPU to be done with them; on that CPU a SCHED_FIFO thread waits. One that
-/// looks again and again, though it yields, keeps the holder from running for as long as the kernel lets it.
+/// An ordinary thread holds all rows, and needs its CPU to be done with them; on that CPU a SCHED_FIFO thread waits.
+/// One that looks again and again, though it yields, keeps the holder from running for as long as the kernel lets it.
 fn sleeps_below_a_real_time_thread(wait: fn(&Rows<AtomicU64>)) {
     const WORK: Duration = Duration::from_millis(60);
     fence::register().expect("membarrier");

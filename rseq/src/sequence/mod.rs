@@ -5,12 +5,12 @@
 //! current index, store it in the cell, try again. An abort is not an outcome: the sequence restarts
 //! itself, and inputs live in registers it never writes.
 //!
-//! Sequences on [`Rows`](crate::Rows) find their row by arithmetic; there [`Miss::Moved`] means that the index has no row, or
-//! that it is stopped. [`crate::Registration::ensure_thread`] and another try, or the overflow row, follow.
+//! Sequences on [`Rows`](crate::Rows) find their row by arithmetic; there [`Miss::Moved`] means that the index has no
+//! row, or that it is stopped. [`crate::Registration::ensure_thread`] and another try, or the overflow row, follow.
 //!
-//! Everything here is inlined into its caller. All need Linux 4.18, or 6.3 for [`crate::MmCid`]; stopping another index, 5.10.
-//! Instructions on x86-64 from after the arming store (two more with it) up to and with the commit; a test counts them. A batch
-//! that ends because the list is empty or full takes three or two more.
+//! Everything here is inlined into its caller. All need Linux 4.18, or 6.3 for [`crate::MmCid`]; stopping another
+//! index, 5.10. Instructions on x86-64 from after the arming store (two more with it) up to and with the commit; a test
+//! counts them. A batch that ends because the list is empty or full takes three or two more.
 //!
 //! | | | | |
 //! |---|---|---|---|
@@ -60,8 +60,8 @@ pub fn restarts() -> u64 {
 /// Why a sequence did nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Miss {
-    /// The cell's slab is not the slab of the thread's index, or the index has no row: the thread moved, the slab or row is
-    /// stopped, or the thread is not registered.
+    /// The cell's slab is not the slab of the thread's index, or the index has no row: the thread moved, the slab or
+    /// row is stopped, or the thread is not registered.
     Moved,
     /// There is nothing to take, no room, or not what was expected; each sequence says which.
     Unfit,

@@ -258,8 +258,8 @@ pub unsafe fn append<I: Index, T: Zeroed>(
 /// # Safety
 ///
 /// * `handle` comes from [`crate::Registration::handle`] with the same `I`.
-/// * `word` is the offset in [`crate::rows::Row<T>`] of an aligned length, followed by at least so many words. Both are changed by
-///   [`append`] and this, or by the holder of the row's [`crate::rows::StoppedRow`], only.
+/// * `word` is the offset in [`crate::rows::Row<T>`] of an aligned length, followed by at least so many words. Both are
+///   changed by [`append`] and this, or by the holder of the row's [`crate::rows::StoppedRow`], only.
 #[inline(always)]
 pub unsafe fn take<I: Index, T: Zeroed>(handle: Handle, rows: &Rows<T, I>, word: usize) -> Result<u64, Miss> {
     let (outcome, item): (usize, u64);

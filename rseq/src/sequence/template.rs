@@ -69,8 +69,8 @@ macro_rules! slab_sequence {
     };
 }
 
-/// As `slab_sequence`, for one that answers in `outcome`. On x86-64 an address in the slab is kept in there: it is even, and so
-/// are all outcomes that are not a miss.
+/// As `slab_sequence`, for one that answers in `outcome`. On x86-64 an address in the slab is kept in there: it is
+/// even, and so are all outcomes that are not a miss.
 #[cfg(target_arch = "x86_64")]
 macro_rules! outcome_sequence {
     ($file:literal, $index:ty, $handle:expr, $cell:expr, $list:expr, $outcome:ident, $($operands:tt)*) => {

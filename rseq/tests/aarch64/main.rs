@@ -1,15 +1,15 @@
 //! The aarch64 sequences, on any machine: assembled, linked, and executed in an emulator.
 //!
-//! `qemu-aarch64` executes the instructions one by one, under the control of this test through qemu's debugger port. It has no
-//! restartable sequences, so the test plays the kernel: it writes the index into the area, and at each instruction boundary in
-//! turn aborts as the kernel would, by clearing `rseq_cs` and going on at the abort address, on the same index or on another.
-//! What comes out is compared with a model.
+//! `qemu-aarch64` executes the instructions one by one, under the control of this test through qemu's debugger port. It
+//! has no restartable sequences, so the test plays the kernel: it writes the index into the area, and at each
+//! instruction boundary in turn aborts as the kernel would, by clearing `rseq_cs` and going on at the abort address, on
+//! the same index or on another. What comes out is compared with a model.
 //!
 //! This shows that the code does what its pseudo-code says, wherever it is aborted. It shows nothing about kernels, or
 //! about memory ordering between cores.
 //!
-//! Needs `aarch64-linux-gnu-as` and `-ld` (Debian: `binutils-aarch64-linux-gnu`) and `qemu-aarch64` (`qemu-user`). Without them
-//! the test says that it was not run; with `CI` in the environment it fails.
+//! Needs `aarch64-linux-gnu-as` and `-ld` (Debian: `binutils-aarch64-linux-gnu`) and `qemu-aarch64` (`qemu-user`).
+//! Without them the test says that it was not run; with `CI` in the environment it fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -34,8 +34,8 @@ const KNOWN: &[&str] = &[
     "g++",
 ];
 
-/// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may be
-/// absent.
+/// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may
+/// be absent.
 pub fn not_tested(absent: &str, what: impl Display, why: impl Display) {
     assert!(KNOWN.contains(&absent), "{absent} is no absence that rseq/tests/kit/absence.rs knows");
     let allowed = std::env::var("PERSEQ_CI_ALLOWS").unwrap_or_default();

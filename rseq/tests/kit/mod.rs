@@ -19,7 +19,8 @@ pub fn allowed_cpus() -> Vec<usize> {
     }
 }
 
-/// Pins a thread to one CPU. 0 is the calling thread. False, and it stays where it may be, if that CPU has gone offline.
+/// Pins a thread to one CPU. 0 is the calling thread. False, and it stays where it may be, if that CPU has gone
+/// offline.
 #[must_use]
 pub fn pin(thread: libc::pid_t, cpu: usize) -> bool {
     allow(thread, &[cpu])
@@ -80,7 +81,8 @@ pub fn area(found: &Registration) -> [u32; 8] {
     unsafe { ((thread_pointer() as isize + found.offset()) as *const [u32; 8]).read_volatile() }
 }
 
-/// The fields in a registered thread's area that belong to the kernel are what the kernel says, so nobody else wrote them.
+/// The fields in a registered thread's area that belong to the kernel are what the kernel says, so nobody else wrote
+/// them.
 pub fn check_kernel_fields(found: &Registration) {
     loop {
         let before = getcpu();

@@ -87,8 +87,8 @@ fn a_library_comes_and_goes() {
     }
 }
 
-/// Why code with sequences is not unloaded, and what keeps it: without one of the two, the kernel looks for the descriptor of
-/// a sequence that ended long ago.
+/// Why code with sequences is not unloaded, and what keeps it: without one of the two, the kernel looks for the
+/// descriptor of a sequence that ended long ago.
 #[test]
 fn a_library_that_goes_unforgotten_takes_the_process_along() {
     const NAME: &str = "library::a_library_that_goes_unforgotten_takes_the_process_along";
@@ -111,7 +111,8 @@ fn a_library_that_goes_unforgotten_takes_the_process_along() {
         return;
     }
     expect(again(NAME, plugin(true).to_str().expect("a plain path")));
-    // A thread that is preempted between its last sequence and the end of the library is safe, and one that is not is lost.
+    // A thread that is preempted between its last sequence and the end of the library is safe, and one that is not is
+    // lost.
     let path = plugin(false);
     let lost = (0..20).any(|_| {
         let status = again(NAME, path.to_str().expect("a plain path")).output().expect("it starts").status;

@@ -184,7 +184,8 @@ fn a_child_of_vfork_is_not_registered() {
     }
 }
 
-/// Structures of a handler and of the thread it interrupts. Rows are never available here, so that all meet at the lock.
+/// Structures of a handler and of the thread it interrupts. Rows are never available here, so that all meet at the
+/// lock.
 #[test]
 fn handlers_use_the_structures_where_there_is_only_the_lock() {
     const NAME: &str = "life::handlers_use_the_structures_where_there_is_only_the_lock";

@@ -1,7 +1,8 @@
-//! Variants of the sequences, made from the same files in `asm/` with delays or with one defect, and loaded as a library.
+//! Variants of the sequences, made from the same files in `asm/` with delays or with one defect, and loaded as a
+//! library.
 //!
-//! Operands get fixed registers. A function takes `(handle, cell or base, list or rows, a, word or most)` and returns the
-//! outcome, the count, or the object.
+//! Operands get fixed registers. A function takes `(handle, cell or base, list or rows, a, word or most)` and returns
+//! the outcome, the count, or the object.
 
 use std::ffi::CString;
 use std::fmt::Write;
