@@ -3,9 +3,11 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
+use crate::by_layout;
 use crate::config::PAGE_SIZE;
 use crate::decided;
 use crate::emergency;
+use crate::errno::out_of_memory;
 use crate::front_end::fast;
 use crate::front_end::slow;
 use crate::hardened;
@@ -13,7 +15,7 @@ use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
 use crate::mode::Mode;
 use crate::page_heap::large;
-use crate::page_heap::span::{SpanId, SpanState};
+use crate::page_heap::span::SpanId;
 use crate::process::background::tend;
 use crate::process::exhaustion::or_reclaim;
 use crate::process::start;
@@ -78,36 +80,19 @@ unsafe impl GlobalAlloc for Perseq {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let (pointer, zero) = match SizeClass::of(layout) {
+        let block = match SizeClass::of(layout) {
             // SAFETY: as `alloc`.
             Some(_) => (unsafe { self.alloc(layout) }, false),
             None => self.alloc_large(layout),
         };
-        if !pointer.is_null() && !zero {
-            // SAFETY: `layout.size()` bytes, just allocated.
-            unsafe { ptr::write_bytes(pointer, 0, layout.size()) };
-        }
-        pointer
+        // SAFETY: just allocated, of this layout.
+        unsafe { by_layout::zeroed(block, layout.size()) }
     }
 
     #[inline]
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: by GlobalAlloc's contract, `new_size` rounded up to the alignment does not overflow.
-        let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        match (SizeClass::of(layout), SizeClass::of(new)) {
-            (Some(old), Some(new)) if old == new => return pointer,
-            (None, None) => return self.resize_large(pointer, new),
-            _ => {}
-        }
-        // SAFETY: `new` is a layout; `pointer` has `layout.size()` bytes and the new block has `new_size`.
-        unsafe {
-            let moved = self.alloc(new);
-            if !moved.is_null() {
-                ptr::copy_nonoverlapping(pointer, moved, layout.size().min(new_size));
-                self.dealloc(pointer, layout);
-            }
-            moved
-        }
+        // SAFETY: by our own contract.
+        unsafe { by_layout::realloc(self, pointer, layout, new_size, |block, new| self.resize_large(block, new)) }
     }
 }
 
@@ -180,7 +165,7 @@ impl Perseq {
     #[cold]
     #[inline(never)]
     pub(crate) fn resize_large(&self, pointer: *mut u8, layout: Layout) -> *mut u8 {
-        let Some(id) = large_span(pointer) else {
+        let Some(id) = large::at(&BACK_END.pages, pointer as usize) else {
             return match emergency::large_at(pointer as usize) {
                 Some(bytes) => self.move_large(pointer, bytes, layout),
                 None => Misuse::ResizeOfForeignLarge.end(),
@@ -263,7 +248,7 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
 #[cold]
 #[inline(never)]
 pub fn dealloc_large(pointer: *mut u8) {
-    match large_span(pointer) {
+    match large::at(&BACK_END.pages, pointer as usize) {
         Some(_) if emergency::is_now() => {
             let Some(block) = NonNull::new(pointer) else { return };
             // SAFETY: the caller gave up the block that the span is.
@@ -281,19 +266,4 @@ pub fn dealloc_large(pointer: *mut u8) {
         }
     }
     tend();
-}
-
-/// The large span that begins at `pointer`.
-fn large_span(pointer: *mut u8) -> Option<SpanId> {
-    let id = BACK_END.pages.span_of(pointer as usize)?;
-    let begins = BACK_END.pages.start(id) == pointer as usize;
-    (begins && BACK_END.pages.span(id).state() == SpanState::Large).then_some(id)
-}
-
-/// Null, and why.
-#[cold]
-pub fn out_of_memory() -> *mut u8 {
-    // SAFETY: errno is this thread's.
-    unsafe { *libc::__errno_location() = libc::ENOMEM };
-    ptr::null_mut()
 }

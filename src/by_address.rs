@@ -3,9 +3,10 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-use crate::allocator::{Perseq, dealloc_large, dealloc_slow, out_of_memory};
+use crate::allocator::{Perseq, dealloc_large, dealloc_slow};
 use crate::config::{MAX_SMALL, PAGE_SIZE};
 use crate::emergency;
+use crate::errno::out_of_memory;
 use crate::front_end::fast;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;

@@ -11,9 +11,10 @@ use core::sync::atomic::{
 
 use rseq::{Registration, Unavailable};
 
+use crate::errno::keep_errno;
 use crate::lock_order::Rank;
 use crate::mode::ActiveMode;
-use crate::sync::{Mutex, keep_errno};
+use crate::sync::Mutex;
 
 /// The first allocation has decided.
 static READY: AtomicBool = AtomicBool::new(false);

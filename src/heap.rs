@@ -1,15 +1,15 @@
 //! A heap of its own, apart from the process's.
 
 use core::alloc::{GlobalAlloc, Layout};
-use core::ptr;
 
-use crate::allocator::out_of_memory;
+use crate::by_layout;
 use crate::config::PAGE_SIZE;
+use crate::errno::out_of_memory;
 use crate::middle::back_end::BackEnd;
 use crate::misuse::{Misuse, judge};
 use crate::page_heap::large;
 use crate::page_heap::source::{Mmap, PageSource};
-use crate::page_heap::span::{SpanId, SpanState};
+use crate::page_heap::span::SpanId;
 use crate::size_class::SizeClass;
 
 /// Address space of a heap, unless said otherwise: as much as the smallest process heap has.
@@ -77,35 +77,6 @@ impl<S: PageSource> Heap<S> {
     /// As [`Heap::new`], with address space for `bytes`; less if the source has less.
     pub const fn with_reserve(source: S, bytes: usize) -> Self {
         Heap { back: BackEnd::new(source), reserve: bytes }
-    }
-
-    /// Makes a block one of `new_size` bytes, as [`GlobalAlloc::realloc`] does.
-    ///
-    /// # Safety
-    ///
-    /// * As for [`GlobalAlloc::realloc`].
-    unsafe fn resize(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: by our own contract, `new_size` rounded up to the alignment does not overflow.
-        let new = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        match (SizeClass::of(layout), SizeClass::of(new)) {
-            (Some(old), Some(new)) if old == new => return pointer,
-            (None, None) => {
-                let id = self.large(pointer);
-                // SAFETY: the block is the caller's.
-                let resized = self.or_trimmed(|| unsafe { large::resize(&self.back.pages, id, new) });
-                return resized.map_or_else(out_of_memory, |address| address as *mut u8);
-            }
-            _ => {}
-        }
-        // SAFETY: both blocks have the bytes copied, and are distinct.
-        unsafe {
-            let moved = self.alloc(new);
-            if !moved.is_null() {
-                ptr::copy_nonoverlapping(pointer, moved, layout.size().min(new_size));
-                self.dealloc(pointer, layout);
-            }
-            moved
-        }
     }
 
     /// Gives all memory that nobody uses back to the source; returns how many bytes.
@@ -180,9 +151,7 @@ impl<S: PageSource> Heap<S> {
     }
 
     fn large(&self, pointer: *mut u8) -> SpanId {
-        let pages = &self.back.pages;
-        let begins = |id: &SpanId| pages.start(*id) == pointer as usize && pages.span(*id).state() == SpanState::Large;
-        pages.span_of(pointer as usize).filter(begins).unwrap_or_else(|| Misuse::FreeOfForeignToHeap.end())
+        large::at(&self.back.pages, pointer as usize).unwrap_or_else(|| Misuse::FreeOfForeignToHeap.end())
     }
 }
 
@@ -202,17 +171,19 @@ unsafe impl<S: PageSource> GlobalAlloc for Heap<S> {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let (pointer, zero) = self.allocate(layout);
-        if !pointer.is_null() && !zero {
-            // SAFETY: `layout.size()` bytes, just allocated.
-            unsafe { ptr::write_bytes(pointer, 0, layout.size()) };
-        }
-        pointer
+        // SAFETY: just allocated, of this layout.
+        unsafe { by_layout::zeroed(self.allocate(layout), layout.size()) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let resize_large = |block, new| {
+            let id = self.large(block);
+            // SAFETY: the block is the caller's.
+            let resized = self.or_trimmed(|| unsafe { large::resize(&self.back.pages, id, new) });
+            resized.map_or_else(out_of_memory, |address| address as *mut u8)
+        };
         // SAFETY: by our own contract.
-        unsafe { self.resize(pointer, layout, new_size) }
+        unsafe { by_layout::realloc(self, pointer, layout, new_size, resize_large) }
     }
 }
 

@@ -42,6 +42,7 @@
 //! | `allocator.rs` | the front door: `GlobalAlloc`, the fast path first |
 //! | `allocator_api.rs` | `Allocator`, for collections that name theirs |
 //! | `by_address.rs` | blocks known by address alone, for C |
+//! | `by_layout.rs` | what is alike for all heaps whose blocks are known by layout |
 //! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
 //! | `objects/` | caches of constructed objects, per CPU, for a program's own types |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
@@ -81,7 +82,7 @@
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
-//! | `os.rs`, `sync.rs`, `lock_order.rs` | the kernel's memory calls, the lock, its order |
+//! | `os.rs`, `errno.rs`, `sync.rs`, `lock_order.rs` | the kernel's memory calls, errno, the lock, its order |
 //! | `misuse.rs`, `fatal.rs`, `message.rs` | what a program may not do, and the last words |
 //!
 //! # Words
@@ -165,9 +166,11 @@ mod allocator;
 mod allocator_api;
 mod atomic;
 mod by_address;
+mod by_layout;
 mod config;
 mod decided;
 mod emergency;
+mod errno;
 mod fatal;
 mod front_end;
 mod hardened;

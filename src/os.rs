@@ -10,7 +10,7 @@ use core::ptr::{self, NonNull};
 
 use rseq::syscall;
 
-use crate::sync::keep_errno;
+use crate::errno::keep_errno;
 
 /// Bytes of the largest page a kernel of this architecture may have. arm64's are built for pages of 4, 16 or 64 KiB: what
 /// is laid out by the largest is right for all.

@@ -23,7 +23,7 @@ use crate::page_heap::huge_pages::HugePageStats;
 use crate::page_heap::large;
 pub use crate::page_heap::source::{Mmap, PageSource, Relocation, Thp};
 pub use crate::page_heap::sources::{Arena, Counting, Counts, Failing, HugeTlb, Tally};
-use crate::page_heap::span::{SpanId, SpanState};
+use crate::page_heap::span::SpanId;
 
 /// A page allocator with its own source. All operations take one lock; dropping it gives everything back, runs that
 /// are still in use among it.
@@ -131,11 +131,7 @@ impl<S: PageSource> PageAllocator<S> {
     }
 
     fn find(&self, start: NonNull<u8>) -> SpanId {
-        let id = self.pages.span_of(start.as_ptr() as usize);
-        let begins = |id: &SpanId| {
-            self.pages.start(*id) == start.as_ptr() as usize && self.pages.span(*id).state() == SpanState::Large
-        };
-        id.filter(begins).unwrap_or_else(|| Misuse::NoRunBeginsThere.end())
+        large::at(&self.pages, start.as_ptr() as usize).unwrap_or_else(|| Misuse::NoRunBeginsThere.end())
     }
 
     fn run(&self, id: SpanId, zero: bool) -> Option<Run> {

@@ -319,19 +319,6 @@ pub fn futex_wake(word: &AtomicU32, count: u32) {
     syscall::futex_wake(word, count);
 }
 
-/// Runs `f` and puts errno back: an allocator that succeeds does not change it.
-#[cfg(not(loom))]
-pub fn keep_errno<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: errno is this thread's.
-    let errno = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    let before = unsafe { *errno };
-    let result = f();
-    // SAFETY: as above.
-    unsafe { *errno = before };
-    result
-}
-
 #[cfg(all(test, not(loom)))]
 mod tests {
     extern crate std;

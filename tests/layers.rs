@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["lib"],
     // Faces. One may stand on another.
-    &["allocator", "allocator_api", "by_address", "heap", "objects", "pages"],
+    &["allocator", "allocator_api", "by_address", "by_layout", "heap", "objects", "pages"],
     &["process"],
     &["stats"],
     &["front_end"],
@@ -30,6 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["size_class"],
     &["sync"],
     &["this_thread"],
+    &["errno"],
     &["misuse"],
     &["fatal"],
     &["lock_order"],

@@ -8,6 +8,12 @@ use crate::page_heap::source::{PageSource, Relocation};
 use crate::page_heap::span::{SpanId, SpanState};
 use crate::page_heap::{PageHeap, Run};
 
+/// The large block that begins at `address`, if one does.
+pub fn at<S: PageSource>(pages: &PageHeap<S>, address: usize) -> Option<SpanId> {
+    let id = pages.span_of(address)?;
+    (pages.start(id) == address && pages.span(id).state() == SpanState::Large).then_some(id)
+}
+
 /// A run of pages for `layout`. `None` if memory is exhausted.
 pub fn allocate<S: PageSource>(pages: &PageHeap<S>, layout: Layout) -> Option<Run> {
     // Beyond the reservation, the arithmetic need not be right.

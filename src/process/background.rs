@@ -12,9 +12,9 @@ use core::sync::atomic::{
 };
 
 use crate::emergency;
+use crate::errno::keep_errno;
 use crate::middle::back_end::BACK_END;
 use crate::process::deferred::free_deferred;
-use crate::sync::keep_errno;
 
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// A thread runs, or is about to. Acquire and release, so that a new thread sees what the last one did.

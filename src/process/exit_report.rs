@@ -14,11 +14,11 @@ use core::sync::atomic::{
 };
 
 use crate::decided;
+use crate::errno::keep_errno;
 use crate::message::message;
 use crate::stats::collect::stats;
 use crate::stats::file_writer::FileWriter;
 use crate::stats::report;
-use crate::sync::keep_errno;
 
 const NONE: u8 = 0;
 const TEXT: u8 = 1;

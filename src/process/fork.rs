@@ -24,6 +24,7 @@ use core::sync::atomic::{
 
 use crate::decided::DECIDING;
 use crate::emergency;
+use crate::errno::keep_errno;
 use crate::front_end::lists::Exclusive;
 use crate::front_end::reclaim;
 use crate::front_end::registry;
@@ -37,7 +38,7 @@ use crate::mode::Mode;
 use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
-use crate::sync::{self, ForkLock, Patience, keep_errno};
+use crate::sync::{self, ForkLock, Patience};
 use crate::this_thread;
 use crate::way;
 

@@ -11,7 +11,7 @@
 use core::ffi::{c_char, c_int, c_void};
 use core::ptr;
 
-use crate::sync::keep_errno;
+use crate::errno::keep_errno;
 
 /// `DT_FLAGS_1`, and the flag in it for "never unmap", as the ELF specification's GNU part has them.
 const FLAGS_1: i64 = 0x6fff_fffb;

@@ -1,6 +1,7 @@
 //! The first allocation: it reads the environment, decides the mode and makes the process ready.
 
 use crate::decided::{self, DECIDING, Decision};
+use crate::errno::keep_errno;
 use crate::fatal::fatal;
 use crate::front_end::budget;
 use crate::front_end::contract::Prepared;
@@ -16,7 +17,6 @@ use crate::process::exit_report;
 use crate::process::fork;
 use crate::process::options;
 use crate::process::thread_exit;
-use crate::sync::keep_errno;
 use crate::this_thread;
 use crate::way;
 

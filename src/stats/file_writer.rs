@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::sync::keep_errno;
+use crate::errno::keep_errno;
 
 /// A file descriptor, through a small buffer on the stack: a [`Write`] that allocates nothing.
 #[derive(Debug)]
