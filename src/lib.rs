@@ -60,9 +60,10 @@
 //! | `hits.rs` | counters of the fast path, in builds that want them |
 //! | **`middle/`** | **the tiers between the caches and the pages** |
 //! | `back_end.rs` | all tiers behind the caches, put together |
-//! | `transfer_cache.rs`, `central_free_list.rs` | the tiers |
+//! | `of_class.rs` | the middle tier for one class: transfer caches first, spans behind them |
+//! | `transfer_cache.rs`, `central_free_list.rs` | one array of objects on their way; one class's spans |
+//! | `transfer_caches.rs`, `shards.rs`, `topology.rs` | transfer caches in shards: one for each last-level cache |
 //! | `spare_arrays.rs`, `spare_bitmaps.rs`, `tables.rs` | memory for the arrays of lists, for spans, for tables |
-//! | `shards.rs`, `topology.rs` | how transfer caches are split, and which CPUs share a last-level cache |
 //! | **`page_heap/`** | **runs of pages: split, joined, grown and shrunk in place** |
 //! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages it takes, and where free ones are kept |
 //! | `span.rs`, `metadata.rs` | one run of pages in use; the allocator's own memory |

@@ -2,8 +2,9 @@
 //! [`Heap`](crate::Heap).
 
 use crate::middle::central_free_list::CentralFreeList;
+use crate::middle::of_class::Middle;
 use crate::middle::tables::Tables;
-use crate::middle::transfer_cache::{Middle, TransferCaches};
+use crate::middle::transfer_caches::TransferCaches;
 use crate::misuse::Misuse;
 use crate::page_heap::PageHeap;
 use crate::page_heap::metadata::Metadata;
