@@ -72,11 +72,7 @@ pub enum Command {
     /// Run experiments and write the report.
     Run(crate::run::Arguments),
     /// Take the samples that an interrupted run left out, and write the report.
-    #[command(after_help = "Examples:\n  perseq resume runs/20261121T040559Z-standard")]
-    Resume {
-        /// Directory of the run.
-        dir: PathBuf,
-    },
+    Resume(crate::directory::Resume),
     /// Build the report again from the raw rows alone.
     #[command(
         after_help = "Examples:\n  perseq report runs/20261121T040559Z-standard\n  cd runs/20261121T040559Z-standard && sha256sum -c SHA256SUMS && perseq report ."
@@ -84,6 +80,9 @@ pub enum Command {
     Report {
         /// Directory of the run.
         dir: PathBuf,
+        /// Read files that were changed as well, and mark everything that is made of them.
+        #[arg(long)]
+        accept_changed: bool,
     },
     /// Print the raw rows behind a number of the report.
     Rows(crate::rows::Arguments),

@@ -4,15 +4,16 @@
 //! baseline are compared: whether the second host finds what the first found. Processes of two runs are not paired, so
 //! the interval is Welch's. What differs in more than the binary or the host is refused, not adjusted.
 
-use crate::archive::Archive;
 use crate::definition::{Better, Metric};
+use crate::experiment::{self, About, Experiments, Row};
 use crate::failure::{Exit, Failure};
-use crate::manifest::Manifest;
+use crate::harness::archive::{Archive, Reading};
+use crate::harness::manifest::Manifest;
 use crate::output;
 use crate::report::number;
-use crate::sample::Row;
 use crate::statistics::{Estimate, Paired, difference, unpaired};
 use crate::subject::{BASELINE, Subject};
+use crate::written;
 use regex::Regex;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -58,17 +59,17 @@ struct Comparison {
 
 /// A run as it is compared.
 struct Run {
-    manifest: Manifest,
+    manifest: Manifest<About>,
+    changed: Option<String>,
     rows: Vec<Row>,
 }
 
 impl Run {
-    fn open(root: &Path) -> Result<Run, Failure> {
-        let archive = Archive::open(root)?;
-        let rows = archive.rows()?;
-        rows.warning.iter().for_each(|warning| eprintln!("warning: {}: {warning}", root.display()));
-        let run = Run { manifest: archive.manifest()?, rows: rows.rows };
-        if !run.manifest.valid() {
+    fn open(root: &Path, accept: bool) -> Result<Run, Failure> {
+        let read = Archive::open(root)?.read::<Experiments>(Reading::accepting(accept))?;
+        read.warning.iter().for_each(|warning| eprintln!("warning: {}: {warning}", root.display()));
+        let run = Run { manifest: read.manifest, rows: read.rows, changed: read.changed };
+        if !run.manifest.about.valid() {
             return Err(Failure::usage(format!("{}: a check of E00 failed; expected a valid run", root.display())));
         }
         Ok(run)
@@ -105,6 +106,9 @@ pub struct Arguments {
     /// Compare every metric, not the headline only.
     #[arg(long)]
     all_metrics: bool,
+    /// Compare runs whose files were changed as well, and say so.
+    #[arg(long)]
+    accept_changed: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -119,7 +123,8 @@ fn percent(text: &str) -> Result<f64, String> {
 
 /// Compares and prints.
 pub fn main(wanted: &Arguments) -> Result<Exit, Failure> {
-    let (before, after) = (Run::open(&wanted.before)?, Run::open(&wanted.after)?);
+    let accept = wanted.accept_changed;
+    let (before, after) = (Run::open(&wanted.before, accept)?, Run::open(&wanted.after, accept)?);
     if before.manifest.tool.debug_assertions != after.manifest.tool.debug_assertions {
         return Err(Failure::usage("compare: one run is of a debug build and the other is not; expected two alike"));
     }
@@ -162,7 +167,7 @@ fn compare(before: &Run, after: &Run, kind: Kind, wanted: &Arguments) -> Compari
             left_out.push(format!("{id}: {why}"));
             continue;
         }
-        let definition = before.manifest.definitions.iter().find(|d| d.id == rows[0].planned.experiment);
+        let definition = before.manifest.about.definitions.iter().find(|d| d.id == rows[0].planned.task.experiment);
         let Some(definition) = definition else { continue };
         let metrics = definition.metrics.iter();
         for metric in metrics.filter(|metric| wanted.all_metrics || metric.name == definition.headline) {
@@ -181,14 +186,16 @@ fn compare(before: &Run, after: &Run, kind: Kind, wanted: &Arguments) -> Compari
     );
     let mut notes = Vec::new();
     for (which, run) in [("first", before), ("second", after)] {
-        if run.manifest.profile == "quick" {
+        notes
+            .extend(run.changed.iter().map(|changed| format!("{} In the {which} run: {changed}", written::banner(""))));
+        if run.manifest.about.profile == "quick" {
             notes.push(format!("the {which} run is a smoke test"));
         }
         if run.manifest.finished_utc.is_none() {
             notes.push(format!("the {which} run is not complete"));
         }
     }
-    let pair = |of: fn(&Manifest) -> String| [of(&before.manifest), of(&after.manifest)];
+    let pair = |of: fn(&Manifest<About>) -> String| [of(&before.manifest), of(&after.manifest)];
     Comparison {
         kind,
         hosts: pair(|manifest| manifest.host_caption.clone()),
@@ -201,10 +208,10 @@ fn compare(before: &Run, after: &Run, kind: Kind, wanted: &Arguments) -> Compari
 
 /// Why two cells of one id are not the same question.
 fn differs(before: &Row, after: &Row) -> Option<String> {
-    if before.planned.workload != after.planned.workload {
-        return Some(format!("workload {} and {}", before.planned.workload, after.planned.workload));
+    if before.planned.task.workload != after.planned.task.workload {
+        return Some(format!("workload {} and {}", before.planned.task.workload, after.planned.task.workload));
     }
-    let (a, b) = (&before.planned.params, &after.planned.params);
+    let (a, b) = (&before.planned.task.params, &after.planned.task.params);
     let names = a.keys().chain(b.keys());
     let show = |value: Option<&u64>| value.map_or_else(|| "none".to_owned(), u64::to_string);
     names
@@ -215,8 +222,8 @@ fn differs(before: &Row, after: &Row) -> Option<String> {
 
 fn change(id: &str, metric: &Metric, subject: Subject, kind: Kind, before: &[&Row], after: &[&Row]) -> Option<Change> {
     let values = |rows: &[&Row], subject: Subject| -> BTreeMap<u64, f64> {
-        let chosen = rows.iter().filter(|row| row.planned.mode_requested == subject && !row.planned.twin);
-        chosen.filter_map(|row| Some((row.planned.block, row.value(&metric.name)?))).collect()
+        let chosen = rows.iter().filter(|row| row.planned.task.mode_requested == subject && !row.planned.twin);
+        chosen.filter_map(|row| Some((row.planned.block, experiment::value(row, &metric.name)?))).collect()
     };
     let (estimate, n) = match kind {
         Kind::Values => {

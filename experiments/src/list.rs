@@ -2,6 +2,7 @@
 
 use crate::definition::{self, Definition};
 use crate::failure::{Exit, Failure};
+use crate::harness::place;
 use crate::host::limits::Limits;
 use crate::output;
 use crate::plan::{self, Choice};
@@ -30,7 +31,7 @@ pub fn main(as_json: bool, filter: Option<&Regex>) -> Result<Exit, Failure> {
                 counters: Vec::new(),
             };
             let plan = plan::make(std::slice::from_ref(&definition), &choice, &limits)?;
-            let seconds = plan::estimate(&plan).as_secs_f64();
+            let seconds = place::estimate(&plan).as_secs_f64();
             let cells: Vec<_> = definition.cells(profile, limits.cpus).into_iter().map(|cell| cell.id).collect();
             let skipped = plan.iter().filter(|planned| planned.skip.is_some()).count();
             if as_json {

@@ -2,37 +2,40 @@
 //!
 //! 1. [`definition`]: a question with its prediction, written down before it is asked.
 //! 2. [`plan`]: every sample and its place in a shuffled order, made from one seed.
-//! 3. [`sample`]: one fresh process, watched by the [`gate`]s; what happens becomes a row.
+//! 3. [`harness`]: one loop for every kind of run. A sample is a fresh process, watched by the [`gate`]s; what happens
+//!    becomes a row of the run's directory, and rows are checked whenever they are read.
 //! 4. [`worker`]: inside that process, a [`workload`] runs and [`proof`] shows in which mode.
-//! 5. [`archive`]: rows are appended, never changed; [`manifest`] says on which host.
-//! 6. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
+//! 5. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
+//!
+//! Four kinds of run share the harness: the experiments ([`mod@experiment`], started by [`run`]); the [`suite`], which
+//! measures each [`pattern`] on the rivals that [`peers`] builds, through the C interface; [`programs`], which runs real
+//! programs on libperseq; and [`replay`], which repeats a [`trace`] of another program.
 //!
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
-//! [`rows`] shows what a number of the report was made of,
-//! [`counters`] are read in a pass of their own, and [`trace`] brings the allocations of other programs.
-//! Beside the experiments stand the rivals: [`peers`] builds them, [`suite`] measures each [`pattern`] on all of them
-//! through the C interface, and [`programs`] runs real programs on libperseq. [`torture`] measures nothing: it looks
-//! for what the allocator loses in storms.
+//! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
+//! [`directory`] makes reports again and completes interrupted runs. [`torture`] measures nothing: it looks for what the
+//! allocator loses in storms.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
 
-mod archive;
 mod checksum;
 mod classes;
 mod cli;
 mod compare;
 mod counters;
 mod definition;
+mod directory;
 mod doctor;
+mod experiment;
 mod failure;
 mod gate;
+mod harness;
 mod host;
 mod host_file;
 mod instrument;
 mod known;
 mod list;
-mod manifest;
 mod measurement;
 mod memory;
 mod output;
@@ -40,12 +43,11 @@ mod pattern;
 mod peers;
 mod plan;
 mod programs;
-mod progress;
 mod proof;
+mod replay;
 mod report;
 mod rows;
 mod run;
-mod sample;
 mod selftest;
 mod statistics;
 mod subject;
@@ -57,6 +59,7 @@ mod traces;
 mod validity;
 mod worker;
 mod workload;
+mod written;
 
 use clap::Parser;
 use cli::Command;
@@ -64,13 +67,14 @@ use failure::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    harness::launch::if_asked();
     let outcome = match cli::Cli::parse().command {
         Command::Doctor { json, deep } => doctor::main(json, deep),
         Command::Selftest { json } => selftest::main(json),
         Command::List { json, filter } => list::main(json, filter.as_ref()),
         Command::Run(arguments) => run::run(&arguments),
-        Command::Resume { dir } => run::resume(&dir),
-        Command::Report { dir } => report::main(&dir),
+        Command::Resume(arguments) => directory::resume(&arguments),
+        Command::Report { dir, accept_changed } => directory::report(&dir, accept_changed),
         Command::Rows(arguments) => rows::main(&arguments),
         Command::Compare(arguments) => compare::main(&arguments),
         Command::Trace { action } => traces::main(&action),

@@ -1,99 +1,17 @@
 //! Which samples a run takes, and in which order. Made before the first sample and written down.
 //!
-//! A block is one shuffled pass over the subjects of one cell, twin included. The blocks of all cells are
-//! shuffled among each other, so that no mode owns a part of the day. The same seed gives the same plan.
+//! The twin is part of each block; the counter pass comes last.
 
-use crate::definition::{Definition, Parameters, ProfileCells, Rule};
+use crate::definition::{Definition, ProfileCells};
+use crate::experiment::{Question, Sample};
 use crate::failure::Failure;
+use crate::harness::place::{self, Planned};
 use crate::host::limits::Limits;
 use crate::subject::{Subject, TWINNED};
-use crate::workload::Order;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use regex::Regex;
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-use std::time::Duration;
-
-/// One sample to take.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-pub struct Planned {
-    /// Unique in its run.
-    pub sample_id: String,
-    /// The definition's id.
-    pub experiment: String,
-    /// Experiment, rule and varied parameters.
-    pub cell_id: String,
-    /// The workload.
-    pub workload: String,
-    /// What it is told.
-    pub params: Parameters,
-    /// The fairness rule; null where the allocator's own capacity is used.
-    pub fairness: Option<Rule>,
-    /// What is measured.
-    pub mode_requested: Subject,
-    /// Whether this is the second of the two equal subjects of a block.
-    pub twin: bool,
-    /// Number of the block within its cell.
-    pub block: u64,
-    /// Place in the run.
-    pub order_index: u64,
-    /// Seed of the values written into objects.
-    pub invocation_seed: u64,
-    /// Bytes of padding in the environment, so that the stack starts elsewhere.
-    pub env_pad: u64,
-    /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub counter_group: Option<String>,
-    /// The trace it replays. Runs never have one, so that no path is in their files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trace_file: Option<PathBuf>,
-    /// Why this sample is not going to be taken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skip: Option<String>,
-}
-
-impl Planned {
-    /// What the worker is told.
-    pub fn order(&self) -> Order {
-        Order {
-            workload: self.workload.clone(),
-            parameters: self.params.clone(),
-            subject: self.mode_requested,
-            seed: self.invocation_seed,
-            counters: self.counter_group.clone(),
-            trace_file: self.trace_file.clone(),
-        }
-    }
-
-    /// The measured time asked for.
-    pub fn measure(&self) -> Duration {
-        Duration::from_millis(self.params.get("measure_ms").copied().unwrap_or(0))
-    }
-
-    /// Expected time of the whole sample: measured part, warm-up, start and end of a process.
-    pub fn estimate(&self) -> Duration {
-        if self.skip.is_some() { Duration::ZERO } else { self.measure().mul_f64(1.15) + Duration::from_millis(80) }
-    }
-
-    /// Environment of the worker: mode, capacity and padding.
-    pub fn environment(&self) -> Vec<(&'static str, String)> {
-        let mut variables = vec![("ENVIRONMENT_PAD", "x".repeat(self.env_pad as usize))];
-        if let Subject::Perseq(mode) = self.mode_requested {
-            variables.push(("PERSEQ_MODE", mode.name().into()));
-        }
-        let parameter = |name: &str| self.params.get(name).map(u64::to_string);
-        // The same in every mode; not all of them empty idle caches.
-        variables.extend(parameter("idle_drain_ms").map(|ms| ("PERSEQ_IDLE_DRAIN", ms)));
-        match self.fairness {
-            Some(Rule::A) => variables.extend(parameter("cache_bytes").map(|bytes| ("PERSEQ_CACHE_BYTES", bytes))),
-            Some(Rule::B) => variables.extend(parameter("total_bytes").map(|bytes| ("PERSEQ_TOTAL_BYTES", bytes))),
-            None => {}
-        }
-        variables
-    }
-}
 
 /// What the command line chose.
 #[derive(Clone, Debug)]
@@ -118,7 +36,7 @@ pub struct Choice {
 const COUNTED: u64 = 3;
 
 /// Makes the plan.
-pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Result<Vec<Planned>, Failure> {
+pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Result<Vec<Sample>, Failure> {
     let mut random = ChaCha8Rng::seed_from_u64(choice.seed);
     let mut blocks = Vec::new();
     for definition in definitions {
@@ -143,25 +61,22 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                     subjects
                         .iter()
                         .map(|&(subject, twin)| Planned {
-                            sample_id: format!(
-                                "{}/block={block}/{subject}{}",
-                                cell.id,
-                                if twin { "-twin" } else { "" }
-                            ),
-                            experiment: definition.id.clone(),
+                            sample_id: place::name(&cell.id, block, subject.name(), twin),
                             cell_id: cell.id.clone(),
-                            workload: definition.workload.clone(),
-                            params: cell.parameters.clone(),
-                            fairness: cell.rule,
-                            mode_requested: subject,
                             twin,
                             block,
                             order_index: 0,
                             invocation_seed: random.random(),
                             env_pad: random.random_range(0..4096),
-                            counter_group: None,
-                            trace_file: None,
                             skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
+                            task: Question {
+                                experiment: definition.id.clone(),
+                                workload: definition.workload.clone(),
+                                params: cell.parameters.clone(),
+                                fairness: cell.rule,
+                                mode_requested: subject,
+                                counter_group: None,
+                            },
                         })
                         .collect::<Vec<_>>(),
                 );
@@ -175,16 +90,15 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             choice.profile
         )));
     }
-    blocks.shuffle(&mut random);
-    let mut plan: Vec<_> = blocks.into_iter().flatten().collect();
+    let mut plan = place::shuffled(blocks, &mut random);
     let mut counted: Vec<_> = plan
         .iter()
         .filter(|planned| planned.block < COUNTED && !planned.twin)
-        .filter(|planned| definitions.iter().any(|d| d.id == planned.experiment && d.counters))
+        .filter(|planned| definitions.iter().any(|d| d.id == planned.task.experiment && d.counters))
         .flat_map(|planned| {
             choice.counters.iter().map(|group| Planned {
                 sample_id: format!("{}/counters={group}", planned.sample_id),
-                counter_group: Some(group.clone()),
+                task: Question { counter_group: Some(group.clone()), ..planned.task.clone() },
                 ..planned.clone()
             })
         })
@@ -192,21 +106,14 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     // After the timing samples, which they must not disturb.
     counted.shuffle(&mut random);
     plan.extend(counted);
-    for (index, planned) in plan.iter_mut().enumerate() {
-        planned.order_index = index as u64;
-    }
-    Ok(plan)
-}
-
-/// Expected time of all samples.
-pub fn estimate(plan: &[Planned]) -> Duration {
-    plan.iter().map(Planned::estimate).sum()
+    Ok(place::numbered(plan))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::time::Duration;
 
     fn choice(seed: u64) -> Choice {
         Choice {
@@ -220,7 +127,7 @@ mod tests {
         }
     }
 
-    fn quick(seed: u64) -> Vec<Planned> {
+    fn quick(seed: u64) -> Vec<Sample> {
         make(&crate::definition::all(), &choice(seed), &Limits::none()).unwrap()
     }
 
@@ -248,7 +155,9 @@ mod tests {
         let plan = make(&crate::definition::all(), &Choice { counters, ..choice(7) }, &Limits::none()).unwrap();
         let (timed, counted) = plan.split_at(quick(7).len());
         assert_eq!(timed, quick(7));
-        assert!(!counted.is_empty() && counted.iter().all(|planned| planned.counter_group.is_some() && !planned.twin));
+        assert!(
+            !counted.is_empty() && counted.iter().all(|planned| planned.task.counter_group.is_some() && !planned.twin)
+        );
     }
 
     #[test]
@@ -259,7 +168,7 @@ mod tests {
 
     #[test]
     fn quick_stays_quick() {
-        assert!(estimate(&quick(1)) < Duration::from_secs(225));
+        assert!(place::estimate(&quick(1)) < Duration::from_secs(225));
     }
 
     /// With a fifth repeated and some threads to start, it must end within 75 minutes.
@@ -267,6 +176,6 @@ mod tests {
     fn standard_stays_within_its_hour() {
         let choice = Choice { profile: "standard".into(), ..choice(1) };
         let plan = make(&crate::definition::all(), &choice, &Limits::none()).unwrap();
-        assert!(estimate(&plan) < Duration::from_secs(55 * 60), "{:?}", estimate(&plan));
+        assert!(place::estimate(&plan) < Duration::from_secs(55 * 60), "{:?}", place::estimate(&plan));
     }
 }

@@ -3,17 +3,24 @@
 //! The report prints this command beside its tables, so that nobody needs to believe them. The values are those of the
 //! file, digit by digit; what is made of them is at the end, by the same pairing as in the report.
 
-use crate::archive::Archive;
+use crate::experiment::Experiments;
 use crate::failure::{Exit, Failure};
+use crate::harness::archive::{Archive, Reading};
+use crate::harness::row::{Row, Status};
+use crate::harness::study::Study;
+use crate::harness::task::Task;
 use crate::output;
+use crate::programs::Programs;
+use crate::replay::Replay;
 use crate::report::number;
-use crate::sample::{Row, Status};
 use crate::statistics::{Paired, median};
-use crate::subject::{BASELINE, Subject, TWINNED};
+use crate::subject::Subject;
+use crate::suite::Suite;
+use crate::written;
 use regex::Regex;
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -35,9 +42,12 @@ pub struct Arguments {
     /// Only rows whose sample matches, for instance `^E03/rule=B/`.
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
-    /// Only rows of these modes.
+    /// Only rows of these modes or allocators.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
-    modes: Option<Vec<Subject>>,
+    modes: Option<Vec<String>>,
+    /// Read a run whose files were changed as well, and say so.
+    #[arg(long)]
+    accept_changed: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -53,24 +63,38 @@ struct Line<'a> {
     reason: Option<&'a str>,
     /// Null: the row has no such value, or does not count.
     value: Option<Value>,
+    #[serde(skip)]
+    cell: &'a str,
+    #[serde(skip)]
+    subject: &'a str,
+    #[serde(skip)]
+    twin: bool,
+    #[serde(skip)]
+    block: u64,
 }
 
-/// Prints them.
+/// Prints them, whatever the kind of the run.
 pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     let archive = Archive::open(&arguments.dir)?;
-    let rows = archive.rows()?;
-    rows.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let wanted = |row: &Row| {
-        arguments.filter.as_ref().is_none_or(|filter| filter.is_match(&row.planned.sample_id))
-            && arguments.modes.as_ref().is_none_or(|modes| modes.contains(&row.planned.mode_requested))
-    };
-    let chosen: Vec<_> = rows.rows.iter().enumerate().filter(|(_, row)| wanted(row)).collect();
-    if chosen.is_empty() {
-        return Err(Failure::usage("rows: no row matches; `perseq rows DIR` lists all"));
+    match archive.kind()?.as_str() {
+        Suite::KIND => print::<Suite>(arguments, &archive),
+        Programs::KIND => print::<Programs>(arguments, &archive),
+        Replay::KIND => print::<Replay>(arguments, &archive),
+        _ => print::<Experiments>(arguments, &archive),
     }
+}
+
+fn print<S: Study>(arguments: &Arguments, archive: &Archive) -> Result<Exit, Failure> {
+    let run = archive.read::<S>(Reading::accepting(arguments.accept_changed))?;
+    run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let metric = arguments.metric.as_deref();
+    let wanted = |row: &Row<S::Task, S::Report>| {
+        let subject = row.planned.task.subject();
+        arguments.filter.as_ref().is_none_or(|filter| filter.is_match(&row.planned.sample_id))
+            && arguments.modes.as_ref().is_none_or(|modes| modes.iter().any(|mode| mode == subject))
+    };
+    let chosen = run.rows.iter().enumerate().filter(|(_, row)| wanted(row));
     let lines: Vec<_> = chosen
-        .iter()
         .map(|(index, row)| Line {
             line: index + 1,
             sample_id: &row.planned.sample_id,
@@ -78,31 +102,46 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
             status: row.status,
             reason: row.reason.as_deref(),
             value: metric.and_then(|metric| value(row, metric)),
+            cell: &row.planned.cell_id,
+            subject: row.planned.task.subject(),
+            twin: row.planned.twin,
+            block: row.planned.block,
         })
         .collect();
+    if lines.is_empty() {
+        return Err(Failure::usage("rows: no row matches; `perseq rows DIR` lists all"));
+    }
     if let Some(metric) = metric.filter(|_| lines.iter().all(|line| line.value.is_none())) {
         return Err(Failure::usage(format!("rows: no row has `{metric}`; expected a metric or a JSON pointer")));
     }
     if arguments.json {
         return output::print_json(&lines).map(|()| Exit::Done);
     }
-    let rows: Vec<_> = chosen.iter().map(|(_, row)| *row).collect();
-    output::print(&page(&lines, &rows, metric)).map(|()| Exit::Done)
+    let about = &run.manifest.about;
+    let mark = run.changed.iter().map(|changed| written::banner(changed) + "\n\n").collect::<String>();
+    output::print(&(mark + &page(&lines, metric, S::baseline(about), S::twinned(about)))).map(|()| Exit::Done)
 }
 
-/// As the file has it. Of a row that does not count: nothing.
-fn value(row: &Row, metric: &str) -> Option<Value> {
-    if !metric.starts_with('/') {
-        return row.value(metric).map(Value::from);
-    }
+/// As the file has it. Of a row that does not count: nothing. A name is that of a metric, or of a field of the row.
+fn value<T: Serialize, R: Serialize>(row: &Row<T, R>, metric: &str) -> Option<Value> {
     let json = serde_json::to_value(row).ok().filter(|_| row.status == Status::Ok)?;
-    json.pointer(metric).filter(|value| !value.is_null()).cloned()
+    let found = if metric.starts_with('/') {
+        json.pointer(metric)
+    } else {
+        // Samples of the counter pass are not timed.
+        let timed = json.get("counter_group").is_none();
+        let metrics = json.get("metrics").filter(|_| timed);
+        metrics
+            .and_then(|metrics| metrics.get(metric))
+            .or_else(|| json.get(metric).filter(|_| metrics.is_none() && timed))
+    };
+    found.filter(|value| !value.is_null()).cloned()
 }
 
-fn page(lines: &[Line], rows: &[&Row], metric: Option<&str>) -> String {
+fn page(lines: &[Line], metric: Option<&str>, baseline: &str, twinned: &str) -> String {
     let mut text = format!("{:>6}  {:<56}  {:<8}  {}\n", "line", "sample", "status", metric.unwrap_or("reason"));
     for line in lines {
-        let status = status(line.status);
+        let status = line.status.word();
         let last = match (&line.value, line.reason, metric) {
             (Some(value), ..) => value.to_string(),
             (None, Some(reason), _) => reason.to_owned(),
@@ -114,52 +153,47 @@ fn page(lines: &[Line], rows: &[&Row], metric: Option<&str>) -> String {
         text.push('\n');
     }
     text.push('\n');
-    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
-    lines.iter().for_each(|line| *ends.entry(status(line.status)).or_default() += 1);
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    lines.iter().for_each(|line| *ends.entry(line.status.word()).or_default() += 1);
     let ends: Vec<_> = ends.iter().map(|(status, count)| format!("{count} {status}")).collect();
     text += &format!("{} rows: {}\n", lines.len(), ends.join(", "));
-    if let Some(metric) = metric {
-        text += &summary(rows, metric);
+    if metric.is_some() {
+        text += &summary(lines, baseline, twinned);
     }
     text
 }
 
-/// What the report makes of them: for each cell and mode the median, the sum, and the ratio to the baseline.
-fn summary(rows: &[&Row], metric: &str) -> String {
-    let mut cells: Vec<&str> = Vec::new();
-    for row in rows {
-        if !cells.contains(&row.planned.cell_id.as_str()) {
-            cells.push(&row.planned.cell_id);
+/// What the report makes of them: for each cell and subject the median, the sum, and the ratio to the baseline.
+fn summary(lines: &[Line], baseline: &str, twinned: &str) -> String {
+    let cells: BTreeSet<&str> = lines.iter().map(|line| line.cell).collect();
+    let mut subjects: Vec<(&str, bool)> = Vec::new();
+    for line in lines {
+        if !subjects.contains(&(line.subject, line.twin)) {
+            subjects.push((line.subject, line.twin));
         }
     }
-    cells.sort_unstable();
+    let rank = |name: &str| Subject::from_name(name).map_or(usize::MAX, Subject::rank);
+    subjects.sort_by_key(|(name, twin)| (*twin, rank(name)));
     let mut text = String::new();
     for cell in cells {
-        let series = |subject: Subject, twin: bool| -> BTreeMap<u64, f64> {
-            let own = rows.iter().filter(|row| row.planned.cell_id == cell);
-            own.filter(|row| row.planned.mode_requested == subject && row.planned.twin == twin)
-                .filter_map(|row| Some((row.planned.block, value(row, metric)?.as_f64()?)))
-                .collect()
+        let series = |subject: &str, twin: bool| -> BTreeMap<u64, f64> {
+            let own = lines.iter().filter(|line| line.cell == cell && line.subject == subject && line.twin == twin);
+            own.filter_map(|line| Some((line.block, line.value.as_ref()?.as_f64()?))).collect()
         };
-        let arms = Subject::all().map(|subject| (subject, false)).chain([(TWINNED, true)]);
-        for (subject, twin) in arms {
-            let own = series(subject, twin);
+        for (subject, twin) in &subjects {
+            let own = series(subject, *twin);
             if own.is_empty() {
                 continue;
             }
-            let name = format!("{subject}{}", if twin { "-twin" } else { "" });
-            let values: Vec<_> = own.values().copied().collect();
-            text += &format!(
-                "{cell} {name}: n {}, median {}, sum {}",
-                values.len(),
-                median(&mut values.clone()),
-                values.iter().sum::<f64>()
-            );
-            // The twin is held against the mode it repeats.
-            let to = if twin { TWINNED } else { BASELINE };
+            let name = format!("{subject}{}", if *twin { "-twin" } else { "" });
+            let mut values: Vec<_> = own.values().copied().collect();
+            let (n, sum) = (values.len(), values.iter().sum::<f64>());
+            text += &format!("{cell} {name}: n {n}, median {}, sum {sum}", median(&mut values));
+            // The twin is held against the subject it repeats.
+            let to = if *twin { twinned } else { baseline };
             let base = series(to, false);
             let pairs: Vec<_> = own.iter().filter_map(|(block, value)| Some((*base.get(block)?, *value))).collect();
-            if (twin || subject != to)
+            if (*twin || *subject != to)
                 && let Some(found) = Paired::new(&pairs).and_then(|paired| paired.t())
             {
                 let [ratio, low, high] = [found.ratio, found.low, found.high].map(number::ratio);
@@ -169,8 +203,4 @@ fn summary(rows: &[&Row], metric: &str) -> String {
         }
     }
     text
-}
-
-fn status(status: Status) -> String {
-    serde_json::to_value(status).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
 }

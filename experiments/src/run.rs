@@ -1,25 +1,21 @@
-//! Runs a plan, sample by sample, and resumes one that was interrupted.
+//! `perseq run`: the experiments, from the command line to the report.
 
-use crate::archive::Archive;
 use crate::counters::{self, probe::Pmu};
 use crate::definition;
+use crate::experiment::{self, Experiments, Options, Sample};
 use crate::failure::{Exit, Failure};
-use crate::gate::NOISY_SHARE;
+use crate::harness::archive::{Archive, Contents};
+use crate::harness::{conduct, manifest, place};
 use crate::host::limits::Limits;
-use crate::manifest::{self, Manifest, Options, Tool};
 use crate::output;
-use crate::plan::{self, Choice, Planned};
-use crate::progress::Progress;
+use crate::plan::{self, Choice};
 use crate::report;
-use crate::sample::{self, Row, Status};
 use crate::selftest;
 use crate::subject::Subject;
 use crate::validity::{Outcome, Validity};
 use perseq::Mode;
 use regex::Regex;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::path::PathBuf;
 
 /// Options of `run`.
 #[derive(Debug, clap::Args)]
@@ -78,8 +74,6 @@ pub struct Arguments {
     max_mem: Option<u64>,
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
 /// `perseq run`.
 pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
@@ -105,8 +99,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
 
     let run_id = format!("{}-{}", manifest::stamp(), arguments.profile);
-    let root = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run_id));
-    let archive = Archive::create(&root)?;
+    let archive = Archive::create(arguments.out.as_deref(), &run_id)?;
     let options = Options {
         filter: arguments.filter.as_ref().map(|filter| filter.as_str().to_owned()),
         modes: arguments.modes.clone(),
@@ -115,25 +108,20 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         max_threads: arguments.max_threads,
         max_mem_mib: arguments.max_mem,
     };
-    let used = |id: &str| plan.iter().any(|planned| planned.experiment == id);
+    let used = |id: &str| plan.iter().any(|planned| planned.task.experiment == id);
     let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
-    let mut manifest = Manifest::new(run_id, arguments.profile.clone(), seed, options, definitions)?;
+    let mut manifest = experiment::manifest(run_id, &arguments.profile, seed, options, definitions)?;
     if arguments.identify {
-        manifest.host_name = crate::host_file::read("/proc/sys/kernel/hostname").value;
+        manifest.about.host_name = crate::host_file::read("/proc/sys/kernel/hostname").value;
     }
-    archive.write_plan(&plan)?;
-    archive.write_manifest(&manifest)?;
-    if manifest.tool.debug_assertions {
-        eprintln!("warning: a debug build; its times are worth nothing");
-    }
-    manifest.validity = gate(&plan);
-    archive.write_manifest(&manifest)?;
-    complete(&archive, manifest, &plan, Vec::new())
+    manifest::warn_of_debug_build(&manifest.tool);
+    let run = Contents::new(&archive, manifest, plan)?;
+    finish(&archive, run)
 }
 
 /// E00, for the modes of the plan. A failure stops nothing, but the report will have no headline.
-fn gate(plan: &[Planned]) -> Vec<Validity> {
-    let used = |mode: &Mode| plan.iter().any(|planned| planned.mode_requested == Subject::Perseq(*mode));
+fn gate(plan: &[Sample]) -> Vec<Validity> {
+    let used = |mode: &Mode| plan.iter().any(|planned| planned.task.mode_requested == Subject::Perseq(*mode));
     eprintln!("E00: checking that each mode is what it claims");
     let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();
     for validity in found.iter().filter(|validity| validity.status == Outcome::Failed) {
@@ -148,109 +136,29 @@ fn hardware_counts(arguments: &Arguments) -> bool {
     wanted && Pmu::probe().hardware()
 }
 
-/// `perseq resume`.
-pub fn resume(root: &Path) -> Result<Exit, Failure> {
-    let archive = Archive::open(root)?;
-    let (mut manifest, plan) = (archive.manifest()?, archive.plan()?);
-    if Tool::this()?.binary_sha256 != manifest.tool.binary_sha256 {
-        return Err(Failure::usage("resume: this run was made by another build of perseq; expected the same binary"));
+/// Takes what is missing, E00 included, and writes the report.
+pub fn finish(archive: &Archive, mut run: Contents<Experiments>) -> Result<Exit, Failure> {
+    if run.manifest.about.validity.is_empty() {
+        run.manifest.about.validity = gate(&run.plan);
+        archive.write_manifest(&mut run.manifest)?;
     }
-    if crate::host::Host::read().caption() != manifest.host_caption {
-        return Err(Failure::usage(format!("resume: this run was made on another host: {}", manifest.host_caption)));
+    if !conduct::complete(&Experiments, archive, &mut run)? {
+        return Ok(Exit::Partial);
     }
-    if manifest.validity.is_empty() {
-        manifest.validity = gate(&plan);
-        archive.write_manifest(&manifest)?;
-    }
-    let before = if archive.root().join("samples.jsonl").exists() {
-        let rows = archive.rows()?;
-        rows.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-        rows.rows
+    let exit = if run.manifest.about.valid() {
+        conduct::verdict(&run.rows)
     } else {
-        Vec::new()
+        eprintln!("E00 failed: the report has no headline");
+        Exit::Invalid
     };
-    complete(&archive, manifest, &plan, before)
-}
-
-/// Takes every planned sample that `rows` do not settle, then writes the report.
-fn complete(archive: &Archive, mut manifest: Manifest, plan: &[Planned], mut rows: Vec<Row>) -> Result<Exit, Failure> {
-    // A file that may not grow is an error to report, not a signal to die of.
-    // SAFETY: ignoring a signal runs no code.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
-        .map_err(|error| Failure::host(format!("cannot ignore SIGXFSZ: {error}")))?;
-    let handler = || {
-        if INTERRUPTED.swap(true, Relaxed) {
-            std::process::exit(Exit::Partial as i32);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::host(format!("cannot handle Ctrl-C: {error}")))?;
-
-    let mut attempts: BTreeMap<String, (u32, bool)> = BTreeMap::new();
-    for row in &rows {
-        attempts.insert(row.planned.sample_id.clone(), (row.attempt, row.settled()));
-    }
-    let open = |planned: &&Planned| !attempts.get(&planned.sample_id).is_some_and(|(_, settled)| *settled);
-    let remaining: Vec<_> = plan.iter().filter(open).collect();
-    let may_repeat = (plan.len() as f64 * NOISY_SHARE).ceil() as usize;
-    let mut repeated = rows.iter().filter(|row| row.status == Status::Rejected).count();
-
-    let mut appender = archive.appender()?;
-    let progress = Progress::new(plan.len(), &remaining);
-    for planned in remaining {
-        if INTERRUPTED.load(Relaxed) {
-            progress.end();
-            eprintln!("interrupted; `perseq resume {}` takes the rest", archive.root().display());
-            return Ok(Exit::Partial);
-        }
-        let rejected_before = attempts.contains_key(&planned.sample_id);
-        // Beyond the budget of repetitions the first attempt counts as a second: kept, with a warning.
-        let first = if rejected_before || repeated >= may_repeat { 2 } else { 1 };
-        for attempt in first..=2 {
-            let row = sample::take(&manifest.run_id, planned, attempt);
-            appender.append(&row)?;
-            progress.line(&row);
-            let settled = row.settled();
-            rows.push(row);
-            if settled {
-                break;
-            }
-            repeated += 1;
-        }
-        progress.step(planned);
-    }
-    progress.end();
-    if manifest.finished_utc.is_none() {
-        manifest.finished_utc = Some(manifest::now());
-        archive.write_manifest(&manifest)?;
-    }
-    archive.write_sums()?;
-    let path = report::write(archive)?;
-    let exit = verdict(&rows, &manifest);
+    let path = report::write(archive, run)?;
     output::print(&format!("{}\n", path.display()))?;
     Ok(exit)
 }
 
-/// The exit code of a plan that is complete.
-fn verdict(rows: &[Row], manifest: &Manifest) -> Exit {
-    let count = |status| rows.iter().filter(|row| row.status == status).count();
-    let (failed, timeout) = (count(Status::Failed), count(Status::Timeout));
-    if !manifest.valid() {
-        eprintln!("E00 failed: the report has no headline");
-        Exit::Invalid
-    } else if failed > 0 {
-        eprintln!("{failed} samples failed; the report names each with its reason");
-        Exit::Invalid
-    } else if timeout > 0 {
-        eprintln!("{timeout} samples did not end in time; the report names each");
-        Exit::Partial
-    } else {
-        Exit::Done
-    }
-}
-
-fn print_plan(plan: &[Planned], seed: u64, as_json: bool) -> Result<(), Failure> {
+fn print_plan(plan: &[Sample], seed: u64, as_json: bool) -> Result<(), Failure> {
     if as_json {
-        let seconds = plan::estimate(plan).as_secs_f64();
+        let seconds = place::estimate(plan).as_secs_f64();
         return output::print_json(&serde_json::json!({"seed": seed, "seconds": seconds, "samples": plan}));
     }
     let mut text = String::new();
@@ -258,6 +166,6 @@ fn print_plan(plan: &[Planned], seed: u64, as_json: bool) -> Result<(), Failure>
         let skip = planned.skip.as_ref().map_or_else(String::new, |reason| format!("  skipped: {reason}"));
         text += &format!("{:>5}  {}{skip}\n", planned.order_index, planned.sample_id);
     }
-    text += &format!("{} samples, about {:.0} s, seed {seed}\n", plan.len(), plan::estimate(plan).as_secs_f64());
+    text += &format!("{} samples, about {:.0} s, seed {seed}\n", plan.len(), place::estimate(plan).as_secs_f64());
     output::print(&text)
 }

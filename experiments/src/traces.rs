@@ -1,18 +1,11 @@
 //! `perseq trace`: what a program allocated, recorded, checked and replayed in every mode.
 
-use crate::definition::Parameters;
 use crate::failure::{Exit, Failure};
 use crate::output;
-use crate::plan::Planned;
+use crate::replay;
 use crate::report::number;
-use crate::sample::{self, Status};
-use crate::statistics::Paired;
-use crate::subject::{BASELINE, Subject};
+use crate::subject::Subject;
 use crate::trace::{self, Event, Trace, import, synthetic};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -77,6 +70,9 @@ pub enum Action {
         /// Threads to replay on, if fewer than were recorded.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
         fold: Option<u64>,
+        /// Directory to create for the run. Default: `runs/TIME-replay`, in UTC.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
 }
 
@@ -103,7 +99,15 @@ pub fn main(action: &Action) -> Result<Exit, Failure> {
             write(out, &synthetic::make(*kind, *threads as usize, *events as usize))
         }
         Action::Stat { trace } => output::print(&stat(&open(trace)?)).map(|()| Exit::Done),
-        Action::Replay { trace, modes, blocks, measure_ms, fold } => replay(trace, modes, *blocks, *measure_ms, *fold),
+        Action::Replay { trace, modes, blocks, measure_ms, fold, out } => replay::run(&replay::Wanted {
+            trace,
+            stat: stat(&open(trace)?), // a bad one is refused before any process starts
+            modes,
+            blocks: *blocks,
+            measure_ms: *measure_ms,
+            fold: *fold,
+            out: out.as_deref(),
+        }),
     }
 }
 
@@ -163,61 +167,4 @@ fn record(out: &Path, events: Option<u64>, recorder: Option<&Path>, program: &[S
     let status = command.status().map_err(|error| Failure::usage(format!("{name}: cannot start: {error}")))?;
     eprintln!("{name}: {status}; recordings are {}.PID", out.display());
     Ok(if status.success() { Exit::Done } else { Exit::Partial })
-}
-
-fn replay(path: &Path, modes: &[Subject], blocks: u64, measure_ms: u64, fold: Option<u64>) -> Result<Exit, Failure> {
-    let trace = open(path)?; // a bad one is refused before any process starts
-    output::print(&stat(&trace))?;
-    let absolute = std::path::absolute(path).map_err(|error| Failure::file(path, "read", error))?;
-    let mut params = Parameters::from([("measure_ms".to_owned(), measure_ms)]);
-    params.extend(fold.map(|fold| ("fold".to_owned(), fold)));
-    let mut random = ChaCha8Rng::seed_from_u64(0x7ace);
-    let mut order: Vec<Subject> = modes.to_vec();
-    let mut values: BTreeMap<&str, BTreeMap<u64, f64>> = BTreeMap::new();
-    for block in 0..blocks {
-        order.shuffle(&mut random);
-        for subject in &order {
-            let planned = Planned {
-                sample_id: format!("replay/block={block}/{subject}"),
-                experiment: "replay".into(),
-                cell_id: "replay".into(),
-                workload: "replay".into(),
-                params: params.clone(),
-                fairness: None,
-                mode_requested: *subject,
-                twin: false,
-                block,
-                order_index: 0,
-                invocation_seed: block,
-                env_pad: block * 61 % 4096,
-                counter_group: None,
-                trace_file: Some(absolute.clone()),
-                skip: None,
-            };
-            let row = sample::take("replay", &planned, 2);
-            match (row.status, row.value("pairs_per_s")) {
-                (Status::Ok, Some(value)) => drop(values.entry(subject.name()).or_default().insert(block, value)),
-                _ => {
-                    let reason = row.reason.unwrap_or_else(|| "no reason".into());
-                    return Err(Failure::host(format!("trace replay: {subject}: {reason}")));
-                }
-            }
-        }
-    }
-    let base = values.get(BASELINE.name()).cloned().unwrap_or_default();
-    let mut text = String::new();
-    for subject in modes {
-        let own = &values[subject.name()];
-        let pairs: Vec<_> = base.iter().filter_map(|(block, base)| Some((*base, *own.get(block)?))).collect();
-        let mut all: Vec<_> = own.values().copied().collect();
-        let middle = number::with_unit(crate::statistics::median(&mut all), "1/s");
-        let ratio = Paired::new(&pairs).and_then(|paired| paired.t()).filter(|_| *subject != BASELINE);
-        let ratio = ratio.map_or_else(String::new, |ratio| {
-            let [middle, low, high] = [ratio.ratio, ratio.low, ratio.high].map(number::ratio);
-            format!("  {middle} [{low} to {high}] of {BASELINE}")
-        });
-        text += &format!("{:<16} {middle} objects{ratio}\n", subject.name());
-    }
-    text += "Every object was verified. The control arm is what replaying costs without an allocator.\n";
-    output::print(&text).map(|()| Exit::Done)
 }

@@ -5,8 +5,8 @@
 
 use crate::counters;
 use crate::failure::Failure;
+use crate::harness::answer::answer;
 use crate::measurement::Measurement;
-use crate::output;
 use crate::proof::{self, ModeProof};
 use crate::subject::Subject;
 use crate::totals::Totals;
@@ -14,7 +14,6 @@ use crate::workload::{self, Order};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 
 /// What a worker reports.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,13 +43,7 @@ pub struct Report {
 
 /// Reads an order, does the work and prints the report.
 pub fn main() -> Result<(), Failure> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::usage(format!("worker: {error}")))?;
-    let order: Order = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("worker: expected an order in JSON on standard input: {error}")))?;
-    let report = work(&order).map_err(Failure::host)?;
-    let json = serde_json::to_string(&report).map_err(|error| Failure::host(error.to_string()))?;
-    output::print(&(json + "\n"))
+    answer(work)
 }
 
 fn work(order: &Order) -> Result<Report, String> {

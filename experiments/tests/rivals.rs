@@ -214,5 +214,5 @@ fn a_program_that_fails_on_an_allocator_is_reported_and_what_it_said_is_kept() {
     assert!(line(" plain ").ends_with("ok") && line(" system ").ends_with("ok"));
     assert!(folder.join("run/bash-mean-0/stderr").is_file() && !folder.join("run/bash-plain-0").exists());
     assert_eq!(std::fs::read_to_string(folder.join("run/table.txt")).expect("the table"), said);
-    assert_eq!(std::fs::read_to_string(folder.join("run/rows.jsonl")).expect("rows").lines().count(), 3);
+    assert_eq!(std::fs::read_to_string(folder.join("run/samples.jsonl")).expect("rows").lines().count(), 3);
 }

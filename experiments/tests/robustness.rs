@@ -59,8 +59,8 @@ fn an_interrupted_run_resumes_to_the_same_plan() {
     assert!(check.expect("sha256sum starts").success());
     fs::write(&samples, all.lines().next().expect("a row").to_owned() + "\n").expect("rows to cut");
     let report = perseq(&["report", out.to_str().expect("UTF-8")]);
-    assert_eq!(report.status.code(), Some(0));
-    assert!(stderr(&report).contains("samples.jsonl is not the file"), "{}", stderr(&report));
+    assert_eq!(report.status.code(), Some(2));
+    assert!(stderr(&report).contains("samples have no row"), "{}", stderr(&report));
 }
 
 #[test]
@@ -114,8 +114,7 @@ fn files_that_are_missing_cut_or_foreign_are_named_in_one_line() {
         }
         fs::remove_file(out.join(file)).expect("a file to remove");
         let output = perseq(&["compare", path, path]);
-        let gone = if file == "manifest.json" { Some(2) } else { Some(0) }; // compare needs no plan
-        assert_eq!(output.status.code(), gone, "{}", stderr(&output));
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         fs::write(out.join(file), good).expect("a file to restore");
     }
 }
@@ -133,14 +132,15 @@ fn compare_finds_what_changed_and_refuses_what_is_another_question() {
         fs::write(second.join(file), change(&text)).expect("a file of the second run");
     };
     let compare = |more: &[&str]| {
-        let mut arguments = vec!["compare", path, second.to_str().expect("UTF-8")];
+        let mut arguments = vec!["compare", "--accept-changed", path, second.to_str().expect("UTF-8")];
         arguments.extend(more);
         perseq(&arguments)
     };
     let same = |text: &str| text.to_owned();
     copy("manifest.json", &same);
+    copy("plan.jsonl", &same);
 
-    // The same rows: nothing changed.
+    // The same rows: nothing changed. Rows that were edited are refused unless they are asked for.
     copy("samples.jsonl", &same);
     let output = compare(&["--fail-on-regression", "0"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
@@ -160,6 +160,8 @@ fn compare_finds_what_changed_and_refuses_what_is_another_question() {
     copy("samples.jsonl", &doubled);
     fs::write(first.join("samples.jsonl"), constant(&fs::read_to_string(first.join("samples.jsonl")).expect("rows")))
         .expect("rows to write");
+    let refused = perseq(&["compare", path, second.to_str().expect("UTF-8")]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     let output = compare(&["--fail-on-regression", "50", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");

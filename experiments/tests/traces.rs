@@ -4,8 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+/// Runs perseq where the directories of its runs are in nobody's way.
 fn perseq(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_perseq")).args(arguments).output().expect("perseq starts")
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perseq"));
+    command.args(arguments).current_dir(folder.path()).output().expect("perseq starts")
 }
 
 fn stdout(output: &Output) -> String {

@@ -5,12 +5,13 @@
 //! looked up, and each must lie in the library that was asked for.
 
 use crate::failure::Failure;
+use crate::harness::process::{Ended, Job, OWN, observe};
 use crate::output;
 use nix::libc::{self, c_char, c_void};
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// What is active.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -158,19 +159,19 @@ pub fn main() -> Result<(), Failure> {
 
 /// Asks a fresh process that runs on `library` with these variables.
 pub fn ask(library: Option<&Path>, environment: &[(String, String)]) -> Result<Active, String> {
-    let binary = std::env::current_exe().map_err(|error| format!("own binary: {error}"))?;
-    let mut command = Command::new(binary);
-    command.arg("probe").env_clear().envs(environment.iter().cloned()).stdin(Stdio::null());
-    if let Some(library) = library {
-        command.env("LD_PRELOAD", library);
+    let preload = library.map(|library| ("LD_PRELOAD".to_owned(), library.display().to_string()));
+    let job = Job::new(OWN, Duration::from_secs(60)).argument("probe");
+    let job = job.environment(environment.iter().cloned()).environment(preload);
+    let ended = match observe(&job)? {
+        Ended::Exited(ended) => ended,
+        Ended::TimedOut => return Err("a process that runs on it did not end".into()),
+    };
+    let said = ended.stderr.trim();
+    if !ended.status.success() {
+        return Err(format!("a process that runs on it ended with {}: {said}", ended.status));
     }
-    let output = command.output().map_err(|error| format!("cannot start a process: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if !output.status.success() {
-        return Err(format!("a process that runs on it ended with {}: {}", output.status, said.trim()));
-    }
-    serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("a process that runs on it printed nonsense: {error} {}", said.trim()))
+    serde_json::from_slice(&ended.stdout)
+        .map_err(|error| format!("a process that runs on it printed nonsense: {error} {said}"))
 }
 
 #[cfg(test)]

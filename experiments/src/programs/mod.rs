@@ -1,35 +1,35 @@
 //! Real programs on libperseq, in every mode: do they say what they say on the C library's malloc, and at what cost?
 //!
 //! Each program has a script in `experiments/programs/` that does real work and prints only what must not depend on
-//! the allocator. It runs in an empty folder, first on the C library, then preloaded. What differs, and what was said
-//! while it failed, is kept; `rows.jsonl` gets a row after each run, `table.txt` is what is printed in the end. Nothing is installed unless asked for.
+//! the allocator. The script runs in an empty folder, first on the C library, then preloaded. What differs, and what was
+//! said while it failed, is kept; `samples.jsonl` gets a row after each run, `table.txt` is what is printed in the end.
+//! Nothing is installed unless asked for.
 
-mod row;
+mod catalogue;
+mod study;
 mod table;
 
-use crate::archive::{Appender, Archive};
+pub use study::{Programs, Run};
+
 use crate::failure::{Exit, Failure};
-use crate::gate::Watch;
+use crate::harness::archive::{Archive, Contents, Reading};
+use crate::harness::manifest::{self, Manifest};
+use crate::harness::place::{self, Planned};
+use crate::harness::row::Status;
+use crate::harness::study::Study;
+use crate::harness::{conduct, row};
 use crate::host::Host;
-use crate::manifest::{self, Tool};
 use crate::output;
-use crate::report::number;
-use crate::statistics::Paired;
-use crate::suite::{self, Arm};
-use nix::libc;
+use crate::suite::{self, Arm, arm};
+use crate::written::Folder;
+use catalogue::{PROGRAMS, Program};
 use perseq::Mode;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use row::Row;
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::Instant;
-use table::{PROGRAMS, Program};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use study::{About, Trial};
 
 /// Options of `perseq programs`.
 #[derive(Debug, clap::Args)]
@@ -63,17 +63,23 @@ pub struct Arguments {
     /// Directory to create for rows and for what failed. Default: `runs/TIME-programs`, in UTC.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Make the table of this run again from its rows, and stop.
+    #[arg(long, value_name = "DIR")]
+    report: Option<PathBuf>,
+    /// With --report: read files that were changed as well, and mark what is made of them.
+    #[arg(long, requires = "report")]
+    accept_changed: bool,
 }
-
-/// Exit code by which a script says that something is missing.
-const MISSING: i32 = 77;
-/// Seconds after which a program counts as hung.
-const DEADLINE_S: u64 = 900;
 
 /// `perseq programs`.
 pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
+    if let Some(root) = &arguments.report {
+        let archive = Archive::open(root)?;
+        let run = archive.read::<Programs>(Reading::accepting(arguments.accept_changed))?;
+        return again(&archive, &run);
+    }
     let only = arguments.only.as_deref();
-    if let Some(unknown) = only.into_iter().flatten().find(|name| PROGRAMS.iter().all(|known| known.name != **name)) {
+    if let Some(unknown) = only.into_iter().flatten().find(|name| catalogue::find(name).is_none()) {
         let known: Vec<_> = PROGRAMS.iter().map(|program| program.name).collect();
         return Err(Failure::usage(format!("no program `{unknown}`; expected one of {}", known.join(", "))));
     }
@@ -88,33 +94,80 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         return output::print(&chosen.iter().map(|program| program.line()).collect::<String>()).map(|()| Exit::Done);
     }
     let arms = arms(arguments)?;
-    let root =
-        arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(format!("{}-programs", manifest::stamp())));
-    Archive::create(&root)?;
-    let root = root.canonicalize().map_err(|error| Failure::file(&root, "open", error))?;
-    let mut appender = Appender::open(root.join("rows.jsonl"))?;
-    let mut rows = Vec::new();
-    for program in &chosen {
-        match program.missing() {
-            Some(missing) => eprintln!("{}: skipped: {missing}", program.name),
-            None => rows.extend(run(program, &arms, arguments.rounds, &root, &mut appender)?),
+    let seed = arguments.rounds;
+    let plan = plan(&chosen, &arms, arguments.rounds, seed);
+    let run_id = format!("{}-programs", manifest::stamp());
+    let about = About {
+        rounds: arguments.rounds,
+        programs: chosen.iter().map(|program| program.name.to_owned()).collect(),
+        allocators: arms.clone(),
+    };
+    let mut manifest = Manifest::new(Programs::KIND, run_id, seed, &Host::read(), about)?;
+    manifest.environment = "the caller's: real programs need their own".into();
+    let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
+    let run = Contents::new(&archive, manifest, plan)?;
+    let exit = finish(&archive, run, arms)?;
+    // Programs that were asked for by name and are not here.
+    Ok(if exit == Exit::Host && only.is_none() { Exit::Done } else { exit })
+}
+
+/// Takes what is missing and prints the table. [`Exit::Host`]: a program is not here.
+pub fn finish(archive: &Archive, mut run: Run, arms: Vec<Arm>) -> Result<Exit, Failure> {
+    let root = archive.root().canonicalize().map_err(|error| Failure::file(archive.root(), "open", error))?;
+    if !conduct::complete(&Programs { root: root.clone(), arms }, archive, &mut run)? {
+        return Ok(Exit::Partial);
+    }
+    write(archive, &run)?;
+    let exceeded = PROGRAMS.iter().any(|program| table::exceeded(program, &run.rows).is_some());
+    if exceeded || run.rows.iter().any(|row| matches!(row.status, Status::Failed | Status::Timeout)) {
+        eprintln!("what the failed ones said is in {}", root.display());
+        return Ok(Exit::Invalid);
+    }
+    Ok(if row::count(&run.rows, Status::Skipped) > 0 { Exit::Host } else { Exit::Done })
+}
+
+/// The allocators that a run recorded.
+pub fn resumed(run: &Run, choice: &arm::Choice) -> Result<Vec<Arm>, Failure> {
+    arm::again(&run.manifest.about.allocators, choice)
+}
+
+/// The table again, from the rows.
+pub fn again(archive: &Archive, run: &Run) -> Result<Exit, Failure> {
+    write(archive, run).map(|()| Exit::Done)
+}
+
+fn write(archive: &Archive, run: &Run) -> Result<(), Failure> {
+    run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let text = table::heading(&run.manifest) + &table::table(&run.rows, &run.manifest.about);
+    Folder::create(archive.root().to_owned(), run.changed.clone())?.save("table.txt", &text)?;
+    output::print(&text)
+}
+
+/// Every round of every program on each arm, the C library first: what is printed there is what is expected.
+fn plan(chosen: &[&Program], arms: &[Arm], rounds: u64, seed: u64) -> Vec<Planned<Trial>> {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut plan = Vec::new();
+    for program in chosen {
+        let skip = program.missing();
+        for block in 0..rounds {
+            let mut order: Vec<_> = arms.iter().collect();
+            if block > 0 {
+                order.shuffle(&mut random);
+            }
+            plan.extend(order.into_iter().map(|arm| Planned {
+                sample_id: place::name(program.name, block, &arm.name, false),
+                cell_id: program.name.into(),
+                twin: false,
+                block,
+                order_index: 0,
+                invocation_seed: 0,
+                env_pad: 0,
+                skip: skip.clone(),
+                task: Trial { allocator: arm.name.clone() },
+            }));
         }
     }
-    let text = heading(&arms, arguments.rounds)? + &table(&rows, &arms, &chosen);
-    let path = root.join("table.txt");
-    fs::write(&path, &text).map_err(|error| Failure::file(&path, "write", error))?;
-    output::print(&text)?;
-    let exceeded = chosen.iter().any(|program| program.exceeded(&rows).is_some());
-    let failed = exceeded || rows.iter().any(|row| !row.ok);
-    if failed {
-        eprintln!("what the failed ones said is in {}", root.display());
-    }
-    let skipped = chosen.iter().any(|program| rows.iter().all(|row| row.program != program.name));
-    Ok(match (failed, skipped && only.is_some()) {
-        (true, _) => Exit::Invalid,
-        (false, true) => Exit::Host,
-        (false, false) => Exit::Done,
-    })
+    place::numbered(plan)
 }
 
 /// The C library, libperseq in its modes, and what was given.
@@ -126,134 +179,6 @@ fn arms(arguments: &Arguments) -> Result<Vec<Arm>, Failure> {
         return Err(Failure::usage(format!("--modes {unknown}: no such mode")));
     }
     suite::chosen(&arguments.allocators, arguments.libperseq.as_deref(), &modes)
-}
-
-/// Runs a program on each arm, the C library first: what it prints there is what is expected.
-fn run(
-    program: &Program,
-    arms: &[Arm],
-    rounds: u64,
-    root: &Path,
-    appender: &mut Appender,
-) -> Result<Vec<Row>, Failure> {
-    let mut random = ChaCha8Rng::seed_from_u64(rounds);
-    let mut rows = Vec::new();
-    let mut expected = None;
-    for round in 0..rounds {
-        let mut order: Vec<_> = arms.iter().collect();
-        if round > 0 {
-            order.shuffle(&mut random);
-        }
-        for arm in order {
-            eprintln!("{}: {}", program.name, arm.name);
-            let outcome = execute(program, arm, &root.join(format!("{}-{}-{round}", program.name, arm.name)))?;
-            if outcome.status.code() == Some(MISSING) {
-                eprintln!("{}: skipped: {}", program.name, outcome.said.lines().last().unwrap_or("no reason"));
-                return Ok(Vec::new());
-            }
-            let expected = expected.get_or_insert_with(|| outcome.stdout.clone());
-            let reason = outcome.fault(expected);
-            if reason.is_none() {
-                // Only what failed is worth keeping.
-                drop(fs::remove_dir_all(&outcome.folder));
-            }
-            let row = Row {
-                program: program.name.into(),
-                allocator: arm.name.clone(),
-                round,
-                ok: reason.is_none(),
-                reason,
-                wall_ns: outcome.wall_ns,
-                rss_peak_bytes: outcome.rss_peak_bytes,
-                other_load: outcome.other_load,
-            };
-            appender.append(&row)?;
-            rows.push(row);
-        }
-    }
-    Ok(rows)
-}
-
-struct Outcome {
-    folder: PathBuf,
-    status: ExitStatus,
-    stdout: Vec<u8>,
-    said: String,
-    wall_ns: u64,
-    rss_peak_bytes: u64,
-    other_load: Option<f64>,
-}
-
-impl Outcome {
-    fn fault(&self, expected: &[u8]) -> Option<String> {
-        let last = || self.said.lines().last().unwrap_or("no message").to_owned();
-        if self.status.code() == Some(124) {
-            return Some(format!("did not end within {DEADLINE_S} s"));
-        }
-        if let Some(signal) = self.status.signal() {
-            return Some(format!("died of signal {signal}: {}", last()));
-        }
-        if !self.status.success() {
-            return Some(format!("ended with {}: {}", self.status.code().unwrap_or(-1), last()));
-        }
-        if self.stdout.is_empty() {
-            return Some("printed nothing".into());
-        }
-        let (found, expected) = (String::from_utf8_lossy(&self.stdout), String::from_utf8_lossy(expected));
-        let mut lines = found.lines().zip(expected.lines());
-        let mut differs = || lines.find(|(found, expected)| found != expected);
-        (found != expected).then(|| match differs() {
-            Some((found, expected)) => format!("printed `{found}`; expected `{expected}`"),
-            None => "printed more or fewer lines than expected".into(),
-        })
-    }
-}
-
-/// Runs the script in a new folder. Its output goes to files there, so that it survives.
-fn execute(program: &Program, arm: &Arm, folder: &Path) -> Result<Outcome, Failure> {
-    let fail = |error: std::io::Error| Failure::file(folder, "use", error);
-    let work = folder.join("work");
-    fs::create_dir_all(&work).map_err(fail)?;
-    // A server that gives up root must still reach its folder.
-    fs::set_permissions(&work, fs::Permissions::from_mode(0o755)).map_err(fail)?;
-    let mut script = File::create(folder.join("script.sh")).map_err(fail)?;
-    script.write_all(program.script.as_bytes()).map_err(fail)?;
-    drop(script);
-    let (out, err) = (folder.join("stdout"), folder.join("stderr"));
-    let mut command = Command::new("timeout");
-    command.args(["--kill-after=10", &DEADLINE_S.to_string(), "bash", "-eu"]).arg(folder.join("script.sh"));
-    command.current_dir(&work).env_remove("LD_PRELOAD").envs(arm.environment());
-    command.env("PROJECT_SOURCE", concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.stdin(Stdio::null()).stdout(File::create(&out).map_err(fail)?).stderr(File::create(&err).map_err(fail)?);
-    let (watch, start) = (Watch::start(), Instant::now());
-    let child = command.spawn().map_err(|error| Failure::host(format!("timeout: {error}; Debian: coreutils")))?;
-    let (status, rss_peak_bytes) = wait(child.id()).map_err(fail)?;
-    Ok(Outcome {
-        folder: folder.to_owned(),
-        status,
-        stdout: fs::read(&out).map_err(fail)?,
-        said: String::from_utf8_lossy(&fs::read(&err).map_err(fail)?).into_owned(),
-        wall_ns: start.elapsed().as_nanos() as u64,
-        rss_peak_bytes,
-        other_load: watch.stop().other_load,
-    })
-}
-
-/// Waits for a child, and says how large it or a descendant it waited for became.
-fn wait(pid: u32) -> std::io::Result<(ExitStatus, u64)> {
-    let mut status = 0;
-    // SAFETY: all-zero is a valid rusage.
-    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: the child is ours and nobody else waits for it; both places are ours to write.
-        if unsafe { libc::wait4(pid as libc::pid_t, &mut status, 0, &mut usage) } >= 0 {
-            return Ok((ExitStatus::from_raw(status), (usage.ru_maxrss as u64) << 10));
-        }
-        let error = std::io::Error::last_os_error();
-        if error.kind() != std::io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
 }
 
 /// Installs the Debian packages that are missing.
@@ -277,53 +202,4 @@ fn install(chosen: &[&Program]) -> Result<(), Failure> {
         Ok(status) => Err(Failure::host(format!("apt-get install: {status}; `apt-get update` may help, or root"))),
         Err(error) => Err(Failure::host(format!("apt-get: {error}; --install needs Debian"))),
     }
-}
-
-/// Where and of what the table was made.
-fn heading(arms: &[Arm], rounds: u64) -> Result<String, Failure> {
-    let (host, tool) = (Host::read(), Tool::this()?);
-    let mut text = format!("# perseq programs, {rounds} rounds, {}\n", manifest::now());
-    text += &format!("# {}; {}\n", host.caption(), host.libc);
-    text += &format!("# perseq {}, commit {}, dirty: {}; {}\n", tool.version, tool.git_commit, tool.dirty, tool.rustc);
-    arms.iter().for_each(|arm| text += &format!("# {}\n", arm.line()));
-    Ok(text)
-}
-
-/// One line to a program and allocator.
-fn table(rows: &[Row], arms: &[Arm], chosen: &[&Program]) -> String {
-    let mut text =
-        format!("{:12} {:14} {:>9} {:>24} {:>10} {:>7}  result\n", "program", "on", "time", "ratio", "peak", "ratio");
-    for program in chosen {
-        for arm in arms {
-            let of = |name: &str| -> Vec<&Row> {
-                rows.iter().filter(|row| row.program == program.name && row.allocator == name).collect()
-            };
-            let (own, base) = (of(&arm.name), of(suite::SYSTEM));
-            let Some(first) = own.first() else { continue };
-            let pairs = |value: fn(&Row) -> u64| -> Vec<(f64, f64)> {
-                base.iter().zip(&own).map(|(base, own)| (value(base) as f64, value(own) as f64)).collect()
-            };
-            let (time, peak) = (pairs(|row| row.wall_ns), pairs(|row| row.rss_peak_bytes));
-            let ratio = |pairs: &[(f64, f64)]| {
-                let logs: f64 = pairs.iter().map(|(base, own)| (own / base).ln()).sum();
-                (logs / pairs.len() as f64).exp()
-            };
-            let interval = Paired::new(&time).and_then(|paired| paired.t());
-            let interval = interval.map_or_else(String::new, |t| format!(" [{:.2}, {:.2}]", t.low, t.high));
-            let failed = own.iter().find(|row| !row.ok).and_then(|row| row.reason.clone());
-            let over = program.exceeded(rows).filter(|(name, _)| *name == arm.name).map(|(_, line)| line);
-            text += &format!(
-                "{:12} {:14} {:>7.2} s {:>24} {:>10} {:>7.2}  {}\n",
-                program.name,
-                arm.name,
-                first.wall_ns as f64 / 1e9,
-                format!("{:.2}{interval}", ratio(&time)),
-                number::bytes(first.rss_peak_bytes as f64),
-                ratio(&peak),
-                failed.map(|reason| format!("FAILED: {reason}")).or(over).unwrap_or_else(|| "ok".into())
-            );
-        }
-        program.note.iter().for_each(|note| text += &format!("{:12} {note}\n", ""));
-    }
-    text
 }

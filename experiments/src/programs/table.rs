@@ -1,86 +1,87 @@
-//! The programs, what they need, and what is demanded of them.
+//! The table of a run: times and peaks of every program on every allocator, beside those on the C library.
 
-use super::row::Row;
+use super::catalogue::{self, Program};
+use super::study::{About, Report, Row};
+use crate::harness::manifest::Manifest;
+use crate::harness::row::Status;
+use crate::report::number;
+use crate::statistics::Paired;
 use crate::suite::SYSTEM;
 
-/// A program that is run.
-pub struct Program {
-    /// Its name.
-    pub name: &'static str,
-    /// What runs.
-    pub script: &'static str,
-    /// Commands that must be there.
-    pub needs: &'static [&'static str],
-    /// Debian packages that have them.
-    pub packages: &'static [&'static str],
-    /// Peak memory it may need, as a ratio to its peak on the C library.
-    pub peak_limit: Option<f64>,
-    /// What must be known to read its line.
-    pub note: Option<&'static str>,
+/// The allocator, and what is to be said, if one needed more memory than is allowed.
+pub fn exceeded(program: &Program, rows: &[Row]) -> Option<(String, String)> {
+    let limit = program.peak_limit?;
+    let own = || rows.iter().filter(|row| row.planned.cell_id == program.name);
+    let peak = |row: &Row| row.counts().map(|report| report.rss_peak_bytes as f64);
+    let base = own().find(|row| row.planned.task.allocator == SYSTEM && row.counts().is_some()).and_then(peak)?;
+    let (row, most) = own().find_map(|row| peak(row).filter(|peak| *peak > base * limit).map(|peak| (row, peak)))?;
+    let ratio = most / base;
+    let line = format!("FAILED: peak {ratio:.2} times that on the C library, limit {limit}");
+    Some((row.planned.task.allocator.clone(), line))
 }
 
-const fn program(
-    name: &'static str,
-    script: &'static str,
-    needs: &'static [&'static str],
-    packages: &'static [&'static str],
-) -> Program {
-    Program { name, script, needs, packages, peak_limit: None, note: None }
+/// Where and of what the table was made.
+pub fn heading(manifest: &Manifest<About>) -> String {
+    let (tool, about) = (&manifest.tool, &manifest.about);
+    let libc = manifest.host.pointer("/libc/value").and_then(|value| value.as_str()).unwrap_or("C library not known");
+    let mut text = format!("# perseq programs, {} rounds, {}\n", about.rounds, manifest.started_utc);
+    text += &format!("# {}; {libc}\n", manifest.host_caption);
+    text += &format!("# perseq {}, commit {}, dirty: {}; {}\n", tool.version, tool.git_commit, tool.dirty, tool.rustc);
+    about.allocators.iter().for_each(|arm| text += &format!("# {}\n", arm.line()));
+    text
 }
 
-/// Every program.
-pub const PROGRAMS: &[Program] = &[
-    program("bash", include_str!("../../programs/bash.sh"), &["bash"], &["bash"]),
-    Program { peak_limit: Some(1.3), ..program("perl", include_str!("../../programs/perl.sh"), &["perl"], &["perl"]) },
-    program("python", include_str!("../../programs/python.sh"), &["python3"], &["python3", "libpython3.11-testsuite"]),
-    program("git", include_str!("../../programs/git.sh"), &["git"], &["git"]),
-    program("gcc", include_str!("../../programs/gcc.sh"), &["cc", "c++"], &["gcc", "g++"]),
-    program("sqlite", include_str!("../../programs/sqlite.sh"), &["sqlite3"], &["sqlite3"]),
-    program(
-        "redis",
-        include_str!("../../programs/redis.sh"),
-        &["redis-server", "redis-benchmark"],
-        &["redis-server", "redis-tools"],
-    ),
-    Program {
-        note: Some("peak: without the server, which is not a descendant of the script"),
-        ..program(
-            "postgresql",
-            include_str!("../../programs/postgresql.sh"),
-            &["setpriv"],
-            &["postgresql", "util-linux"],
-        )
-    },
-    program("node", include_str!("../../programs/node.sh"), &["node"], &["nodejs"]),
-    Program {
-        note: Some("rustc brings a malloc of its own; cargo, the linker and build scripts run on the preloaded one"),
-        ..program("cargo", include_str!("../../programs/cargo.sh"), &["cargo", "cc"], &["cargo", "gcc"])
-    },
-];
-
-impl Program {
-    /// What is missing to run it.
-    pub fn missing(&self) -> Option<String> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let there = |name: &&&str| std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
-        let missing = self.needs.iter().find(|name| !there(name))?;
-        Some(format!("no `{missing}`; Debian: {}; --install installs it", self.packages.join(" ")))
+/// One line to a program and allocator.
+pub fn table(rows: &[Row], about: &About) -> String {
+    let mut text =
+        format!("{:12} {:14} {:>9} {:>24} {:>10} {:>7}  result\n", "program", "on", "time", "ratio", "peak", "ratio");
+    for name in &about.programs {
+        let of = |allocator: &str| -> Vec<&Row> {
+            rows.iter().filter(|row| row.planned.cell_id == *name && row.planned.task.allocator == allocator).collect()
+        };
+        let program = catalogue::find(name);
+        for arm in &about.allocators {
+            let (own, base) = (of(&arm.name), of(SYSTEM));
+            let Some(first) = own.first() else { continue };
+            if first.status == Status::Skipped {
+                if arm.name == SYSTEM {
+                    let reason = first.reason.as_deref().unwrap_or("no reason");
+                    text += &format!("{name:12} {:14} skipped: {reason}\n", "");
+                }
+                continue;
+            }
+            text += &line(name, &arm.name, &own, &base, program.and_then(|program| exceeded(program, rows)));
+        }
+        let note = program.and_then(|program| program.note).filter(|_| !of(SYSTEM).is_empty());
+        note.iter().for_each(|note| text += &format!("{:12} {note}\n", ""));
     }
+    text
+}
 
-    /// The allocator, and what is to be said, if one needed more memory than is allowed.
-    pub fn exceeded(&self, rows: &[Row]) -> Option<(String, String)> {
-        let limit = self.peak_limit?;
-        let own = |row: &&Row| row.program == self.name && row.ok;
-        let base = rows.iter().filter(own).find(|row| row.allocator == SYSTEM)?.rss_peak_bytes as f64;
-        let row = rows.iter().filter(own).find(|row| row.rss_peak_bytes as f64 > base * limit)?;
-        let ratio = row.rss_peak_bytes as f64 / base;
-        Some((row.allocator.clone(), format!("FAILED: peak {ratio:.2} times that on the C library, limit {limit}")))
-    }
-
-    /// Its line in a list.
-    pub fn line(&self) -> String {
-        let what = self.script.lines().next().unwrap_or_default().trim_start_matches("# ");
-        let missing = self.missing().map_or_else(String::new, |missing| format!("\n{:12} missing: {missing}", ""));
-        format!("{:12} {what}{missing}\n", self.name)
-    }
+fn line(program: &str, arm: &str, own: &[&Row], base: &[&Row], exceeded: Option<(String, String)>) -> String {
+    let pairs = |value: fn(&Report) -> u64| -> Vec<(f64, f64)> {
+        let value = |row: &&Row| Some((row.planned.block, value(row.report.as_ref()?) as f64));
+        let base: Vec<_> = base.iter().filter_map(value).collect();
+        let mate =
+            |(block, own): (u64, f64)| base.iter().find(|(other, _)| *other == block).map(|(_, base)| (*base, own));
+        own.iter().filter_map(value).filter_map(mate).collect()
+    };
+    let (time, peak) = (pairs(|report| report.wall_ns), pairs(|report| report.rss_peak_bytes));
+    let ratio = |pairs: &[(f64, f64)]| {
+        let logs: f64 = pairs.iter().map(|(base, own)| (own / base).ln()).sum();
+        if pairs.is_empty() { "-".to_owned() } else { format!("{:.2}", (logs / pairs.len() as f64).exp()) }
+    };
+    let interval = Paired::new(&time).and_then(|paired| paired.t());
+    let interval = interval.map_or_else(String::new, |t| format!(" [{:.2}, {:.2}]", t.low, t.high));
+    let failed = own.iter().find(|row| row.status != Status::Ok).and_then(|row| row.reason.clone());
+    let over = exceeded.filter(|(name, _)| name == arm).map(|(_, line)| line);
+    let first = own.first().and_then(|row| row.report.as_ref());
+    format!(
+        "{program:12} {arm:14} {:>9} {:>24} {:>10} {:>7}  {}\n",
+        first.map_or_else(|| "-".into(), |report| format!("{:.2} s", report.wall_ns as f64 / 1e9)),
+        ratio(&time) + &interval,
+        first.map_or_else(|| "-".into(), |report| number::bytes(report.rss_peak_bytes as f64)),
+        ratio(&peak),
+        failed.map(|reason| format!("FAILED: {reason}")).or(over).unwrap_or_else(|| "ok".into())
+    )
 }

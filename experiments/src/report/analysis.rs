@@ -1,9 +1,10 @@
 //! Rows to ratios: every metric of every cell, each subject against the baseline, block by block.
 
 use crate::definition::{Better, Definition, Metric, Parameters, Prediction, Quantity, Rule};
-use crate::manifest::Manifest;
-use crate::plan::Planned;
-use crate::sample::{Row, Status};
+use crate::experiment::{About, Experiments, Row, Sample};
+use crate::harness::archive::Contents;
+use crate::harness::manifest::Manifest;
+use crate::harness::row::{self, Status};
 use crate::statistics::{self, Estimate, Paired, Side, holm, side};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use sha2::{Digest, Sha256};
@@ -12,13 +13,15 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Everything the report says, as numbers.
 pub struct Analysis {
     /// The run.
-    pub manifest: Manifest,
+    pub manifest: Manifest<About>,
     /// Samples planned.
     pub planned: usize,
     /// Every row, in the order they were written.
     pub rows: Vec<Row>,
     /// A line that was cut off.
     pub warning: Option<String>,
+    /// What is to be said of files of an older schema.
+    pub older: Option<String>,
     /// One entry per definition with cells.
     pub experiments: Vec<Experiment>,
 }
@@ -103,13 +106,16 @@ pub enum Outcome {
 
 impl Analysis {
     /// Analyses a run.
-    pub fn new(manifest: Manifest, plan: &[Planned], rows: Vec<Row>, warning: Option<String>) -> Analysis {
+    pub fn new(run: Contents<Experiments>) -> Analysis {
+        let older = run.older();
+        let Contents { manifest, plan, rows, warning, .. } = run;
         let mut experiments: Vec<_> = manifest
+            .about
             .definitions
             .iter()
             .map(|definition| {
                 let mut seen = BTreeSet::new();
-                let planned = plan.iter().filter(|planned| planned.experiment == definition.id);
+                let planned = plan.iter().filter(|planned| planned.task.experiment == definition.id);
                 let mut cells: Vec<_> = planned
                     .filter(|planned| seen.insert(&planned.cell_id))
                     .map(|planned| Cell::new(definition, planned, &rows))
@@ -119,12 +125,12 @@ impl Analysis {
             })
             .collect();
         apply_holm(&mut experiments);
-        Analysis { planned: plan.len(), manifest, rows, warning, experiments }
+        Analysis { planned: plan.len(), manifest, rows, warning, older, experiments }
     }
 
     /// Rows that ended like this.
     pub fn count(&self, status: Status) -> usize {
-        self.rows.iter().filter(|row| row.status == status).count()
+        row::count(&self.rows, status)
     }
 
     /// Samples on which a gate fired.
@@ -188,14 +194,14 @@ impl Experiment {
 }
 
 impl Cell {
-    fn new(definition: &Definition, planned: &Planned, rows: &[Row]) -> Cell {
+    fn new(definition: &Definition, planned: &Sample, rows: &[Row]) -> Cell {
         let rows: Vec<_> = rows.iter().filter(|row| row.planned.cell_id == planned.cell_id).collect();
         let results = definition.metrics.iter().map(|metric| MetricResult::new(&planned.cell_id, metric, &rows));
         Cell {
             id: planned.cell_id.clone(),
             label: label(definition, &planned.cell_id),
-            rule: planned.fairness,
-            parameters: planned.params.clone(),
+            rule: planned.task.fairness,
+            parameters: planned.task.params.clone(),
             metrics: results.collect(),
         }
     }
@@ -225,8 +231,9 @@ fn label(definition: &Definition, id: &str) -> String {
 impl MetricResult {
     fn new(cell: &str, metric: &Metric, rows: &[&Row]) -> MetricResult {
         let series = |subject: Subject, twin: bool| -> BTreeMap<u64, f64> {
-            let chosen = rows.iter().filter(|row| row.planned.mode_requested == subject && row.planned.twin == twin);
-            chosen.filter_map(|row| Some((row.planned.block, row.value(&metric.name)?))).collect()
+            let chosen =
+                rows.iter().filter(|row| row.planned.task.mode_requested == subject && row.planned.twin == twin);
+            chosen.filter_map(|row| Some((row.planned.block, crate::experiment::value(row, &metric.name)?))).collect()
         };
         let pairs = |base: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>| -> Vec<(f64, f64)> {
             base.iter().filter_map(|(block, value)| Some((*value, *other.get(block)?))).collect()
@@ -234,7 +241,7 @@ impl MetricResult {
         let twin = Paired::new(&pairs(&series(TWINNED, false), &series(TWINNED, true))).and_then(|paired| paired.t());
         let base = series(BASELINE, false);
         let seed = seed(&format!("{cell} {}", metric.name));
-        let present = |subject: &Subject| rows.iter().any(|row| row.planned.mode_requested == *subject);
+        let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.mode_requested == *subject);
         let comparisons = Subject::all()
             .filter(|subject| *subject != BASELINE && present(subject))
             .map(|subject| {
@@ -253,7 +260,7 @@ impl MetricResult {
         for row in rows {
             let reason = row.report.as_ref().and_then(|report| report.measurement.unavailable.get(&metric.name));
             if let Some(reason) = reason {
-                unavailable.insert(row.planned.mode_requested.name(), reason.clone());
+                unavailable.insert(row.planned.task.mode_requested.name(), reason.clone());
             }
         }
         let values = Subject::all()

@@ -3,9 +3,11 @@
 use super::analysis::{Analysis, Cell, Experiment, Ratio};
 use super::number;
 use crate::definition::Rule;
-use crate::sample::{Row, Status};
+use crate::experiment::Row;
+use crate::harness::row::Status;
 use crate::statistics::{Side, median, poisson};
 use crate::subject::{BASELINE, Subject, TWINNED};
+use crate::validity::{Outcome, TWIN_CHECK};
 use perseq::Mode;
 
 /// Pairs of a cell below which it supports no claim.
@@ -42,10 +44,13 @@ fn missing(claim: &str, because: impl Into<String>) -> Claim {
 fn obstacle(analysis: &Analysis, experiment: &Experiment) -> Option<String> {
     let pairs = |cell: &Cell| cell.result(&experiment.definition.headline)?.comparison(TWINNED).map(|found| found.n);
     let n = experiment.cells.iter().filter_map(pairs).max().unwrap_or(0);
-    if !analysis.manifest.valid() {
+    let validity = &analysis.manifest.about.validity;
+    if !analysis.manifest.about.valid() {
         Some("a check of E00 failed".into())
-    } else if analysis.manifest.validity.is_empty() {
+    } else if analysis.manifest.about.validity.is_empty() {
         Some("the checks of E00 were not made".into())
+    } else if validity.iter().any(|found| found.check == TWIN_CHECK && found.status != Outcome::Ok) {
+        Some("the host was too noisy to hold a mode against itself".into())
     } else if analysis.manifest.tool.debug_assertions {
         Some("this is a debug build".into())
     } else if analysis.noisy() {
@@ -163,9 +168,10 @@ fn locality(analysis: &Analysis) -> Claim {
     const CLAIM: &str = "per-CPU caches have better locality";
     const GROUPS: [&str; 3] = ["caches", "transfers", "writes"];
     let counted = |row: &&Row| {
-        row.status == Status::Ok && row.planned.counter_group.as_deref().is_some_and(|group| GROUPS.contains(&group))
+        row.status == Status::Ok
+            && row.planned.task.counter_group.as_deref().is_some_and(|group| GROUPS.contains(&group))
     };
-    if !analysis.manifest.hardware_counters {
+    if !analysis.manifest.about.hardware_counters {
         return missing(CLAIM, "no hardware counter can be opened on this host");
     }
     if analysis.rows.iter().filter(counted).count() == 0 {
@@ -179,7 +185,7 @@ fn locality(analysis: &Analysis) -> Claim {
 
 fn scaling(analysis: &Analysis) -> Claim {
     const LEAST: u64 = 4;
-    let cpus = analysis.manifest.cpus;
+    let cpus = analysis.manifest.about.cpus;
     let claim = format!("per-CPU caches scale to {cpus} CPUs");
     let Some(experiment) = find(analysis, "E02") else {
         return missing(&claim, "E02 was not run");
@@ -208,7 +214,7 @@ fn scaling(analysis: &Analysis) -> Claim {
 fn aborts(analysis: &Analysis) -> Claim {
     const CLAIM: &str = "restarts are negligible";
     let reports = || {
-        let counts = |row: &&Row| row.status == Status::Ok && row.planned.mode_requested == TWINNED;
+        let counts = |row: &&Row| row.status == Status::Ok && row.planned.task.mode_requested == TWINNED;
         analysis.rows.iter().filter(counts).filter_map(|row| row.report.as_ref())
     };
     let ops: u64 = reports().map(|report| report.measurement.ops_alloc + report.measurement.ops_free).sum();

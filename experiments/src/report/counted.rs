@@ -5,8 +5,8 @@ use super::document::{Block, Figure, Table};
 use super::figure::grid;
 use super::number;
 use crate::counters::{self, Status};
+use crate::experiment::Row;
 use crate::failure::Failure;
-use crate::sample::Row;
 use crate::statistics::median;
 use crate::subject::{BASELINE, Subject, TWINNED};
 use std::collections::BTreeMap;
@@ -20,9 +20,9 @@ enum Found {
 /// The section.
 pub fn blocks(analysis: &Analysis) -> Result<Vec<Block>, Failure> {
     let mut blocks = vec![Block::Heading(2, "Counters".into())];
-    let rows: Vec<_> = analysis.rows.iter().filter(|row| row.planned.counter_group.is_some()).collect();
+    let rows: Vec<_> = analysis.rows.iter().filter(|row| row.planned.task.counter_group.is_some()).collect();
     if rows.is_empty() {
-        let why = if analysis.manifest.hardware_counters {
+        let why = if analysis.manifest.about.hardware_counters {
             "This run has no counter pass."
         } else {
             "No hardware counter can be opened on this host, and the kernel's own were not asked for (`--counters`)."
@@ -49,13 +49,13 @@ fn figure(analysis: &Analysis, rows: &[&Row]) -> Result<Option<Figure>, Failure>
     let cell = rows.iter().map(|row| row.planned.cell_id.as_str()).max();
     let own = || rows.iter().filter(|row| Some(row.planned.cell_id.as_str()) == cell).copied();
     let counted: Vec<_> =
-        Subject::all().filter(|subject| own().any(|row| row.planned.mode_requested == *subject)).collect();
+        Subject::all().filter(|subject| own().any(|row| row.planned.task.mode_requested == *subject)).collect();
     let columns: Vec<String> = match counted.as_slice() {
         [] => vec![TWINNED.to_string(), BASELINE.to_string()],
         counted => counted.iter().map(Subject::to_string).collect(),
     };
     let value = |event: &str, column: &str| {
-        let rows = own().filter(|row| row.planned.mode_requested.name() == column);
+        let rows = own().filter(|row| row.planned.task.mode_requested.name() == column);
         match found(rows, event) {
             Some(Found::PerPair(value)) => Some(value),
             _ => None,
@@ -65,7 +65,7 @@ fn figure(analysis: &Analysis, rows: &[&Row]) -> Result<Option<Figure>, Failure>
         name: listed.name.clone(),
         values: columns.iter().map(|column| value(&listed.name, column)).collect(),
     };
-    let events: Vec<_> = analysis.manifest.counter_catalogue.iter().map(event).collect();
+    let events: Vec<_> = analysis.manifest.about.counter_catalogue.iter().map(event).collect();
     let caption = format!(
         "Events per pair{}, medians. A crossed cell was not counted, which is not 0: nothing is said about it. {}.",
         cell.map_or_else(String::new, |cell| format!(" in `{cell}`")),
@@ -77,7 +77,7 @@ fn figure(analysis: &Analysis, rows: &[&Row]) -> Result<Option<Figure>, Failure>
 fn tables(analysis: &Analysis, rows: &[&Row]) -> Vec<Block> {
     let mut blocks = Vec::new();
     for experiment in &analysis.experiments {
-        let own: Vec<_> = rows.iter().filter(|row| row.planned.experiment == experiment.definition.id).collect();
+        let own: Vec<_> = rows.iter().filter(|row| row.planned.task.experiment == experiment.definition.id).collect();
         let mut events: Vec<&str> = Vec::new();
         for name in
             own.iter().filter_map(|row| row.report.as_ref()).flat_map(|report| report.measurement.counted.keys())
@@ -89,8 +89,9 @@ fn tables(analysis: &Analysis, rows: &[&Row]) -> Vec<Block> {
         if events.is_empty() {
             continue;
         }
-        let subjects: Vec<_> =
-            Subject::all().filter(|subject| own.iter().any(|row| row.planned.mode_requested == *subject)).collect();
+        let subjects: Vec<_> = Subject::all()
+            .filter(|subject| own.iter().any(|row| row.planned.task.mode_requested == *subject))
+            .collect();
         let mut lines = Vec::new();
         for cell in &experiment.cells {
             for (index, event) in events.iter().enumerate() {
@@ -98,7 +99,7 @@ fn tables(analysis: &Analysis, rows: &[&Row]) -> Vec<Block> {
                 line.extend(subjects.iter().map(|subject| {
                     let rows = own
                         .iter()
-                        .filter(|row| row.planned.cell_id == cell.id && row.planned.mode_requested == *subject);
+                        .filter(|row| row.planned.cell_id == cell.id && row.planned.task.mode_requested == *subject);
                     match found(rows.map(|row| **row), event) {
                         Some(Found::PerPair(value)) => number::short(value),
                         Some(Found::Missing(status)) => format!("not available: {status}"),
@@ -155,7 +156,7 @@ fn missing(analysis: &Analysis, rows: &[&Row]) -> Table {
             Some(status) => format!("not available: {status}"),
             None => match probed(&event.name) {
                 Some(status) if status != "ok" => format!("not available: {status}"),
-                _ if analysis.manifest.hardware_counters => "not counted in this run".into(),
+                _ if analysis.manifest.about.hardware_counters => "not counted in this run".into(),
                 _ if event.group == counters::SOFTWARE_GROUP => "not counted in this run".into(),
                 _ => "not available: no hardware counter on this host".into(),
             },
@@ -166,6 +167,6 @@ fn missing(analysis: &Analysis, rows: &[&Row]) -> Table {
         caption: "Events of this processor, and what nothing may be said about where they were not counted.".into(),
         header: vec!["event", "group", "in this run", "would show"],
         text_columns: 4,
-        rows: analysis.manifest.counter_catalogue.iter().map(line).collect(),
+        rows: analysis.manifest.about.counter_catalogue.iter().map(line).collect(),
     }
 }

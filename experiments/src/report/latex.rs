@@ -51,7 +51,7 @@ fn macros(analysis: &Analysis) -> String {
     let mut text = format!("% From perseq run {}. Made by `perseq report`; do not edit.\n", manifest.run_id);
     let mut define = |name: &str, value: &str| text += &format!("\\newcommand{{\\{name}}}{{{}}}\n", escape(value));
     define("perseqHost", &manifest.host_caption);
-    define("perseqProfile", &manifest.profile);
+    define("perseqProfile", &manifest.about.profile);
     define("perseqSeed", &manifest.seed.to_string());
     define("perseqCommit", &manifest.tool.git_commit.to_string());
     define("perseqSamples", &analysis.planned.to_string());

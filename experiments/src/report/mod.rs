@@ -16,48 +16,29 @@ mod summary;
 mod tables;
 mod text;
 
-use crate::archive::Archive;
-use crate::failure::{Exit, Failure};
-use crate::output;
+use crate::experiment::Experiments;
+use crate::failure::Failure;
+use crate::harness::archive::{Archive, Contents};
+use crate::written::Folder;
 use analysis::Analysis;
-use std::fs;
-use std::path::{Path, PathBuf};
-
-/// `perseq report`.
-pub fn main(root: &Path) -> Result<Exit, Failure> {
-    let path = write(&Archive::open(root)?)?;
-    output::print(&format!("{}\n", path.display()))?;
-    Ok(Exit::Done)
-}
+use std::path::PathBuf;
 
 /// Writes `report/` and returns the path of the page to open.
-pub fn write(archive: &Archive) -> Result<PathBuf, Failure> {
-    let manifest = archive.manifest()?;
-    let plan = archive.plan()?;
-    let rows = archive.rows()?;
-    rows.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    for name in archive.changed()? {
-        eprintln!("warning: {name} is not the file that this run ended with; see SHA256SUMS");
-    }
-    let analysis = Analysis::new(manifest, &plan, rows.rows, rows.warning);
+pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<PathBuf, Failure> {
+    run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let folder = Folder::create(archive.root().join("report"), run.changed.clone())?;
+    let analysis = Analysis::new(run);
     let document = text::document(&analysis)?;
-
-    let directory = archive.root().join("report");
-    let figures = directory.join("figures");
-    fs::create_dir_all(&figures).map_err(|error| Failure::file(&figures, "create", error))?;
-    let save = |path: PathBuf, text: &str| {
-        fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error)).map(|()| path)
-    };
+    let figures = folder.below("figures")?;
     for figure in document.figures() {
-        save(figures.join(format!("{}.svg", figure.name)), &figure.svg)?;
-        save(figures.join(format!("{}.csv", figure.name)), &figure.data)?;
+        figures.save(&format!("{}.svg", figure.name), &figure.svg)?;
+        figures.save(&format!("{}.csv", figure.name), &figure.data)?;
     }
-    let tex = directory.join("latex");
-    fs::create_dir_all(&tex).map_err(|error| Failure::file(&tex, "create", error))?;
+    let tex = folder.below("latex")?;
     for (name, contents) in latex::files(&analysis) {
-        save(tex.join(name), &contents)?;
+        tex.save(&name, &contents)?;
     }
-    save(directory.join("summary.csv"), &summary::csv(&analysis))?;
-    save(directory.join("report.md"), &markdown::write(&document))?;
-    save(directory.join("report.html"), &html::write(&document))
+    folder.save("summary.csv", &summary::csv(&analysis))?;
+    folder.save("report.md", &markdown::write(&document))?;
+    folder.save("report.html", &html::write(&document))
 }

@@ -4,7 +4,7 @@ use super::analysis::{Analysis, Experiment, Outcome};
 use super::document::{Block, Document, Table};
 use super::{claims, counted, figure, tables};
 use crate::failure::Failure;
-use crate::sample::Status;
+use crate::harness::row::Status;
 use crate::subject::{BASELINE, TWINNED};
 use crate::validity::Validity;
 
@@ -12,7 +12,7 @@ use crate::validity::Validity;
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     let mut blocks = Vec::new();
     opening(analysis, &mut blocks);
-    if analysis.manifest.valid() {
+    if analysis.manifest.about.valid() {
         blocks.push(Block::Figure(figure::forest(analysis)?));
     }
     blocks.push(Block::Paragraph(format!(
@@ -47,7 +47,7 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
         "{}. Profile {}, seed {}. Started {}, finished {finished}. {} samples planned; {} count, {} failed, {} timed out, \
          {} skipped; {} rows were rejected by a gate and taken again.",
         manifest.host_caption,
-        manifest.profile,
+        manifest.about.profile,
         manifest.seed,
         manifest.started_utc,
         analysis.planned,
@@ -58,10 +58,10 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
         analysis.count(Status::Rejected),
     )));
     let mut notice = |text: String| blocks.push(Block::Notice(text));
-    if manifest.profile == "quick" {
+    if manifest.about.profile == "quick" {
         notice("A quick run is a smoke test. It shows that everything works and how large an effect might be; it is not to be cited.".into());
     }
-    if !manifest.valid() {
+    if !manifest.about.valid() {
         notice("A check of E00 failed. This report has no headline, and nothing may be claimed from it.".into());
     }
     if manifest.tool.debug_assertions {
@@ -84,6 +84,7 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     if let Some(warning) = &analysis.warning {
         notice(format!("{warning}."));
     }
+    analysis.older.iter().for_each(|older| notice(older.clone()));
     let nonsteady =
         analysis.rows.iter().filter(|row| row.warnings.iter().any(|warning| warning.starts_with("nonsteady"))).count();
     if nonsteady > 0 {
@@ -95,7 +96,7 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
 
 fn validity(analysis: &Analysis, blocks: &mut Vec<Block>) {
     blocks.push(Block::Heading(2, "E00 Validity".into()));
-    let validity = &analysis.manifest.validity;
+    let validity = &analysis.manifest.about.validity;
     if validity.is_empty() {
         blocks.push(Block::Paragraph("The checks were not made in this run; `perseq selftest` makes them.".into()));
         return;
@@ -163,13 +164,9 @@ fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {
         blocks.push(Block::Paragraph("None: every sample counts.".into()));
         return;
     }
-    let line = |row: &&crate::sample::Row| {
+    let line = |row: &&crate::experiment::Row| {
         let reason = row.reason.as_deref().unwrap_or("no reason");
-        format!(
-            "`{}`: {}: {reason}",
-            row.planned.sample_id,
-            serde_json::to_string(&row.status).unwrap_or_default().trim_matches('"')
-        )
+        format!("`{}`: {}: {reason}", row.planned.sample_id, row.status.word())
     };
     blocks.push(Block::List(rows.iter().take(SHOWN).map(line).collect()));
     if rows.len() > SHOWN {
@@ -289,7 +286,7 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
             tool.target,
             tool.opt_level,
             tool.binary_sha256,
-            if manifest.hardware_counters {
+            if manifest.about.hardware_counters {
                 "available, closed in timing samples"
             } else {
                 "not available on this host"

@@ -1,8 +1,8 @@
 //! From rows to ratios: per pattern, and over all patterns of a run.
 
-use super::row::{Metric, Row};
-use super::store::Manifest;
-use crate::sample::Status;
+use super::study::{About, Metric, Row, Run, value};
+use crate::harness::manifest::Manifest;
+use crate::harness::row::{self, Status};
 use crate::statistics::{Estimate, Paired, Side, side};
 
 /// Memory beyond the worker's own below which a ratio of it says nothing.
@@ -34,12 +34,20 @@ pub struct Mean {
 /// Rows of a run, ready to be compared.
 pub struct Analysis {
     /// What the run is.
-    pub manifest: Manifest,
+    pub manifest: Manifest<About>,
     /// Every row.
     pub rows: Vec<Row>,
+    /// What a reader must not miss: a line that was cut off, files of an older schema.
+    pub notices: Vec<String>,
 }
 
 impl Analysis {
+    /// Analyses a run.
+    pub fn new(run: Run) -> Analysis {
+        let notices = run.warning.iter().map(|warning| format!("{warning}.")).chain(run.older()).collect();
+        Analysis { manifest: run.manifest, rows: run.rows, notices }
+    }
+
     /// The worker's own memory: the smallest resident set that any sample had before its pattern. An allocator that
     /// takes much at its start has more, and that is part of what it needs.
     pub fn own_bytes(&self) -> f64 {
@@ -49,12 +57,12 @@ impl Analysis {
 
     /// Values of an allocator in a pattern, by block.
     fn values(&self, pattern: &str, allocator: &str, twin: bool, metric: Metric) -> Vec<Option<f64>> {
-        let mut values = vec![None; self.manifest.blocks as usize];
+        let mut values = vec![None; self.manifest.about.blocks as usize];
         let own = if metric == Metric::Memory { self.own_bytes() } else { 0.0 };
         for row in &self.rows {
             let planned = &row.planned;
-            if planned.cell_id == pattern && planned.allocator == allocator && planned.twin == twin {
-                let value = row.value(metric).map(|value| value - own);
+            if planned.cell_id == pattern && planned.task.allocator == allocator && planned.twin == twin {
+                let value = self::value(row, metric).map(|value| value - own);
                 if let Some(slot) = values.get_mut(planned.block as usize).filter(|_| value.is_some()) {
                     *slot = value;
                 }
@@ -65,7 +73,7 @@ impl Analysis {
 
     /// An allocator against the baseline in one pattern; `twin` is the baseline against itself.
     pub fn compare(&self, pattern: &str, allocator: &str, twin: bool, metric: Metric) -> Comparison {
-        let base = self.values(pattern, &self.manifest.baseline, false, metric);
+        let base = self.values(pattern, &self.manifest.about.baseline, false, metric);
         let values = self.values(pattern, allocator, twin, metric);
         let present: Vec<f64> = values.iter().flatten().copied().collect();
         let mut comparison =
@@ -85,9 +93,12 @@ impl Analysis {
         comparison.logs = pairs.iter().map(|(base, value)| (value / base).ln()).collect();
         match (paired.t(), paired.median(self.manifest.seed)) {
             (Some(ratio), Some(median)) => {
-                let own = self.manifest.baseline == allocator;
-                let same =
-                    if own { None } else { self.compare(pattern, &self.manifest.baseline, true, metric).ratio.ok() };
+                let own = self.manifest.about.baseline == allocator;
+                let same = if own {
+                    None
+                } else {
+                    self.compare(pattern, &self.manifest.about.baseline, true, metric).ratio.ok()
+                };
                 comparison.side = Some(side(ratio, median, same));
                 comparison.ratio = Ok(ratio);
             }
@@ -101,27 +112,28 @@ impl Analysis {
     pub fn mean(&self, allocator: &str, metric: Metric) -> Option<Mean> {
         let whole = |pattern: &String| {
             let comparison = self.compare(pattern, allocator, false, metric);
-            (comparison.ratio.is_ok() && comparison.n == self.manifest.blocks as usize)
+            (comparison.ratio.is_ok() && comparison.n == self.manifest.about.blocks as usize)
                 .then(|| (pattern.clone(), comparison.logs))
         };
-        let (parts, logs): (Vec<_>, Vec<_>) = self.manifest.patterns.iter().filter_map(whole).unzip();
+        let (parts, logs): (Vec<_>, Vec<_>) = self.manifest.about.patterns.iter().filter_map(whole).unzip();
         if parts.is_empty() {
             return None;
         }
         let of_block = |block: usize| logs.iter().map(|logs| logs[block]).sum::<f64>() / logs.len() as f64;
-        let pairs: Vec<_> = (0..self.manifest.blocks as usize).map(|block| (1.0, of_block(block).exp())).collect();
+        let pairs: Vec<_> =
+            (0..self.manifest.about.blocks as usize).map(|block| (1.0, of_block(block).exp())).collect();
         Some(Mean { ratio: Paired::new(&pairs)?.t()?, parts })
     }
 
     /// How many samples ended so.
     pub fn count(&self, status: Status) -> usize {
-        self.rows.iter().filter(|row| row.status == status).count()
+        row::count(&self.rows, status)
     }
 
     fn why_none(&self, pattern: &str, allocator: &str) -> String {
         let bad = |row: &&Row| {
             row.planned.cell_id == pattern
-                && row.planned.allocator == allocator
+                && row.planned.task.allocator == allocator
                 && matches!(row.status, Status::Failed | Status::Timeout)
         };
         match self.rows.iter().find(bad) {
@@ -142,8 +154,9 @@ mod tests {
     use super::*;
     use crate::pattern;
     use crate::suite::arm::Arm;
+    use crate::suite::manifest;
     use crate::suite::plan::{Amount, make};
-    use crate::suite::row::tests::row;
+    use crate::suite::study::tests::row;
 
     /// A run in which `rival` takes twice the time of `system` in one pattern and half of it in the other.
     fn analysis(growth: u64) -> Analysis {
@@ -157,11 +170,13 @@ mod tests {
             _ => 1000,
         };
         let rows = plan.iter().map(|planned| {
-            let wall = time(&planned.allocator, &planned.cell_id) + planned.block;
+            let wall = time(&planned.task.allocator, &planned.cell_id) + planned.block;
             row(planned, wall, growth)
         });
-        let manifest = Manifest::new("run".into(), "quick", &amount, arms.to_vec(), "system", &patterns, plan.len());
-        Analysis { manifest: manifest.unwrap(), rows: rows.collect() }
+        let rows = rows.collect();
+        let names = patterns.iter().map(|pattern| pattern.name.to_owned()).collect();
+        let manifest = manifest("quick", &amount, arms.to_vec(), "system", names, plan.len());
+        Analysis { manifest: manifest.unwrap(), rows, notices: Vec::new() }
     }
 
     #[test]
@@ -184,7 +199,7 @@ mod tests {
         let memory = analysis.compare("churn", "rival", false, Metric::Memory);
         assert_eq!(memory.ratio.unwrap_err(), "below 1 MiB");
         assert!(analysis.mean("rival", Metric::Memory).is_none());
-        for row in analysis.rows.iter_mut().filter(|row| row.planned.allocator == "rival") {
+        for row in analysis.rows.iter_mut().filter(|row| row.planned.task.allocator == "rival") {
             (row.status, row.reason) = (Status::Failed, Some("it broke".into()));
         }
         assert_eq!(analysis.compare("churn", "rival", false, Metric::Time).ratio.unwrap_err(), "it broke");

@@ -54,17 +54,7 @@ impl Arm {
     /// One that is nothing but a name.
     #[cfg(test)]
     pub fn bare(name: &str) -> Arm {
-        Arm {
-            name: name.into(),
-            library: None,
-            file: None,
-            sha256: None,
-            version: None,
-            obtained: None,
-            environment: Vec::new(),
-            mode: None,
-            seen: None,
-        }
+        Arm::new(name, None).expect("nothing is read")
     }
 
     /// Its name, and what is known of the library.
@@ -80,6 +70,11 @@ impl Arm {
         preload.into_iter().chain(self.environment.iter().cloned())
     }
 
+    /// The arm called `name`.
+    pub fn find<'a>(arms: &'a [Arm], name: &str) -> Result<&'a Arm, String> {
+        arms.iter().find(|arm| arm.name == name).ok_or_else(|| format!("no allocator `{name}`"))
+    }
+
     /// Asks a fresh process whether this allocator is the active one.
     fn verify(mut self) -> Result<Arm, Failure> {
         let fail = |reason: String| Failure::usage(format!("{}: {reason}", self.name));
@@ -93,6 +88,7 @@ impl Arm {
 }
 
 /// What the command line says of arms.
+#[derive(Clone, Copy)]
 pub struct Choice<'a> {
     /// `NAME=PATH`, each.
     pub allocators: &'a [String],
@@ -135,6 +131,21 @@ pub fn chosen(allocators: &[String], libperseq: Option<&Path>, wanted: &[String]
     }
     allocators.iter().try_for_each(|text| named(text).map(|arm| arms.push(arm)))?;
     arms.into_iter().map(Arm::verify).collect()
+}
+
+/// The arms that a run recorded, found again by name. Refuses a library that is not the one that was measured.
+pub fn again(recorded: &[Arm], choice: &Choice) -> Result<Vec<Arm>, Failure> {
+    let names: Vec<_> = recorded.iter().map(|arm| arm.name.clone()).collect();
+    let found = all(&Choice { only: Some(&names), ..*choice })?;
+    let same = |recorded: &Arm| {
+        let arm = Arm::find(&found, &recorded.name).map_err(Failure::usage)?;
+        if arm.sha256 != recorded.sha256 {
+            let line = format!("resume: the library of {} is not the one that was measured", arm.name);
+            return Err(Failure::usage(line));
+        }
+        Ok(arm.clone())
+    };
+    recorded.iter().map(same).collect()
 }
 
 /// libperseq in each mode.

@@ -6,27 +6,28 @@
 //! baseline twice in each, ratios with paired t intervals.
 
 mod analysis;
-mod arm;
+pub mod arm;
 mod plan;
 mod report;
-mod row;
-mod store;
+mod study;
+mod work;
 pub mod worker;
 
 pub use arm::{Arm, SYSTEM, chosen};
+pub use study::{Run, Suite};
 
 use crate::failure::{Exit, Failure};
-use crate::gate::NOISY_SHARE;
-use crate::manifest;
+use crate::harness::archive::{Archive, Contents, Reading};
+use crate::harness::manifest::Manifest;
+use crate::harness::study::Study;
+use crate::harness::{conduct, manifest as manifests};
+use crate::host::Host;
 use crate::output;
 use crate::pattern::{PATTERNS, Pattern};
-use crate::sample::Status;
-use plan::{Amount, Planned};
+use plan::Amount;
 use regex::Regex;
-use row::Row;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use store::{Manifest, Store};
+use study::About;
 
 /// Options of `perseq suite`.
 #[derive(Debug, clap::Args)]
@@ -79,14 +80,17 @@ pub struct Arguments {
     /// Build the report of this run again from its rows, and stop.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    /// With --report: read files that were changed as well, and mark what is made of them.
+    #[arg(long, requires = "report")]
+    accept_changed: bool,
 }
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// `perseq suite`.
 pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(root) = &arguments.report {
-        return report::write(&Store::open(root)?).and_then(|path| say(&path)).map(|()| Exit::Done);
+        let archive = Archive::open(root)?;
+        let run = archive.read::<Suite>(Reading::accepting(arguments.accept_changed))?;
+        return again(&archive, run);
     }
     let matches = |pattern: &&Pattern| arguments.filter.as_ref().is_none_or(|filter| filter.is_match(pattern.name));
     let patterns: Vec<_> = PATTERNS.iter().filter(matches).collect();
@@ -121,73 +125,55 @@ fn run(arguments: &Arguments, patterns: &[&Pattern], arms: Vec<Arm>) -> Result<E
         seed: arguments.seed.unwrap_or_else(rand::random),
     };
     let plan = plan::make(patterns, &arms, &arguments.baseline, &amount);
-    let run_id = format!("{}-suite-{}", manifest::stamp(), arguments.profile);
-    let root = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&run_id));
-    let store = Store::create(&root)?;
-    let mut manifest =
-        Manifest::new(run_id, &arguments.profile, &amount, arms.clone(), &arguments.baseline, patterns, plan.len())?;
-    store.write_manifest(&manifest)?;
-    if manifest.tool.debug_assertions {
-        eprintln!("warning: a debug build; its times are worth little");
-    }
-    let handler = || {
-        if INTERRUPTED.swap(true, Relaxed) {
-            std::process::exit(Exit::Partial as i32);
-        }
-    };
-    ctrlc::set_handler(handler).map_err(|error| Failure::host(format!("cannot handle Ctrl-C: {error}")))?;
-    let rows = samples(&store, &plan, &arms)?;
-    let complete = rows.iter().filter(|row| row.status != Status::Rejected).count() == plan.len();
-    if complete {
-        manifest.finished_utc = Some(manifest::now());
-        store.write_manifest(&manifest)?;
-    }
-    let path = report::write(&store)?;
-    say(&path)?;
-    let failed = rows.iter().filter(|row| matches!(row.status, Status::Failed | Status::Timeout)).count();
-    if failed > 0 {
-        eprintln!("{failed} samples failed; the report names each with its reason");
-        return Ok(Exit::Invalid);
-    }
-    Ok(if complete { Exit::Done } else { Exit::Partial })
+    let names = patterns.iter().map(|pattern| pattern.name.to_owned()).collect();
+    let manifest = manifest(&arguments.profile, &amount, arms.clone(), &arguments.baseline, names, plan.len())?;
+    let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
+    manifests::warn_of_debug_build(&manifest.tool);
+    let run = Contents::new(&archive, manifest, plan)?;
+    finish(&archive, run, Suite { arms })
 }
 
-/// Takes every sample, unless interrupted.
-fn samples(store: &Store, plan: &[Planned], arms: &[Arm]) -> Result<Vec<Row>, Failure> {
-    let mut appender = store.appender()?;
-    let may_repeat = (plan.len() as f64 * NOISY_SHARE).ceil() as usize;
-    let (mut rows, mut repeated, mut said) = (Vec::new(), 0, 0);
-    let time: f64 = plan.iter().map(|planned| planned.estimate().as_secs_f64()).sum();
-    eprintln!("{} samples to take, about {time:.0} s on a quiet host", plan.len());
-    for (index, planned) in plan.iter().enumerate() {
-        if INTERRUPTED.load(Relaxed) {
-            eprintln!("interrupted; the report shows what was measured so far");
-            break;
-        }
-        let arm = arms.iter().find(|arm| arm.name == planned.allocator);
-        let arm = arm.ok_or_else(|| Failure::usage(format!("no allocator `{}`", planned.allocator)))?;
-        let first = if repeated >= may_repeat { 2 } else { 1 };
-        for attempt in first..=2 {
-            let row = row::take(planned, arm, attempt);
-            appender.append(&row)?;
-            let (status, reason) = (row.status, row.reason.clone().unwrap_or_default());
-            rows.push(row);
-            match status {
-                Status::Rejected => repeated += 1,
-                Status::Ok => break,
-                _ => {
-                    eprintln!("failed: {}: {reason}", planned.sample_id);
-                    break;
-                }
-            }
-        }
-        let tenth = (index + 1) * 10 / plan.len();
-        if tenth > said {
-            said = tenth;
-            eprintln!("{}/{} samples", index + 1, plan.len());
-        }
+/// The manifest of a run that begins now.
+fn manifest(
+    profile: &str,
+    amount: &Amount,
+    allocators: Vec<Arm>,
+    baseline: &str,
+    patterns: Vec<String>,
+    planned: usize,
+) -> Result<Manifest<About>, Failure> {
+    let run_id = format!("{}-suite-{profile}", manifests::stamp());
+    let about = About {
+        profile: profile.into(),
+        blocks: amount.blocks,
+        threads: amount.threads,
+        percent: amount.percent,
+        baseline: baseline.into(),
+        patterns,
+        allocators,
+        planned,
+    };
+    Manifest::new(Suite::KIND, run_id, amount.seed, &Host::read(), about)
+}
+
+/// Takes what is missing and writes the report.
+pub fn finish(archive: &Archive, mut run: Run, suite: Suite) -> Result<Exit, Failure> {
+    if !conduct::complete(&suite, archive, &mut run)? {
+        return Ok(Exit::Partial);
     }
-    Ok(rows)
+    let exit = conduct::verdict(&run.rows);
+    report::write(archive, run).and_then(|path| say(&path))?;
+    Ok(exit)
+}
+
+/// The report again, from the rows.
+pub fn again(archive: &Archive, run: Run) -> Result<Exit, Failure> {
+    report::write(archive, run).and_then(|path| say(&path)).map(|()| Exit::Done)
+}
+
+/// The suite on the allocators that a run recorded.
+pub fn resumed(run: &Run, choice: &arm::Choice) -> Result<Suite, Failure> {
+    arm::again(&run.manifest.about.allocators, choice).map(|arms| Suite { arms })
 }
 
 fn say(path: &Path) -> Result<(), Failure> {

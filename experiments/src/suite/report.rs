@@ -2,38 +2,26 @@
 
 use super::analysis::{Analysis, Comparison};
 use super::arm::Arm;
-use super::row::Metric;
-use super::store::Store;
-use crate::checksum;
+use super::study::{self, Metric, Run};
 use crate::failure::Failure;
+use crate::harness::archive::Archive;
+use crate::harness::row::Status;
 use crate::pattern;
 use crate::report::document::{Block, Document, Table};
 use crate::report::{html, markdown, number};
-use crate::sample::Status;
 use crate::statistics::{Estimate, Side};
-use std::fs;
+use crate::written::Folder;
 use std::path::PathBuf;
 
-/// Writes `report/` and `SHA256SUMS`, and returns the path of the page to open.
-pub fn write(store: &Store) -> Result<PathBuf, Failure> {
-    let analysis = Analysis { manifest: store.manifest()?, rows: store.rows()? };
+/// Writes `report/` and returns the path of the page to open.
+pub fn write(archive: &Archive, run: Run) -> Result<PathBuf, Failure> {
+    run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let folder = Folder::create(archive.root().join("report"), run.changed.clone())?;
+    let analysis = Analysis::new(run);
     let document = document(&analysis);
-    let folder = store.root().join("report");
-    fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, "create", error))?;
-    let save = |path: PathBuf, text: String| {
-        fs::write(&path, text).map_err(|error| Failure::file(&path, "write", error)).map(|()| path)
-    };
-    save(folder.join("report.md"), markdown::write(&document))?;
-    save(folder.join("summary.csv"), csv(&analysis))?;
-    let page = save(folder.join("report.html"), html::write(&document))?;
-    let mut sums = String::new();
-    for name in ["manifest.json", "samples.jsonl", "report/report.html", "report/report.md", "report/summary.csv"] {
-        let path = store.root().join(name);
-        let sum = checksum::of_file(&path).map_err(|error| Failure::file(&path, "read", error))?;
-        sums += &format!("{sum}  {name}\n");
-    }
-    save(store.root().join("SHA256SUMS"), sums)?;
-    Ok(page)
+    folder.save("report.md", &markdown::write(&document))?;
+    folder.save("summary.csv", &csv(&analysis))?;
+    folder.save("report.html", &html::write(&document))
 }
 
 fn document(analysis: &Analysis) -> Document {
@@ -44,18 +32,19 @@ fn document(analysis: &Analysis) -> Document {
         "{}. Profile {}, {} blocks, {} threads where a pattern has several, seed {}. Started {}, finished {finished}. \
          {} samples planned; {} count, {} failed, {} timed out; {} rows were rejected by a gate and taken again.",
         manifest.host_caption,
-        manifest.profile,
-        manifest.blocks,
-        manifest.threads,
+        manifest.about.profile,
+        manifest.about.blocks,
+        manifest.about.threads,
         manifest.seed,
         manifest.started_utc,
-        manifest.planned,
+        manifest.about.planned,
         analysis.count(Status::Ok),
         analysis.count(Status::Failed),
         analysis.count(Status::Timeout),
         analysis.count(Status::Rejected),
     )));
-    if manifest.profile == "quick" {
+    blocks.extend(analysis.notices.iter().cloned().map(Block::Notice));
+    if manifest.about.profile == "quick" {
         blocks.push(Block::Notice(
             "A quick run is a smoke test. It shows that everything works; it is not to be cited.".into(),
         ));
@@ -74,7 +63,7 @@ fn document(analysis: &Analysis) -> Document {
         "Ratios to `{}`: below 1 is faster, or less memory. Each is a geometric mean over blocks; intervals, 95 %, are in \
          the tables of the patterns. A star marks an interval that lies outside 1 ± 1 % and beyond what the baseline shows \
          against itself. Ratios of single patterns are not corrected for their number.",
-        manifest.baseline
+        manifest.about.baseline
     )));
     for (metric, title) in [(Metric::Time, "Time"), (Metric::Memory, "Peak memory")] {
         blocks.push(Block::Heading(2, title.into()));
@@ -88,7 +77,7 @@ fn document(analysis: &Analysis) -> Document {
         number::bytes(analysis.own_bytes())
     )));
     blocks.push(Block::Heading(2, "Patterns".into()));
-    for name in &manifest.patterns {
+    for name in &manifest.about.patterns {
         blocks.push(Block::Heading(3, name.clone()));
         if let Some(pattern) = pattern::find(name) {
             blocks.push(Block::Paragraph(format!("{}. After: {}.", capital(pattern.what), pattern.origin)));
@@ -110,14 +99,14 @@ fn document(analysis: &Analysis) -> Document {
     blocks.push(Block::Paragraph(format!(
         "`{}` takes the same samples in the same order, given the same libraries. `perseq suite --report DIR` builds \
          this page again from the rows. `sha256sum -c SHA256SUMS` in the run's directory checks its files.",
-        manifest.command()
+        study::command(manifest)
     )));
     Document { title: format!("perseq suite {}", manifest.run_id), blocks }
 }
 
 /// One line to an allocator, one column to a pattern.
 fn matrix(analysis: &Analysis, metric: Metric) -> Table {
-    let known: Vec<_> = analysis.manifest.patterns.iter().filter_map(|name| pattern::find(name)).collect();
+    let known: Vec<_> = analysis.manifest.about.patterns.iter().filter_map(|name| pattern::find(name)).collect();
     let mut rows = Vec::new();
     for (arm, twin) in lines(analysis) {
         let mut row = vec![title(arm, twin)];
@@ -131,7 +120,7 @@ fn matrix(analysis: &Analysis, metric: Metric) -> Table {
         Metric::Memory => "Peak of the resident set, less the worker's own",
     };
     Table {
-        caption: format!("{what}, ratio to {}", analysis.manifest.baseline),
+        caption: format!("{what}, ratio to {}", analysis.manifest.about.baseline),
         header: ["allocator", "geometric mean"].into_iter().chain(known.iter().map(|pattern| pattern.name)).collect(),
         text_columns: 1,
         rows,
@@ -140,9 +129,11 @@ fn matrix(analysis: &Analysis, metric: Metric) -> Table {
 
 /// The allocators with a ratio: the baseline against itself first.
 fn lines(analysis: &Analysis) -> impl Iterator<Item = (&Arm, bool)> {
-    let baseline = &analysis.manifest.baseline;
-    let own = analysis.manifest.allocators.iter().filter(move |arm| arm.name == *baseline).map(|arm| (arm, true));
-    own.chain(analysis.manifest.allocators.iter().filter(move |arm| arm.name != *baseline).map(|arm| (arm, false)))
+    let baseline = &analysis.manifest.about.baseline;
+    let own = analysis.manifest.about.allocators.iter().filter(move |arm| arm.name == *baseline).map(|arm| (arm, true));
+    own.chain(
+        analysis.manifest.about.allocators.iter().filter(move |arm| arm.name != *baseline).map(|arm| (arm, false)),
+    )
 }
 
 fn title(arm: &Arm, twin: bool) -> String {
@@ -198,7 +189,10 @@ fn detail(analysis: &Analysis, pattern: &str) -> Table {
         rows.push(row);
     }
     Table {
-        caption: format!("{pattern}: geometric means, and ratios to {} with intervals", analysis.manifest.baseline),
+        caption: format!(
+            "{pattern}: geometric means, and ratios to {} with intervals",
+            analysis.manifest.about.baseline
+        ),
         header: vec!["allocator", "n", "time", "time ratio", "memory", "memory ratio"],
         text_columns: 1,
         rows,
@@ -212,7 +206,7 @@ fn allocators(analysis: &Analysis, blocks: &mut Vec<Block>) {
         let before: Vec<f64> = analysis
             .rows
             .iter()
-            .filter(|row| row.planned.allocator == arm.name)
+            .filter(|row| row.planned.task.allocator == arm.name)
             .filter_map(|row| row.report.as_ref().map(|report| report.rss_before_bytes as f64))
             .collect();
         let before =
@@ -237,7 +231,7 @@ fn allocators(analysis: &Analysis, blocks: &mut Vec<Block>) {
         caption: "What was preloaded".into(),
         header: vec!["allocator", "version", "obtained", "variables", "mode, seen", "SHA-256", "before"],
         text_columns: 6,
-        rows: analysis.manifest.allocators.iter().map(row).collect(),
+        rows: analysis.manifest.about.allocators.iter().map(row).collect(),
     }));
 }
 
@@ -255,7 +249,7 @@ fn capital(text: &str) -> String {
 fn csv(analysis: &Analysis) -> String {
     let mut text = String::from("pattern,metric,unit,baseline,allocator,twin,n,gmean,ratio,ci_lo,ci_hi,note\n");
     let field = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
-    for pattern in &analysis.manifest.patterns {
+    for pattern in &analysis.manifest.about.patterns {
         for (metric, name, unit) in [(Metric::Time, "wall", "ns"), (Metric::Memory, "rss_peak_less_own", "bytes")] {
             for (arm, twin) in lines(analysis) {
                 let comparison = analysis.compare(pattern, &arm.name, twin, metric);
@@ -264,7 +258,7 @@ fn csv(analysis: &Analysis) -> String {
                     pattern.clone(),
                     name.into(),
                     unit.into(),
-                    analysis.manifest.baseline.clone(),
+                    analysis.manifest.about.baseline.clone(),
                     arm.name.clone(),
                     twin.to_string(),
                     comparison.n.to_string(),

@@ -1,13 +1,12 @@
 //! The child process of the suite: one pattern on whatever is preloaded, one line of JSON.
 
 use crate::failure::Failure;
-use crate::output;
+use crate::harness::answer::answer;
 use crate::pattern::{self, Setting};
 use crate::peers::probe;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -59,13 +58,7 @@ pub struct Report {
 
 /// `perseq suite-worker`.
 pub fn main() -> Result<(), Failure> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::usage(format!("worker: {error}")))?;
-    let order: Order = serde_json::from_str(&text)
-        .map_err(|error| Failure::usage(format!("worker: expected an order in JSON on standard input: {error}")))?;
-    let report = work(&order).map_err(Failure::host)?;
-    let json = serde_json::to_string(&report).map_err(|error| Failure::host(error.to_string()))?;
-    output::print(&(json + "\n"))
+    answer(work)
 }
 
 fn work(order: &Order) -> Result<Report, String> {

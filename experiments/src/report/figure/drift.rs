@@ -5,6 +5,7 @@ use super::super::document::Figure;
 use super::axis::{Axis, Panel};
 use super::canvas::{INK, data, draw, line};
 use super::mark::{colour, legend, marker};
+use crate::experiment;
 use crate::failure::Failure;
 use crate::subject::Subject;
 use plotters::prelude::*;
@@ -19,9 +20,11 @@ pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
                 let rows = analysis
                     .rows
                     .iter()
-                    .filter(|row| row.planned.cell_id == cell.id && row.planned.mode_requested == subject);
+                    .filter(|row| row.planned.cell_id == cell.id && row.planned.task.mode_requested == subject);
                 let values: Vec<_> = rows
-                    .filter_map(|row| Some((row.planned.order_index, row.value(metric).filter(|value| *value > 0.0)?)))
+                    .filter_map(|row| {
+                        Some((row.planned.order_index, experiment::value(row, metric).filter(|value| *value > 0.0)?))
+                    })
                     .collect();
                 let mean = values.iter().map(|(_, value)| value.ln()).sum::<f64>() / values.len().max(1) as f64;
                 points.extend(

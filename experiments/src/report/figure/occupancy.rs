@@ -7,7 +7,7 @@ use super::axis::{Axis, Panel};
 use super::canvas::{data, draw};
 use super::mark::colour;
 use crate::failure::Failure;
-use crate::sample::Status;
+use crate::harness::row::Status;
 use crate::subject::Subject;
 use plotters::prelude::*;
 
@@ -19,7 +19,7 @@ pub fn occupancy(analysis: &Analysis, experiment: &Experiment) -> Result<Option<
     let bytes = |subject: Subject| -> Option<(Subject, Vec<u64>)> {
         let row = analysis.rows.iter().find(|row| {
             row.planned.cell_id == cell.id
-                && row.planned.mode_requested == subject
+                && row.planned.task.mode_requested == subject
                 && row.planned.block == 0
                 && row.status == Status::Ok
         })?;

@@ -5,8 +5,9 @@ use super::super::document::Figure;
 use super::super::number;
 use super::axis::{Axis, Panel};
 use super::canvas::{INK, data, draw, line, text};
+use crate::experiment::{self, Row};
 use crate::failure::Failure;
-use crate::sample::{Row, Status};
+use crate::harness::row::Status;
 use crate::subject::Subject;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -29,10 +30,16 @@ pub fn stack(analysis: &Analysis, experiment: &Experiment, series: &[String]) ->
         let mut rows: Vec<_> = analysis
             .rows
             .iter()
-            .filter(|row| row.planned.cell_id == cell.id && row.planned.mode_requested == subject && !row.planned.twin)
-            .filter(|row| row.status == Status::Ok && row.value(headline).is_some())
+            .filter(|row| {
+                row.planned.cell_id == cell.id && row.planned.task.mode_requested == subject && !row.planned.twin
+            })
+            .filter(|row| row.status == Status::Ok && experiment::value(row, headline).is_some())
             .collect();
-        rows.sort_by(|a, b| a.value(headline).partial_cmp(&b.value(headline)).unwrap_or(std::cmp::Ordering::Equal));
+        rows.sort_by(|a, b| {
+            experiment::value(a, headline)
+                .partial_cmp(&experiment::value(b, headline))
+                .unwrap_or(std::cmp::Ordering::Equal)
+        });
         rows.get(rows.len() / 2).copied()
     };
     let shown: Vec<_> = Subject::all().filter_map(|subject| Some((subject, typical(subject)?))).collect();

@@ -7,7 +7,7 @@ use super::axis::{Axis, Panel};
 use super::canvas::{data, draw, line};
 use super::mark::{colour, legend, marker};
 use crate::failure::Failure;
-use crate::sample::Status;
+use crate::harness::row::Status;
 use crate::subject::Subject;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub fn tail(
         let mut sum: BTreeMap<u64, u64> = BTreeMap::new();
         let rows = analysis.rows.iter().filter(|row| {
             row.planned.cell_id == cell
-                && row.planned.mode_requested == subject
+                && row.planned.task.mode_requested == subject
                 && !row.planned.twin
                 && row.status == Status::Ok
         });

@@ -1,14 +1,13 @@
 //! `manifest.json`: what a run is, on which host, made by which binary. Written before the first sample.
+//!
+//! A manifest names neither user nor host nor any path. It is sealed: its last line but one holds the SHA-256 of the
+//! file with `null` in that place. The seal shows an edit; it proves nothing against someone who renews it.
 
+use super::row::SCHEMA;
 use crate::checksum;
-use crate::counters;
-use crate::definition::Definition;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::known::Known;
-use crate::sample::SCHEMA;
-use crate::subject::Subject;
-use crate::validity::{Outcome, Validity};
 use serde::{Deserialize, Serialize};
 
 /// Link-time optimisation of the release profile, as the workspace's manifest has it.
@@ -17,66 +16,48 @@ const PROFILE_LTO: &str = match option_env!("BUILD_LTO") {
     None => "not known",
 };
 
-/// The manifest. It names neither user nor host nor any path.
+/// The manifest of a run; `about` is what its kind adds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct Manifest<A> {
     /// Version of this file and of the rows.
     pub schema: String,
+    /// Kind of the run. Empty before schema 1.2.
+    #[serde(default)]
+    pub kind: String,
     /// Name of the run.
     pub run_id: String,
     /// Start.
     pub started_utc: String,
     /// End of the last sample. Null: interrupted, or still running.
     pub finished_utc: Option<String>,
-    /// Profile.
-    pub profile: String,
     /// Seed of every random choice.
     pub seed: u64,
-    /// What the checks before the first sample found: E00. Empty: they were not made.
-    #[serde(default)]
-    pub validity: Vec<Validity>,
-    /// What the command line changed.
-    pub options: Options,
     /// The binary.
     pub tool: Tool,
     /// The host in one line.
     pub host_caption: String,
-    /// CPUs allowed: L.
-    pub cpus: u64,
-    /// Whether the processor's counters work here.
-    pub hardware_counters: bool,
-    /// Every event that this processor's table knows.
-    #[serde(default)]
-    pub counter_catalogue: Vec<counters::Listed>,
     /// The host as `perseq doctor --json` shows it.
     pub host: serde_json::Value,
-    /// Name of the host, only if it was asked for.
-    #[serde(default)]
-    pub host_name: Option<String>,
     /// What of the caller's environment reaches a sample.
     pub environment: String,
-    /// How many of the caller's variables no sample got to see. Their names are not recorded.
+    /// What the kind of the run adds.
+    #[serde(flatten)]
+    pub about: A,
+    /// The rows a finished run has.
     #[serde(default)]
-    pub excluded_variables: usize,
-    /// The definitions as they were when the run began.
-    pub definitions: Vec<Definition>,
+    pub rows: Option<Rows>,
+    /// The seal.
+    #[serde(default)]
+    pub seal: Option<String>,
 }
 
-/// What the command line changed in the profile.
-#[derive(Clone, Default, Debug, Serialize, Deserialize)]
-pub struct Options {
-    /// Only cells that match.
-    pub filter: Option<String>,
-    /// Other subjects.
-    pub modes: Option<Vec<Subject>>,
-    /// Another number of blocks.
-    pub blocks: Option<u64>,
-    /// Another measured time.
-    pub measure_ms: Option<u64>,
-    /// Fewer threads.
-    pub max_threads: Option<u64>,
-    /// Fewer mebibytes.
-    pub max_mem_mib: Option<u64>,
+/// The rows of a finished run.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Rows {
+    /// How many there are.
+    pub count: usize,
+    /// SHA-256 of the last line.
+    pub last: String,
 }
 
 /// The binary that made the run.
@@ -137,43 +118,47 @@ impl Tool {
     }
 }
 
-impl Manifest {
+impl<A: Serialize> Manifest<A> {
     /// The manifest of a run that begins now.
-    pub fn new(
-        run_id: String,
-        profile: String,
-        seed: u64,
-        options: Options,
-        definitions: Vec<Definition>,
-    ) -> Result<Manifest, Failure> {
-        let host = Host::read();
+    pub fn new(kind: &str, run_id: String, seed: u64, host: &Host, about: A) -> Result<Manifest<A>, Failure> {
         Ok(Manifest {
             schema: SCHEMA.into(),
+            kind: kind.into(),
             run_id,
             started_utc: now(),
             finished_utc: None,
-            profile,
             seed,
-            validity: Vec::new(),
-            options,
             tool: Tool::this()?,
             host_caption: host.caption(),
-            cpus: host.limits.cpus,
-            hardware_counters: host.pmu.hardware(),
-            counter_catalogue: counters::catalogue(),
-            host: serde_json::to_value(&host).map_err(|error| Failure::host(error.to_string()))?,
-            host_name: None,
-            excluded_variables: std::env::vars_os().count(),
-            environment: "nothing: a sample's environment holds its mode, its capacity and padding only".into(),
-            definitions,
+            host: serde_json::to_value(host).map_err(|error| Failure::host(error.to_string()))?,
+            environment: "nothing: a sample's environment holds its own variables and padding only".into(),
+            about,
+            rows: None,
+            seal: None,
         })
+    }
+
+    /// The file, sealed.
+    pub fn text(&mut self) -> Result<String, serde_json::Error> {
+        self.seal = None;
+        let open = serde_json::to_string_pretty(self)? + "\n";
+        self.seal = Some(checksum::of(open.as_bytes()));
+        serde_json::to_string_pretty(self).map(|text| text + "\n")
     }
 }
 
-impl Manifest {
-    /// Whether no check of E00 failed.
-    pub fn valid(&self) -> bool {
-        self.validity.iter().all(|validity| validity.status != Outcome::Failed)
+/// Whether the text of a manifest is the one its seal was made of.
+pub fn sealed(text: &str) -> bool {
+    const BEFORE: &str = "\n  \"seal\": ";
+    let Some((before, after)) = text.rsplit_once(BEFORE) else { return false };
+    let Some((seal, after)) = after.strip_prefix('"').and_then(|after| after.split_once('"')) else { return false };
+    seal == checksum::of(format!("{before}{BEFORE}null{after}").as_bytes())
+}
+
+/// Warns of a build whose times are worth nothing.
+pub fn warn_of_debug_build(tool: &Tool) {
+    if tool.debug_assertions {
+        eprintln!("warning: a debug build; its times are worth nothing");
     }
 }
 
@@ -185,4 +170,22 @@ pub fn now() -> String {
 /// The time as part of a directory's name.
 pub fn stamp() -> String {
     jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_breaks_with_any_edit() {
+        let about = serde_json::json!({"profile": "quick", "share": 0.1});
+        let mut manifest = Manifest::new("run", "name".into(), u64::MAX, &Host::read(), about).unwrap();
+        let text = manifest.text().unwrap();
+        assert!(sealed(&text));
+        assert_eq!(manifest.text().unwrap(), text, "sealing twice is sealing once");
+        for (old, new) in [("quick", "full"), ("\"run_id\": \"name", "\"run_id\": \"none"), ("0.1", "0.10")] {
+            assert!(text.contains(old) && !sealed(&text.replacen(old, new, 1)), "{old}");
+        }
+        assert!(!sealed("{}"));
+    }
 }

@@ -1,7 +1,8 @@
 //! How far a run is: a bar with the time left on a terminal, plain lines elsewhere. Never a colour.
 
-use crate::plan::Planned;
-use crate::sample::{Row, Status};
+use super::place::Planned;
+use super::row::{Row, Status};
+use super::task::Task;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::io::IsTerminal;
@@ -19,7 +20,7 @@ pub struct Progress {
 
 impl Progress {
     /// Progress through `remaining` of a plan of `samples`.
-    pub fn new(samples: usize, remaining: &[&Planned]) -> Progress {
+    pub fn new<T: Task>(samples: usize, remaining: &[&Planned<T>]) -> Progress {
         let plain = !std::io::stderr().is_terminal();
         let bar = ProgressBar::with_draw_target(Some(samples as u64), ProgressDrawTarget::stderr());
         let template = "{bar:32} {pos}/{len}  {msg}";
@@ -37,19 +38,17 @@ impl Progress {
     }
 
     /// A row was written. Says so if it does not count.
-    pub fn line(&self, row: &Row) {
-        let word = match row.status {
-            Status::Ok | Status::Skipped => return,
-            Status::Failed => "failed",
-            Status::Rejected => "rejected",
-            Status::Timeout => "timeout",
-        };
+    pub fn line<T, R>(&self, row: &Row<T, R>) {
+        if matches!(row.status, Status::Ok | Status::Skipped) {
+            return;
+        }
+        let word = row.status.word();
         let line = format!("{word}: {}: {}", row.planned.sample_id, row.reason.as_deref().unwrap_or("no reason"));
         if self.plain { eprintln!("{line}") } else { self.bar.println(line) }
     }
 
     /// A planned sample is settled.
-    pub fn step(&self, planned: &Planned) {
+    pub fn step<T: Task>(&self, planned: &Planned<T>) {
         self.left.set(self.left.get().saturating_sub(planned.estimate()));
         self.done.set(self.done.get() + 1);
         self.bar.inc(1);

@@ -1,0 +1,84 @@
+//! Commands about the directory of a run, whatever its kind: the report again, and the rest of it.
+
+use crate::experiment::Experiments;
+use crate::failure::{Exit, Failure};
+use crate::harness::archive::{Archive, Reading};
+use crate::harness::conduct;
+use crate::harness::study::Study;
+use crate::output;
+use crate::programs::{self, Programs};
+use crate::replay::{self, Replay};
+use crate::report;
+use crate::run;
+use crate::suite::{self, Suite, arm};
+use std::path::{Path, PathBuf};
+
+/// Options of `resume`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq resume runs/20261121T040559Z-standard
+  perseq resume runs/20261121T040559Z-suite-quick --allocator mine=./libmine.so
+  perseq resume runs/20261121T040559Z-replay --trace server.trace
+
+No path is recorded in a run, so libraries and traces that perseq does not find by itself are named again.")]
+pub struct Resume {
+    /// Directory of the run.
+    dir: PathBuf,
+    /// A further allocator of the run: its name and its library. May be repeated.
+    #[arg(long = "allocator", value_name = "NAME=PATH")]
+    allocators: Vec<String>,
+    /// Folder of `perseq peers`. Default: `perseq/peers` in the user's cache, if it is there.
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// libperseq. Default: `libperseq.so` beside this program.
+    #[arg(long, value_name = "PATH")]
+    libperseq: Option<PathBuf>,
+    /// The trace of a replay.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+/// `perseq resume`: takes the samples that an interrupted run left out.
+pub fn resume(arguments: &Resume) -> Result<Exit, Failure> {
+    let archive = Archive::open(&arguments.dir)?;
+    let choice = arm::Choice {
+        allocators: &arguments.allocators,
+        peers: arguments.peers.as_deref(),
+        libperseq: arguments.libperseq.as_deref(),
+        only: None,
+    };
+    match archive.kind()?.as_str() {
+        Suite::KIND => {
+            let run = conduct::reopen::<Suite>(&archive)?;
+            let suite = suite::resumed(&run, &choice)?;
+            suite::finish(&archive, run, suite)
+        }
+        Programs::KIND => {
+            let run = conduct::reopen::<Programs>(&archive)?;
+            let arms = programs::resumed(&run, &choice)?;
+            programs::finish(&archive, run, arms)
+        }
+        Replay::KIND => {
+            let run = conduct::reopen::<Replay>(&archive)?;
+            let missing = || Failure::usage("resume: this run replays a trace; expected --trace FILE");
+            replay::finish(&archive, run, arguments.trace.as_deref().ok_or_else(missing)?)
+        }
+        _ => run::finish(&archive, conduct::reopen::<Experiments>(&archive)?),
+    }
+}
+
+/// `perseq report`: makes the report again from the raw rows alone.
+pub fn report(root: &Path, accept: bool) -> Result<Exit, Failure> {
+    let archive = Archive::open(root)?;
+    let reading = Reading::accepting(accept);
+    match archive.kind()?.as_str() {
+        Suite::KIND => suite::again(&archive, archive.read(reading)?),
+        Programs::KIND => programs::again(&archive, &archive.read(reading)?),
+        Replay::KIND => replay::again(&archive, &archive.read(reading)?),
+        _ => {
+            let path = report::write(&archive, archive.read(reading)?)?;
+            output::print(&format!("{}\n", path.display())).map(|()| Exit::Done)
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! The experiments as a kind of run: what a sample is told, and what its worker reports.
+
+use crate::counters;
+use crate::definition::{Definition, Parameters, Rule};
+use crate::failure::Failure;
+use crate::harness::manifest::Manifest;
+use crate::harness::place::{self, Planned};
+use crate::harness::process::{Exited, Job};
+use crate::harness::row;
+use crate::harness::study::{self, Refusal, Study};
+use crate::harness::task::{Pass, Task};
+use crate::host::Host;
+use crate::subject::{BASELINE, Subject, TWINNED};
+use crate::validity::{Outcome, Validity};
+use crate::worker::Report;
+use crate::workload::Order;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What a sample is told.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// The definition's id.
+    pub experiment: String,
+    /// The workload.
+    pub workload: String,
+    /// What it is told.
+    pub params: Parameters,
+    /// The fairness rule; null where the allocator's own capacity is used.
+    pub fairness: Option<Rule>,
+    /// What is measured.
+    pub mode_requested: Subject,
+    /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counter_group: Option<String>,
+}
+
+/// A planned sample of an experiment.
+pub type Sample = Planned<Question>;
+/// A row of an experiment.
+pub type Row = row::Row<Question, Report>;
+
+impl Task for Question {
+    fn subject(&self) -> &str {
+        self.mode_requested.name()
+    }
+
+    /// Measured part, warm-up, start and end of a process.
+    fn estimate(&self) -> Duration {
+        self.measure().mul_f64(1.15) + Duration::from_millis(80)
+    }
+
+    fn pass(&self) -> Option<Pass> {
+        let (pass, counters_status) = match &self.counter_group {
+            Some(group) => ("counter", format!("group {group}, see `counted`")),
+            None => ("time", "closed in timing samples".into()),
+        };
+        Some(Pass { pass: pass.into(), counters_status })
+    }
+}
+
+impl Question {
+    /// The measured time asked for.
+    pub fn measure(&self) -> Duration {
+        Duration::from_millis(self.params.get("measure_ms").copied().unwrap_or(0))
+    }
+
+    /// Variables of the worker: mode and capacity.
+    fn environment(&self) -> Vec<(String, String)> {
+        let mut variables = Vec::new();
+        if let Subject::Perseq(mode) = self.mode_requested {
+            variables.push(("PERSEQ_MODE".to_owned(), mode.name().to_owned()));
+        }
+        let mut set = |variable: &str, name: &str| {
+            variables.extend(self.params.get(name).map(|value| (variable.to_owned(), value.to_string())));
+        };
+        // The same in every mode; not all of them empty idle caches.
+        set("PERSEQ_IDLE_DRAIN", "idle_drain_ms");
+        match self.fairness {
+            Some(Rule::A) => set("PERSEQ_CACHE_BYTES", "cache_bytes"),
+            Some(Rule::B) => set("PERSEQ_TOTAL_BYTES", "total_bytes"),
+            None => {}
+        }
+        variables
+    }
+}
+
+/// The process of a sample, which replays `trace` if its workload replays one.
+pub fn job(planned: &Sample, trace: Option<PathBuf>) -> Result<Job, String> {
+    let question = &planned.task;
+    let order = Order {
+        workload: question.workload.clone(),
+        parameters: question.params.clone(),
+        subject: question.mode_requested,
+        seed: planned.invocation_seed,
+        counters: question.counter_group.clone(),
+        trace_file: trace,
+    };
+    let deadline = question.estimate() * 10 + Duration::from_secs(20);
+    let job = Job::own("worker", &order, deadline)?;
+    Ok(job.environment([planned.padding()]).environment(question.environment()))
+}
+
+/// What contradicts the claim that the mode asked for was measured, and that every object came back.
+pub fn fault(question: &Question, report: &Report) -> Option<String> {
+    if let Some(fault) = &report.fault {
+        return Some(fault.clone());
+    }
+    if !report.verified || report.measurement.checksum != report.measurement.checksum_expected {
+        return Some("it is not verified".into());
+    }
+    let asked = match question.mode_requested {
+        Subject::Perseq(mode) => Some(mode.name()),
+        _ => None,
+    };
+    let active = report.mode_active.as_deref();
+    let word = |mode: Option<&str>| mode.unwrap_or("none").to_owned();
+    (active != asked).then(|| format!("mode: {} was asked for, {} is active", word(asked), word(active)))
+}
+
+/// What a reader should know of a sample.
+pub fn remarks(report: &Report) -> Vec<String> {
+    let trend = report.measurement.steady == Some(false);
+    trend.then(|| "nonsteady: the windows have a trend".to_owned()).into_iter().collect()
+}
+
+/// The value of a metric, if the sample counts and has it.
+pub fn value(row: &Row, metric: &str) -> Option<f64> {
+    if row.planned.task.counter_group.is_some() {
+        return None;
+    }
+    row.counts()?.measurement.metrics.get(metric).copied()
+}
+
+/// The only sample of a run of its own, for checks with known answers.
+pub fn single(run: &str, workload: &str, subject: Subject, params: Parameters) -> Sample {
+    let cell = format!("{run}/{workload}");
+    let question = Question {
+        experiment: run.into(),
+        workload: workload.into(),
+        params,
+        fairness: None,
+        mode_requested: subject,
+        counter_group: None,
+    };
+    Planned {
+        sample_id: place::name(&cell, 0, subject.name(), false),
+        cell_id: cell,
+        twin: false,
+        block: 0,
+        order_index: 0,
+        invocation_seed: 0x5eed,
+        env_pad: 0,
+        skip: None,
+        task: question,
+    }
+}
+
+/// What the manifest of a run says beyond host, binary and seed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct About {
+    /// Profile.
+    pub profile: String,
+    /// What the checks before the first sample found: E00. Empty: they were not made.
+    #[serde(default)]
+    pub validity: Vec<Validity>,
+    /// What the command line changed.
+    pub options: Options,
+    /// CPUs allowed: L.
+    pub cpus: u64,
+    /// Whether the processor's counters work here.
+    pub hardware_counters: bool,
+    /// Every event that this processor's table knows.
+    #[serde(default)]
+    pub counter_catalogue: Vec<counters::Listed>,
+    /// Name of the host, only if it was asked for.
+    #[serde(default)]
+    pub host_name: Option<String>,
+    /// How many of the caller's variables no sample got to see. Their names are not recorded.
+    #[serde(default)]
+    pub excluded_variables: usize,
+    /// The definitions as they were when the run began.
+    pub definitions: Vec<Definition>,
+}
+
+/// What the command line changed in the profile.
+#[derive(Clone, Default, Debug, Serialize, Deserialize)]
+pub struct Options {
+    /// Only cells that match.
+    pub filter: Option<String>,
+    /// Other subjects.
+    pub modes: Option<Vec<Subject>>,
+    /// Another number of blocks.
+    pub blocks: Option<u64>,
+    /// Another measured time.
+    pub measure_ms: Option<u64>,
+    /// Fewer threads.
+    pub max_threads: Option<u64>,
+    /// Fewer mebibytes.
+    pub max_mem_mib: Option<u64>,
+}
+
+impl About {
+    /// Whether no check of E00 failed.
+    pub fn valid(&self) -> bool {
+        self.validity.iter().all(|validity| validity.status != Outcome::Failed)
+    }
+}
+
+/// The manifest of a run that begins now.
+pub fn manifest(
+    run_id: String,
+    profile: &str,
+    seed: u64,
+    options: Options,
+    definitions: Vec<Definition>,
+) -> Result<Manifest<About>, Failure> {
+    let host = Host::read();
+    let about = About {
+        profile: profile.into(),
+        validity: Vec::new(),
+        options,
+        cpus: host.limits.cpus,
+        hardware_counters: host.pmu.hardware(),
+        counter_catalogue: counters::catalogue(),
+        host_name: None,
+        excluded_variables: std::env::vars_os().count(),
+        definitions,
+    };
+    Manifest::new(Experiments::KIND, run_id, seed, &host, about)
+}
+
+/// The experiments.
+pub struct Experiments;
+
+impl Study for Experiments {
+    const KIND: &'static str = "run";
+    type Task = Question;
+    type Report = Report;
+    type About = About;
+
+    fn job(&self, planned: &Sample) -> Result<Job, String> {
+        job(planned, None)
+    }
+
+    fn read(&self, _: &Sample, ended: &Exited) -> Result<Report, Refusal> {
+        study::json(ended)
+    }
+
+    fn fault(question: &Question, report: &Report) -> Option<String> {
+        fault(question, report)
+    }
+
+    fn remarks(report: &Report) -> Vec<String> {
+        remarks(report)
+    }
+
+    fn baseline(_: &About) -> &str {
+        BASELINE.name()
+    }
+
+    fn twinned(_: &About) -> &str {
+        TWINNED.name()
+    }
+}

@@ -1,0 +1,108 @@
+//! The loop over a plan: takes what is missing, sample by sample, and finishes the run.
+//!
+//! Ctrl-C ends the loop between two samples; a second one ends the command at once. Either leaves what `perseq resume`
+//! completes, as does a full disk.
+
+use super::archive::{Archive, Contents, Reading};
+use super::manifest::{self, Tool};
+use super::progress::Progress;
+use super::row::{Row, Status, count};
+use super::sample;
+use super::study::Study;
+use crate::failure::{Exit, Failure};
+use crate::gate::NOISY_SHARE;
+use crate::host::Host;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Opens a run to take the rest of it. Refuses one of another binary or host.
+pub fn reopen<S: Study>(archive: &Archive) -> Result<Contents<S>, Failure> {
+    let contents = archive.read::<S>(Reading::ToResume)?;
+    let manifest = &contents.manifest;
+    if Tool::this()?.binary_sha256 != manifest.tool.binary_sha256 {
+        return Err(Failure::usage("resume: this run was made by another build of perseq; expected the same binary"));
+    }
+    if Host::read().caption() != manifest.host_caption {
+        return Err(Failure::usage(format!("resume: this run was made on another host: {}", manifest.host_caption)));
+    }
+    contents.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    Ok(contents)
+}
+
+/// Takes every planned sample that has no settled row. False: interrupted.
+pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -> Result<bool, Failure> {
+    handle_signals()?;
+    let settled = run.rows.iter().filter(|row| row.settled()).count();
+    let plan = std::mem::take(&mut run.plan);
+    let remaining: Vec<_> = plan.iter().skip(settled).collect();
+    if remaining.is_empty() && run.manifest.finished_utc.is_some() {
+        archive.write_sums()?;
+        run.plan = plan;
+        return Ok(true);
+    }
+    if run.manifest.finished_utc.take().is_some() {
+        run.manifest.rows = None;
+        archive.write_manifest(&mut run.manifest)?;
+    }
+    let may_repeat = (plan.len() as f64 * NOISY_SHARE).ceil() as usize;
+    let mut repeated = count(&run.rows, Status::Rejected);
+    let mut rejected_before = run.rows.last().is_some_and(|row| !row.settled());
+    let mut appender = archive.appender(run)?;
+    let progress = Progress::new(plan.len(), &remaining);
+    for planned in remaining {
+        if INTERRUPTED.load(Relaxed) {
+            progress.end();
+            eprintln!("interrupted; `perseq resume {}` takes the rest", archive.root().display());
+            return Ok(false);
+        }
+        // Beyond the budget of repetitions the first attempt counts as a second: kept, with a warning.
+        let first = if std::mem::take(&mut rejected_before) || repeated >= may_repeat { 2 } else { 1 };
+        for attempt in first..=2 {
+            let mut row = sample::take(study, &run.manifest.run_id, planned, attempt);
+            appender.append(&mut row)?;
+            progress.line(&row);
+            let settled = row.settled();
+            run.rows.push(row);
+            if settled {
+                break;
+            }
+            repeated += 1;
+        }
+        progress.step(planned);
+    }
+    progress.end();
+    run.plan = plan;
+    run.manifest.finished_utc = Some(manifest::now());
+    run.manifest.rows = Some(appender.rows(run.rows.len()));
+    archive.write_manifest(&mut run.manifest)?;
+    archive.write_sums()?;
+    Ok(true)
+}
+
+fn handle_signals() -> Result<(), Failure> {
+    // A file that may not grow is an error to report, not a signal to die of.
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+        .map_err(|error| Failure::host(format!("cannot ignore SIGXFSZ: {error}")))?;
+    let handler = || {
+        if INTERRUPTED.swap(true, Relaxed) {
+            std::process::exit(Exit::Partial as i32);
+        }
+    };
+    ctrlc::set_handler(handler).map_err(|error| Failure::host(format!("cannot handle Ctrl-C: {error}")))
+}
+
+/// The exit code of rows that are complete, said on standard error if it is not 0.
+pub fn verdict<T, R>(rows: &[Row<T, R>]) -> Exit {
+    let (failed, timeout) = (count(rows, Status::Failed), count(rows, Status::Timeout));
+    if failed > 0 {
+        eprintln!("{failed} samples failed; the report names each with its reason");
+        Exit::Invalid
+    } else if timeout > 0 {
+        eprintln!("{timeout} samples did not end in time; the report names each");
+        Exit::Partial
+    } else {
+        Exit::Done
+    }
+}

@@ -1,0 +1,277 @@
+//! The process of a sample: started in one place for every kind of run, waited for, and ended.
+
+use super::launch::{PRELOAD, Seen, WORD};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+use wait_timeout::ChildExt;
+
+/// This very binary, even if its file was replaced by another build meanwhile.
+pub const OWN: &str = "/proc/self/exe";
+
+/// How long a process that is told to end may take before it is killed.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What is to be started.
+#[derive(Debug)]
+pub struct Job {
+    program: OsString,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    inherits: bool,
+    folder: Option<PathBuf>,
+    input: Vec<u8>,
+    files: Option<[PathBuf; 2]>,
+    deadline: Duration,
+}
+
+impl Job {
+    /// A program that may take so long, with an empty environment.
+    pub fn new(program: impl Into<OsString>, deadline: Duration) -> Job {
+        Job {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            inherits: false,
+            folder: None,
+            input: Vec::new(),
+            files: None,
+            deadline,
+        }
+    }
+
+    /// A hidden command of this binary, told `order` in JSON on standard input: so the command line, and with it the
+    /// start of the stack, is the same for every sample.
+    pub fn own(command: &str, order: &impl serde::Serialize, deadline: Duration) -> Result<Job, String> {
+        let input = serde_json::to_vec(order).map_err(|error| error.to_string())?;
+        Ok(Job { input, ..Job::new(OWN, deadline).argument(command) })
+    }
+
+    /// One more argument.
+    pub fn argument(mut self, argument: impl Into<OsString>) -> Job {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// More variables.
+    pub fn environment<K: Into<OsString>, V: Into<OsString>>(
+        mut self,
+        variables: impl IntoIterator<Item = (K, V)>,
+    ) -> Job {
+        self.environment.extend(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        self
+    }
+
+    /// The caller's environment too, but for what it preloads.
+    pub fn inheriting(mut self) -> Job {
+        self.inherits = true;
+        self
+    }
+
+    /// The folder to work in, and files for standard output and standard error, so that both survive.
+    pub fn in_folder(mut self, folder: PathBuf, files: [PathBuf; 2]) -> Job {
+        (self.folder, self.files) = (Some(folder), Some(files));
+        self
+    }
+
+    /// How long it may take.
+    pub fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
+    /// The launcher that will start it and write its report to `report`.
+    fn command(&self, report: &File) -> Result<Command, String> {
+        let mut command = Command::new(OWN);
+        command.arg(WORD).arg(report.as_raw_fd().to_string()).arg(&self.program).args(&self.arguments);
+        if self.inherits {
+            command.env_remove("LD_PRELOAD");
+        } else {
+            command.env_clear();
+        }
+        let name = |name: &OsStr| if name == "LD_PRELOAD" { PRELOAD.into() } else { name.to_owned() };
+        command.envs(self.environment.iter().map(|(variable, value)| (name(variable), value)));
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        // A group of its own, so that Ctrl-C reaches the run and not the sample.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some([out, err]) = &self.files {
+            let create = |path: &PathBuf| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
+            command.stdout(create(out)?).stderr(create(err)?);
+        }
+        Ok(command)
+    }
+}
+
+/// A process that ended by itself, or by a signal of its own.
+#[derive(Debug)]
+pub struct Exited {
+    /// How.
+    pub status: ExitStatus,
+    /// What it printed.
+    pub stdout: Vec<u8>,
+    /// What it said.
+    pub stderr: String,
+    /// From its start to its end.
+    pub wall_ns: u64,
+    /// Largest resident set of it, and of every descendant that was waited for.
+    pub peak_bytes: u64,
+}
+
+impl Exited {
+    /// The last line of what it said.
+    pub fn last_line(&self) -> String {
+        self.stderr.lines().last().unwrap_or("no message").to_owned()
+    }
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself.
+    Exited(Exited),
+    /// It was ended.
+    TimedOut,
+}
+
+/// Starts a process through the launcher and waits for its end. What it leaves behind in its group is killed.
+pub fn observe(job: &Job) -> Result<Ended, String> {
+    let report = memfd_create("launcher's report", MFdFlags::empty()).map_err(|error| format!("memfd: {error}"))?;
+    let mut report = File::from(report);
+    let mut child = job.command(&report)?.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
+    let group = Pid::from_raw(child.id() as i32);
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let input = child.stdin.take();
+    let ended = std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| read(out.as_mut().map(|pipe| pipe as &mut dyn Read)));
+        let stderr = scope.spawn(|| read(err.as_mut().map(|pipe| pipe as &mut dyn Read)));
+        // A worker that died at once closes the pipe; its exit says why.
+        drop(input.map(|mut pipe| pipe.write_all(&job.input)));
+        let in_time = wait(&mut child, group, job.deadline);
+        // Nobody is left, or what was left would hold the pipes open.
+        end(group, Signal::SIGKILL);
+        let text = |handle: std::thread::ScopedJoinHandle<Vec<u8>>| handle.join().unwrap_or_default();
+        in_time.map(|in_time| (in_time, text(stdout), text(stderr)))
+    });
+    let (in_time, mut stdout, mut stderr) = ended?;
+    if !in_time {
+        return Ok(Ended::TimedOut);
+    }
+    if let Some([out, err]) = &job.files {
+        let contents = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+        (stdout, stderr) = (contents(out)?, contents(err)?);
+    }
+    let mut said = String::new();
+    report
+        .rewind()
+        .and_then(|()| report.read_to_string(&mut said))
+        .map_err(|error| format!("cannot read the launcher's report: {error}"))?;
+    match serde_json::from_str::<Seen>(&said) {
+        Ok(seen) => Ok(Ended::Exited(Exited {
+            status: ExitStatus::from_raw(seen.status),
+            stdout,
+            stderr: String::from_utf8_lossy(&stderr).into_owned(),
+            wall_ns: seen.wall_ns,
+            peak_bytes: seen.peak_bytes,
+        })),
+        Err(_) if said.is_empty() => Err("the launcher of the worker was killed".into()),
+        Err(_) => Err(said),
+    }
+}
+
+/// Waits for the launcher, and ends its group if the deadline passes. Whether it did not.
+fn wait(child: &mut Child, group: Pid, deadline: Duration) -> Result<bool, String> {
+    let fail = |error: std::io::Error| format!("cannot wait for a worker: {error}");
+    if child.wait_timeout(deadline).map_err(fail)?.is_some() {
+        return Ok(true);
+    }
+    end(group, Signal::SIGTERM);
+    if child.wait_timeout(GRACE).map_err(fail)?.is_none() {
+        end(group, Signal::SIGKILL);
+        child.wait().map_err(fail)?;
+    }
+    Ok(false)
+}
+
+/// Sends a signal to the group. Where nobody is left in it, there is nothing to do.
+fn end(group: Pid, signal: Signal) {
+    let _: Result<(), nix::errno::Errno> = killpg(group, signal);
+}
+
+/// What can be read before the worker dies is worth showing.
+fn read(pipe: Option<&mut dyn Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    drop(pipe.map(|pipe| pipe.read_to_end(&mut bytes)));
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Job {
+        Job::new("/bin/sh", Duration::from_millis(500)).argument("-c").argument(script)
+    }
+
+    fn exited(job: &Job) -> Exited {
+        match observe(job).unwrap() {
+            Ended::Exited(exited) => exited,
+            Ended::TimedOut => panic!("it did not end"),
+        }
+    }
+
+    /// 256 MiB of this process do not appear in a child, and would without the launcher.
+    #[test]
+    fn the_memory_of_the_harness_is_not_the_samples() {
+        let large = std::hint::black_box(vec![1u8; 256 << 20]);
+        let peak = exited(&Job::new("/bin/true", Duration::from_secs(60))).peak_bytes;
+        assert!(peak > 0 && peak < 64 << 20, "{peak} bytes, beside {}", large.len());
+        assert!(Command::new("/bin/true").status().unwrap().success());
+        let direct = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
+        assert!(direct << 10 >= 256 << 20, "the kernel no longer does this: {direct} KiB");
+    }
+
+    #[test]
+    fn a_process_that_crashes_hangs_or_is_not_there_is_told_apart() {
+        assert_eq!(exited(&shell("kill -SEGV $$")).status.signal(), Some(11));
+        assert_eq!(exited(&shell("echo first >&2; echo last >&2; exit 3")).last_line(), "last");
+        assert!(matches!(observe(&shell("exec sleep 60")), Ok(Ended::TimedOut)));
+        assert!(
+            observe(&Job::new("/no/such", Duration::from_secs(60))).unwrap_err().contains("/no/such: cannot start")
+        );
+    }
+
+    /// A child that keeps the pipes open ends with its group.
+    #[test]
+    fn nothing_outlives_the_process() {
+        let begin = std::time::Instant::now();
+        let said = exited(&shell("sleep 600 & echo $!")).stdout;
+        assert!(begin.elapsed() < Duration::from_secs(60));
+        let pid: i32 = String::from_utf8(said).unwrap().trim().parse().unwrap();
+        for _ in 0..600 {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            if !stat.contains("(sleep)") || stat.contains(") Z ") {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{pid} still sleeps");
+    }
+
+    #[test]
+    fn the_environment_is_the_jobs_alone_and_what_is_preloaded_reaches_it() {
+        let job = Job::new("/usr/bin/env", Duration::from_secs(60)).environment([("A", "1"), ("LD_PRELOAD", "")]);
+        let said = String::from_utf8(exited(&job).stdout).unwrap();
+        let mut lines: Vec<_> = said.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["A=1", "LD_PRELOAD="]);
+    }
+}

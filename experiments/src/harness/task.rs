@@ -1,0 +1,29 @@
+//! What a sample is told, as far as the harness asks.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// What a sample is told beyond its place in the plan.
+pub trait Task: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
+    /// The name of what is measured: a mode, or an allocator.
+    fn subject(&self) -> &str;
+
+    /// Expected time of a sample on a quiet host.
+    fn estimate(&self) -> Duration;
+
+    /// The pass a sample belongs to, where there is more than one.
+    fn pass(&self) -> Option<Pass> {
+        None
+    }
+}
+
+/// The pass a sample belongs to.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Pass {
+    /// `time`: counters were closed. `counter`: one group was read.
+    pub pass: String,
+    /// What was counted, or why nothing was.
+    pub counters_status: String,
+}

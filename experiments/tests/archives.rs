@@ -1,0 +1,399 @@
+//! Directories of all four kinds of run: every change to their files is refused in one line, or accepted and marked;
+//! what an interrupted run left is completed.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A kind of run: its name, the command that makes one, and what `resume` needs beside the directory.
+struct Kind {
+    name: &'static str,
+    command: &'static str,
+    resume: &'static str,
+    /// The field that names what is measured.
+    subject: &'static str,
+    /// Files that are made of the rows.
+    made: &'static [&'static str],
+}
+
+const KINDS: [Kind; 4] = [
+    Kind {
+        name: "run",
+        command: "run --filter E01/depth=1$ --modes percpu,perthread --blocks 2 --measure-ms 5 --seed 5",
+        resume: "",
+        subject: "mode_requested",
+        made: &["report/report.html", "report/report.md", "report/summary.csv", "report/figures/forest.svg"],
+    },
+    Kind {
+        name: "suite",
+        command: "suite --only system,plain --allocator plain=libplain.so --filter ^glibc-simple$ --percent 1 --blocks 2",
+        resume: "--allocator plain=libplain.so",
+        subject: "allocator",
+        made: &["report/report.html", "report/report.md", "report/summary.csv"],
+    },
+    Kind {
+        name: "programs",
+        command: "programs --only bash --modes none --allocator plain=libplain.so --rounds 2",
+        resume: "--allocator plain=libplain.so",
+        subject: "allocator",
+        made: &["table.txt"],
+    },
+    Kind {
+        name: "replay",
+        command: "trace replay made.trace --modes percpu,perthread --blocks 2 --measure-ms 5",
+        resume: "--trace made.trace",
+        subject: "mode_requested",
+        made: &["table.txt"],
+    },
+];
+
+/// Runs perseq, and ends it if it does not end by itself.
+fn perseq(folder: &Path, arguments: &str) -> Output {
+    let mut command = Command::new("timeout");
+    command
+        .args(["--kill-after=5", "600", env!("CARGO_BIN_EXE_perseq")])
+        .args(arguments.split(' ').filter(|word| !word.is_empty()));
+    // Peers built by the user play no part.
+    command.current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).output().expect("perseq starts")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn good(output: &Output, what: &str) {
+    assert_eq!(output.status.code(), Some(0), "{what}: {}", stderr(output));
+}
+
+/// A folder with an allocator, a trace and a finished run of each kind.
+fn workshop(kinds: &[&Kind]) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("plain.rs");
+    let text = "#![no_std]\n#[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }\n\
+        unsafe extern \"C\" { fn __libc_malloc(n: usize) -> *mut u8; fn __libc_free(p: *mut u8); \
+        fn __libc_calloc(n: usize, m: usize) -> *mut u8; fn __libc_realloc(p: *mut u8, n: usize) -> *mut u8; }\n\
+        #[unsafe(no_mangle)] extern \"C\" fn malloc(n: usize) -> *mut u8 { unsafe { __libc_malloc(n) } }\n\
+        #[unsafe(no_mangle)] extern \"C\" fn calloc(n: usize, m: usize) -> *mut u8 { unsafe { __libc_calloc(n, m) } }\n\
+        #[unsafe(no_mangle)] extern \"C\" fn realloc(p: *mut u8, n: usize) -> *mut u8 { unsafe { __libc_realloc(p, n) } }\n\
+        #[unsafe(no_mangle)] extern \"C\" fn free(p: *mut u8) { unsafe { __libc_free(p) } }";
+    fs::write(&source, text).expect("a source file");
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition=2024", "--crate-type=cdylib", "-O", "-Cpanic=abort", "-Alinker_messages", "-o"]);
+    let built = rustc.arg(folder.path().join("libplain.so")).arg(&source).output().expect("rustc starts");
+    assert!(built.status.success(), "{}", stderr(&built));
+    good(&perseq(folder.path(), "trace synthesize server made.trace --threads 2 --events 400"), "a trace");
+    for kind in kinds {
+        good(&perseq(folder.path(), &format!("{} --out {}", kind.command, kind.name)), kind.name);
+    }
+    folder
+}
+
+/// A copy of a run, to be changed.
+struct Copy<'a> {
+    workshop: &'a Path,
+    name: String,
+}
+
+impl Copy<'_> {
+    fn of<'a>(workshop: &'a Path, kind: &Kind) -> Copy<'a> {
+        let copy = Copy { workshop, name: format!("{}-copy", kind.name) };
+        drop(fs::remove_dir_all(copy.root()));
+        copy_folder(&workshop.join(kind.name), &copy.root());
+        copy
+    }
+
+    fn root(&self) -> PathBuf {
+        self.workshop.join(&self.name)
+    }
+
+    fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.root().join(file)).expect("a file of the run")
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        fs::write(self.root().join(file), text).expect("a file of the run");
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.read("samples.jsonl").lines().map(str::to_owned).collect()
+    }
+
+    fn set_lines(&self, lines: &[String]) {
+        self.write("samples.jsonl", &(lines.join("\n") + "\n"));
+    }
+
+    /// Makes every sum right again, as someone would who wants to deceive: what is left is what the rows say.
+    fn renew(&self) {
+        let mut previous = sum(self.read("plan.jsonl").as_bytes());
+        let mut lines = self.lines();
+        for line in &mut lines {
+            let Ok(mut row) = serde_json::from_str::<Value>(line) else { continue };
+            row["previous"] = previous.into();
+            *line = row.to_string();
+            previous = sum(line.as_bytes());
+        }
+        self.set_lines(&lines);
+        let mut manifest: Value = serde_json::from_str(&self.read("manifest.json")).expect("JSON");
+        manifest["rows"] = serde_json::json!({"count": lines.len(), "last": previous});
+        self.seal(manifest);
+        let sums = ["manifest.json", "plan.jsonl", "samples.jsonl"]
+            .map(|name| format!("{}  {name}\n", sum(self.read(name).as_bytes())));
+        self.write("SHA256SUMS", &sums.concat());
+    }
+
+    fn seal(&self, mut manifest: Value) {
+        manifest["seal"] = Value::Null;
+        let open = serde_json::to_string_pretty(&manifest).expect("JSON") + "\n";
+        manifest["seal"] = sum(open.as_bytes()).into();
+        self.write("manifest.json", &(serde_json::to_string_pretty(&manifest).expect("JSON") + "\n"));
+    }
+
+    /// Every command that reads the directory refuses it, with one line that says this and nothing written.
+    fn refused(&self, kind: &Kind, what: &str, expected: &str) {
+        let before = self.made(kind);
+        let own = match kind.name {
+            "suite" | "programs" => format!("{} --report {}", kind.name, self.name),
+            _ => format!("compare {0} {0}", self.name),
+        };
+        let mut commands = vec![format!("report {}", self.name), format!("rows {}", self.name)];
+        commands.extend((kind.name != "replay").then_some(own));
+        for command in commands {
+            let output = perseq(self.workshop, &command);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{}, {what}: {command}: {said}", kind.name);
+            assert!(said.contains(expected), "{}, {what}: {command}: {said}", kind.name);
+            assert_eq!(said.lines().count(), 1, "{}, {what}: {command}: {said}", kind.name);
+            assert!(output.stdout.is_empty(), "{}, {what}: {command}", kind.name);
+        }
+        assert!(self.made(kind) == before, "{}, {what}: nothing is written", kind.name);
+    }
+
+    /// Asked to, `report` reads it and marks what it writes.
+    fn accepted(&self, kind: &Kind, what: &str) {
+        let output = perseq(self.workshop, &format!("report {} --accept-changed", self.name));
+        good(&output, &format!("{}, {what}", kind.name));
+        assert!(stderr(&output).starts_with("warning: "), "{}", stderr(&output));
+        for name in kind.made {
+            assert!(self.read(name).contains("CHANGED FILES"), "{}, {what}: {name} is not marked", kind.name);
+        }
+    }
+
+    fn made(&self, kind: &Kind) -> Vec<Option<Vec<u8>>> {
+        kind.made.iter().map(|name| fs::read(self.root().join(name)).ok()).collect()
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder");
+    for entry in fs::read_dir(from).expect("a run").flatten() {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).expect("a file of the run");
+        }
+    }
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn change(line: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut row: Value = serde_json::from_str(line).expect("a row");
+    change(&mut row);
+    row.to_string()
+}
+
+#[test]
+fn every_change_to_the_files_of_every_kind_of_run_is_refused() {
+    let kinds: Vec<_> = KINDS.iter().collect();
+    let workshop = workshop(&kinds);
+    for kind in &kinds {
+        // As it is, it is read; what is made of it is not marked, and is the same each time.
+        let copy = Copy::of(workshop.path(), kind);
+        let before = copy.made(kind);
+        good(&perseq(workshop.path(), &format!("report {}", copy.name)), kind.name);
+        assert!(copy.made(kind) == before, "{}: the same rows, the same bytes", kind.name);
+        copy.renew();
+        good(&perseq(workshop.path(), &format!("report {}", copy.name)), "sums that are renewed without a change");
+
+        type Change<'a> = (&'a str, &'a str, Box<dyn Fn(&mut Vec<String>) + 'a>);
+        let subject = kind.subject;
+        let swap = move |lines: &mut Vec<String>| {
+            // Two rows of different subjects change places, but for their names.
+            let name = |line: &str| serde_json::from_str::<Value>(line).expect("a row")[subject].clone();
+            let other = (1..lines.len()).find(|at| name(&lines[*at]) != name(&lines[0])).expect("two subjects");
+            let (a, b) = (name(&lines[0]), name(&lines[other]));
+            lines[0] = change(&lines[0], |row| row[subject] = b);
+            lines[other] = change(&lines[other], |row| row[subject] = a);
+        };
+        // What no sum can show, because all are renewed.
+        let said: [Change; 8] = [
+            ("swapped modes", "is not what was planned", Box::new(swap)),
+            ("a row twice", "stands where the plan has", Box::new(|lines| lines.insert(1, lines[0].clone()))),
+            ("the first row deleted", "stands where the plan has", Box::new(|lines| drop(lines.remove(0)))),
+            ("the last row deleted", "samples have no row", Box::new(|lines| drop(lines.pop()))),
+            (
+                "a row of another run",
+                "a row of the run `other`",
+                Box::new(|lines| lines[1] = change(&lines[1], |row| row["run_id"] = "other".into())),
+            ),
+            (
+                "a row of another schema",
+                "schema 9.0.0",
+                Box::new(|lines| lines[1] = change(&lines[1], |row| row["schema"] = "9.0.0".into())),
+            ),
+            (
+                "a row of an older schema",
+                "schema 1.1.0 in a run of schema",
+                Box::new(|lines| lines[1] = change(&lines[1], |row| row["schema"] = "1.1.0".into())),
+            ),
+            (
+                "not verified",
+                "verified",
+                Box::new(|lines| {
+                    let counts = |line: &String| line.contains("\"status\":\"ok\"");
+                    let at = lines.iter().position(counts).expect("a row that counts");
+                    lines[at] = change(&lines[at], |row| row["verified"] = false.into());
+                }),
+            ),
+        ];
+        for (what, expected, change) in said {
+            let copy = Copy::of(workshop.path(), kind);
+            let mut lines = copy.lines();
+            // Rejected rows may be followed by their repetition; the changes above mean rows that count.
+            lines.retain(|line| !line.contains("\"status\":\"rejected\""));
+            change(&mut lines);
+            copy.set_lines(&lines);
+            copy.renew();
+            copy.refused(kind, what, expected);
+            if !what.contains("another schema") {
+                copy.accepted(kind, what);
+            }
+        }
+
+        // A value, with the sums and without them; the first, and the last, which no line follows.
+        for (place, expected) in [(0, "line 2: the line before it"), (usize::MAX, "that the run ended with")] {
+            for sums in [true, false] {
+                let copy = Copy::of(workshop.path(), kind);
+                let mut lines = copy.lines();
+                let place = place.min(lines.len() - 1);
+                lines[place] = change(&lines[place], |row| row["started_ns"] = 7.into());
+                copy.set_lines(&lines);
+                if !sums {
+                    fs::remove_file(copy.root().join("SHA256SUMS")).expect("sums to remove");
+                }
+                copy.refused(kind, "an edited value", expected);
+                copy.accepted(kind, "an edited value");
+            }
+        }
+
+        // The manifest and the plan, with the sums and without them.
+        for sums in [true, false] {
+            for (file, old, new, expected) in [
+                ("manifest.json", "\"started_utc\": \"", "\"started_utc\": \"1", "manifest.json was edited"),
+                ("plan.jsonl", "\"env_pad\":", "\"env_pad\":1", "is not what was planned"),
+            ] {
+                let copy = Copy::of(workshop.path(), kind);
+                copy.write(file, &copy.read(file).replacen(old, new, 1));
+                if !sums {
+                    fs::remove_file(copy.root().join("SHA256SUMS")).expect("sums to remove");
+                }
+                copy.refused(kind, file, expected);
+                copy.accepted(kind, file);
+            }
+        }
+        let copy = Copy::of(workshop.path(), kind);
+        fs::remove_file(copy.root().join("SHA256SUMS")).expect("sums to remove");
+        copy.refused(kind, "no sums", "SHA256SUMS is missing");
+        let copy = Copy::of(workshop.path(), kind);
+        copy.write("manifest.json", &copy.read("manifest.json").replacen("\"schema\": \"1.", "\"schema\": \"7.", 1));
+        copy.refused(kind, "a manifest of another schema", "schema 7.");
+
+        // Half a line at the end of a finished run: not for a reader, but for `resume`, which takes the sample again.
+        let copy = Copy::of(workshop.path(), kind);
+        let text = copy.read("samples.jsonl");
+        copy.write("samples.jsonl", &text[..text.len() - 40]);
+        copy.refused(kind, "a cut last row", "was cut off");
+        let resumed = perseq(workshop.path(), &format!("resume {} {}", copy.name, kind.resume));
+        good(&resumed, kind.name);
+        assert!(stderr(&resumed).contains("was cut off"), "{}", stderr(&resumed));
+        good(&perseq(workshop.path(), &format!("report {}", copy.name)), "a resumed run");
+        // But nothing else is passed over on the way.
+        let copy = Copy::of(workshop.path(), kind);
+        let mut lines = copy.lines();
+        lines[0] = change(&lines[0], |row| row["started_ns"] = 7.into());
+        copy.set_lines(&lines[..lines.len() - 1]);
+        let resumed = perseq(workshop.path(), &format!("resume {} {}", copy.name, kind.resume));
+        assert_eq!(resumed.status.code(), Some(2), "{}: {}", kind.name, stderr(&resumed));
+        assert_eq!(stderr(&resumed).lines().count(), 1, "{}", stderr(&resumed));
+    }
+}
+
+#[test]
+fn an_interrupted_run_of_every_kind_is_completed() {
+    let workshop = workshop(&[]);
+    for kind in &KINDS {
+        // Enough of it that it is not over before the signal comes.
+        let long = kind.command.replace("--blocks 2", "--blocks 40").replace("--rounds 2", "--rounds 40");
+        let mut run = Command::new(env!("CARGO_BIN_EXE_perseq"))
+            .args(long.split(' '))
+            .args(["--out", kind.name])
+            .current_dir(workshop.path())
+            .env("XDG_CACHE_HOME", workshop.path().join("cache"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("perseq starts");
+        let root = workshop.path().join(kind.name);
+        let taken = || fs::read_to_string(root.join("samples.jsonl")).map_or(0, |text| text.lines().count());
+        let begin = Instant::now();
+        while taken() < 2 {
+            assert!(begin.elapsed() < Duration::from_secs(300), "{}: no samples are written", kind.name);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let pid = nix::unistd::Pid::from_raw(run.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).expect("the run is alive");
+        assert_eq!(run.wait().expect("the run ends").code(), Some(4), "{}", kind.name);
+        let rows = fs::read_to_string(root.join("samples.jsonl")).expect("rows");
+        let plan = fs::read_to_string(root.join("plan.jsonl")).expect("a plan");
+        assert!(rows.lines().count() < plan.lines().count(), "{}", kind.name);
+        // What is there can be read, edited rows can not, and the directory is not overwritten.
+        good(&perseq(workshop.path(), &format!("rows {}", kind.name)), kind.name);
+        let edited = rows.replacen("\"attempt\":1", "\"attempt\": 1", 1);
+        fs::write(root.join("samples.jsonl"), &edited).expect("rows");
+        let resume = format!("resume {} {}", kind.name, kind.resume);
+        assert_eq!(perseq(workshop.path(), &resume).status.code(), Some(2), "{}: a row was edited", kind.name);
+        fs::write(root.join("samples.jsonl"), &rows).expect("rows");
+
+        // Shortened to what a test has time for: the plan is the first samples of the long one.
+        let short = shortened(&root, &rows);
+        good(&perseq(workshop.path(), &resume), kind.name);
+        let all = fs::read_to_string(root.join("samples.jsonl")).expect("rows");
+        assert!(all.lines().count() >= short, "{}", kind.name);
+        good(&perseq(workshop.path(), &format!("report {}", kind.name)), kind.name);
+        let check = Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&root).status();
+        assert!(check.expect("sha256sum starts").success());
+    }
+}
+
+/// Leaves two samples more in the plan than have rows. The chain begins anew, since it begins at the plan.
+fn shortened(root: &Path, rows: &str) -> usize {
+    let plan = fs::read_to_string(root.join("plan.jsonl")).expect("a plan");
+    let settled = rows.lines().filter(|line| !line.contains("\"status\":\"rejected\"")).count();
+    let plan: String = plan.lines().take(settled + 2).map(|line| line.to_owned() + "\n").collect();
+    fs::write(root.join("plan.jsonl"), &plan).expect("a plan");
+    let mut previous = sum(plan.as_bytes());
+    let mut text = String::new();
+    for line in rows.lines() {
+        let line = change(line, |row| row["previous"] = previous.into());
+        previous = sum(line.as_bytes());
+        text += &(line + "\n");
+    }
+    fs::write(root.join("samples.jsonl"), text).expect("rows");
+    settled + 2
+}
