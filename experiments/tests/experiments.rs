@@ -107,6 +107,46 @@ fn the_counter_pass_counts_on_every_thread_and_leaves_timing_samples_alone() {
     assert!(report.contains("## Counters") && report.contains("`task-clock`"));
 }
 
+/// As an ordinary user, of whom the kernel refuses some members of the group: those are null with its reason, the others
+/// are read, and no worker dies of it.
+#[test]
+fn an_ordinary_user_counts_what_the_kernel_allows() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let directory = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
+    // Where the sources lie may be nobody's to read.
+    let binary = directory.path().join("perseq");
+    let built = env!("CARGO_BIN_EXE_perseq");
+    fs::hard_link(built, &binary).or_else(|_| fs::copy(built, &binary).map(drop)).expect("the binary");
+    let mut command = Command::new(&binary);
+    command
+        .args(["run", "--counters", "--filter", "E01/depth=1$", "--modes", "perthread"])
+        .args(["--blocks", "2", "--measure-ms", "30", "--seed", "3", "--out", "run"])
+        .current_dir(directory.path());
+    if nix::unistd::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().expect("perseq starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let rows = rows(&directory.path().join("run"));
+    let counted: Vec<_> = rows.iter().filter(|row| row["counter_group"] == "software").collect();
+    assert!(!counted.is_empty());
+    for row in counted {
+        assert_eq!(row["status"], "ok", "{row}");
+        for name in ["task-clock", "page-faults", "context-switches", "cpu-migrations"] {
+            let value = &row["counted"][name];
+            assert!(value["raw"].is_u64() != value["errno"].is_i64(), "{name} has a value or a reason: {value}");
+        }
+        // Time on a CPU is no secret of the kernel's, unless it forbids every counter.
+        let clock = &row["counted"]["task-clock"];
+        let forbidden = fs::read_to_string("/proc/sys/kernel/perf_event_paranoid")
+            .is_ok_and(|level| level.trim().parse::<i32>().is_ok_and(|level| level > 2));
+        assert!(clock["raw"].is_u64() || forbidden || clock["errno"] != nix::libc::EACCES, "{clock}");
+    }
+}
+
 /// The report that lies beside the rows is the one they give, byte for byte.
 #[test]
 fn runs_that_the_project_quotes_give_the_report_beside_them() {

@@ -209,18 +209,8 @@ pub struct Running {
 
 /// Opens and enables the wanted group for the calling thread. None: this is a timing sample.
 pub fn start() -> Option<Running> {
-    let wanted = WANTED.get()?;
-    let mut group = match Group::new() {
-        Ok(group) => group,
-        Err(error) => {
-            let refused = |(name, ..): (&'static str, Kind, &str)| (name, Err(clone(&error)));
-            let counters = events(wanted).into_iter().map(refused).collect();
-            return Some(Running { group: None, counters, enabled: Ok(()) });
-        }
-    };
-    let counters = events(wanted).into_iter().map(|(name, kind, _)| (name, open(&mut group, kind))).collect();
-    let enabled = group.enable();
-    Some(Running { group: Some(group), counters, enabled })
+    let events: Vec<_> = events(WANTED.get()?).into_iter().map(|(name, kind, _)| (name, kind)).collect();
+    Some(Running::open(&events))
 }
 
 fn open(group: &mut Group, kind: Kind) -> io::Result<Counter> {
@@ -229,8 +219,10 @@ fn open(group: &mut Group, kind: Kind) -> io::Result<Counter> {
         Kind::Generic(event) => builder = builder.kind(event),
         Kind::Kernel(event) => {
             builder = builder.kind(Event::Software(event));
-            // Switches and migrations happen in the kernel; without it they would read 0.
-            builder.include_kernel();
+            // Faults, switches and migrations happen in the kernel, which an ordinary user may not be allowed to count.
+            if event != Software::TASK_CLOCK {
+                builder.include_kernel();
+            }
         }
         Kind::Raw(config) => {
             const PERF_TYPE_RAW: u32 = 4;
@@ -246,6 +238,45 @@ fn clone(error: &io::Error) -> io::Error {
 }
 
 impl Running {
+    /// A group of the events that the kernel does not refuse. A refused member would leave the library's group with a
+    /// wrong size, on which its reading ends the process: so such a group is closed, and opened again without the member.
+    fn open(events: &[(&'static str, Kind)]) -> Running {
+        let mut refused: Vec<(&'static str, io::Error)> = Vec::new();
+        loop {
+            let accepted = || events.iter().filter(|(name, _)| refused.iter().all(|(other, _)| other != name));
+            let mut counters = Vec::new();
+            let attempt = Group::new().map_err(|error| {
+                let all = accepted().map(|(name, _)| (*name, clone(&error)));
+                all.collect::<Vec<_>>()
+            });
+            let mut group = match attempt {
+                Ok(group) => group,
+                Err(all) => {
+                    let counters = refused.into_iter().chain(all).map(|(name, error)| (name, Err(error))).collect();
+                    return Running { group: None, counters, enabled: Ok(()) };
+                }
+            };
+            let mut failed = None;
+            for (name, kind) in accepted() {
+                match open(&mut group, *kind) {
+                    Ok(counter) => counters.push((*name, Ok(counter))),
+                    Err(error) => {
+                        failed = Some((*name, error));
+                        break;
+                    }
+                }
+            }
+            if let Some(failed) = failed {
+                refused.push(failed);
+                continue;
+            }
+            let enabled = if counters.is_empty() { Ok(()) } else { group.enable() };
+            let group = Some(group).filter(|_| !counters.is_empty());
+            counters.extend(refused.into_iter().map(|(name, error)| (name, Err(error))));
+            return Running { group, counters, enabled };
+        }
+    }
+
     /// Reads the group and adds it to the totals of the process.
     pub fn stop(mut self) {
         let counts = match (&mut self.group, &self.enabled) {
@@ -301,6 +332,31 @@ mod tests {
         assert_eq!((sum.raw, sum.scaled, sum.status), (Some(20), Some(30.0), Status::Multiplexed));
         sum.add(Value::refused(&io::Error::from_raw_os_error(nix::libc::ENOENT)));
         assert_eq!((sum.raw, sum.scaled, sum.status), (None, None, Status::NoPmu));
+    }
+
+    /// The kernel refuses the event in the middle, whoever asks; the others are read.
+    #[test]
+    fn a_refused_member_has_the_kernels_reason_and_the_others_are_read() {
+        let events = [
+            ("task-clock", Kind::Kernel(Software::TASK_CLOCK)),
+            ("no such event", Kind::Raw(u64::MAX)),
+            ("page-faults", Kind::Kernel(Software::PAGE_FAULTS)),
+        ];
+        let running = Running::open(&events);
+        let opened: Vec<_> =
+            running.counters.iter().filter(|(_, counter)| counter.is_ok()).map(|(name, _)| *name).collect();
+        std::hint::black_box((0..1_000_000u64).map(std::hint::black_box).sum::<u64>());
+        running.stop();
+        let totals = totals();
+        let refused = &totals["no such event"];
+        assert!(refused.raw.is_none() && refused.errno.is_some(), "{refused:?}");
+        for name in ["task-clock", "page-faults"] {
+            let value = &totals[name];
+            let errno = value.errno;
+            // A host may forbid even these.
+            assert_eq!(value.raw.is_some(), opened.contains(&name), "{name}: {value:?}");
+            assert_eq!(errno.is_some(), value.raw.is_none(), "{name}: {value:?}");
+        }
     }
 
     #[test]
