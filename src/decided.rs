@@ -9,7 +9,7 @@ use core::sync::atomic::{
     Ordering::{Acquire, Release},
 };
 
-use rseq::{Registration, Unavailable};
+use rseq::{Registration, Unavailable, syscall};
 
 use crate::errno::keep_errno;
 use crate::lock_order::Rank;
@@ -75,7 +75,8 @@ pub fn mode() -> ActiveMode {
 #[inline]
 pub fn current_cpu() -> u32 {
     let known = decision().registration.as_ref().and_then(Registration::cpu_id);
-    known.or_else(rseq::syscall::current_cpu).unwrap_or(u32::MAX) // which is no CPU's number
+    // Where the kernel refuses, it is no CPU's number.
+    known.or_else(syscall::current_cpu).unwrap_or(u32::MAX)
 }
 
 /// Registers the calling thread with rseq, where that is ours to do. Once it [is ready](is_ready), in a per-CPU mode.

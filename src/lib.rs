@@ -75,6 +75,7 @@
 //! | `options.rs`, `control.rs` | what the environment may say, and what a program may say and ask |
 //! | `cgroup.rs` | what memory the process may have, for limits in percent |
 //! | `fork.rs`, `thread_exit.rs`, `exit_report.rs` | fork, the end of a thread, and the report at the end of the process |
+//! | `deferred.rs` | what was freed where no lock could be waited for |
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | `check.rs` | the invariants of all files, walked in debug builds |
 //! | `resident.rs` | a library that holds the allocator stays loaded |
@@ -83,7 +84,9 @@
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
-//! | `os.rs`, `errno.rs`, `sync.rs`, `lock_order.rs` | the kernel's memory calls, errno, the lock, its order |
+//! | `emergency.rs` | memory for a thread that must not wait for a lock |
+//! | `os.rs`, `vdso.rs`, `errno.rs` | the kernel's memory calls, its clock, errno |
+//! | `sync.rs`, `this_thread.rs`, `lock_order.rs` | the lock, who holds how many, their order |
 //! | `misuse.rs`, `fatal.rs`, `message.rs` | what a program may not do, and the last words |
 //!
 //! # Words
@@ -141,6 +144,30 @@
 //! beside it. What caches keep is part of the heap. Without percent the groups
 //! are not looked at: address space does not count there, and a group's limit may change while the process runs.
 //!
+//! # Signals, forks and sandboxes
+//!
+//! * **A signal handler may allocate, resize and free** in all modes but `perthread` and `perthread-drain`, hardened as
+//!   well, whatever it interrupts. Fast paths are sequences, which the kernel aborts, or under a lock. A handler that
+//!   interrupts a slow path of its own thread waits for no lock: it gets memory from regions apart, and what it frees
+//!   goes home on the next slow path. In the two modes, a thread's lists are changed by plain loads and stores, and a handler
+//!   that allocates between them may get an object that the interrupted code gets, too. Statistics,
+//!   [`drain`](crate::drain), [`release`](crate::release()) and the types [`Heap`], [`pages`] and [`objects`] are not for handlers; nor
+//!   is a background thread, which a slow path may have to start.
+//! * **fork** is right at any time, also in a handler, and its child may allocate. A thread that allocates during a fork
+//!   waits for it 50 ms at most, and then gets memory from the same regions: so no thread keeps a fork waiting for what
+//!   it holds, a stream of stdio for example. A fork in a handler that interrupted an allocation waits for no lock. Where
+//!   another thread held one at that moment, the child allocates from those regions only, and gives nothing back.
+//! * **No call is a point where a thread is cancelled**, and none but the first opens a file. After the first allocation, allocating
+//!   and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
+//!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: a
+//!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
+//!   registers its own at its first allocation; where the kernel lends no code for its clock, `clock_gettime`.
+//! * **A background thread** (`PERSEQ_BACKGROUND=1`) makes a process multi-threaded: `unshare(CLONE_NEWUSER)` and
+//!   `setns` of a user namespace fail with `EINVAL`, as in any such process.
+//! * In the modes `perthread` and `perthread-drain`, free pages beyond 64 MiB and a quarter of what is in use go back at once: a
+//!   thread whose own cache has all it wants never comes to a slow path again. In the other modes with a fast path a
+//!   thread comes there when it is moved to another CPU; one that never is keeps a burst until it misses.
+//!
 //! # Limits
 //!
 //! * Linux on x86-64 and aarch64. The latter has run under arm64 kernels on emulated machines only, never on an arm64
@@ -148,8 +175,7 @@
 //! * One reservation of four to eight times the physical memory (64 GiB to 8 TiB). Beyond it, allocation fails.
 //! * Memory that the program locks (`mlockall`) does not go back.
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
-//! * Allocating or freeing in a signal handler is not safe: slow paths take locks, and per-thread caches are
-//!   changed by plain stores.
+//! * A thread that is cancelled asynchronously inside malloc or free may leave a lock behind, as with other libraries.
 //! * A child of `vfork` or `clone(CLONE_VM)` runs on its parent's rseq area, of which the kernel knows nothing. It may
 //!   allocate if the parent called [`lend_thread`] before; libperseq's `vfork` and `clone` do. Not so after such a system
 //!   call made in another way (`syscall`, assembly): that child must not allocate in `percpu` and `percpu-mmcid`.
@@ -191,6 +217,7 @@ mod size_class;
 mod stats;
 mod sync;
 mod this_thread;
+mod vdso;
 mod way;
 
 pub use allocator::Perseq;

@@ -1,5 +1,7 @@
 //! Lines to standard error, and the end of a process whose heap is not whole. Nothing here allocates or formats.
 
+use rseq::syscall;
+
 /// Writes `perseq: `, the parts and a newline to standard error, as one `writev`.
 pub fn message(parts: &[&str]) {
     const MOST: usize = 8;
@@ -11,7 +13,7 @@ pub fn message(parts: &[&str]) {
         count += 1;
     }
     // SAFETY: `pieces[..count]` are live strings; writev reads them only.
-    unsafe { libc::writev(2, pieces.as_ptr(), count) };
+    _ = unsafe { syscall::call(libc::SYS_writev, [2, pieces.as_ptr() as usize, count]) };
 }
 
 /// Writes the [message] and aborts the process, whose heap is not whole any more. Locks may be held, so the program's

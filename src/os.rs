@@ -11,6 +11,7 @@ use core::ptr::{self, NonNull};
 use rseq::syscall;
 
 use crate::errno::keep_errno;
+use crate::vdso;
 
 /// Bytes of the largest page a kernel of this architecture may have. arm64's are built for pages of 4, 16 or 64 KiB: what
 /// is laid out by the largest is right for all.
@@ -216,11 +217,10 @@ pub unsafe fn advise_huge(start: *mut u8, bytes: usize, advice: HugeAdvice) {
     keep_errno(|| unsafe { libc::madvise(start.cast(), bytes, advice) });
 }
 
-/// Milliseconds of a clock that only goes forward, read without a system call, exact to about four.
+/// Milliseconds of a clock that only goes forward, exact to about four: without a system call where the kernel lends code
+/// for it ([`vdso`]).
 pub fn milliseconds() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is ours to be written.
-    keep_errno(|| unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &mut time) });
+    let time = vdso::coarse_time();
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
@@ -229,16 +229,17 @@ pub fn physical_memory() -> usize {
     // SAFETY: a plain structure of integers; all zero is a value.
     let mut info: libc::sysinfo = unsafe { core::mem::zeroed() };
     // SAFETY: `info` is ours to be written.
-    if keep_errno(|| unsafe { libc::sysinfo(&mut info) }) != 0 {
-        return 0;
+    match unsafe { syscall::call(libc::SYS_sysinfo, [&raw mut info as usize]) } {
+        Ok(_) => info.totalram as usize * info.mem_unit as usize,
+        Err(_) => 0,
     }
-    info.totalram as usize * info.mem_unit as usize
 }
 
 /// Bytes of address space this process may have (`RLIMIT_AS`).
 pub fn address_space_limit() -> usize {
     let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    let arguments = [0, libc::RLIMIT_AS as usize, 0, &raw mut limit as usize];
     // SAFETY: `limit` is ours to be written; if the call fails it keeps saying "no limit".
-    keep_errno(|| unsafe { libc::getrlimit(libc::RLIMIT_AS, &mut limit) });
+    _ = unsafe { syscall::call(libc::SYS_prlimit64, arguments) };
     limit.rlim_cur as usize
 }

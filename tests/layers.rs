@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["owner"],
     // Leaves.
     &["os"],
+    &["vdso"],
     &["size_class"],
     &["sync"],
     &["this_thread"],

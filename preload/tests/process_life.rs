@@ -69,3 +69,46 @@ fn handlers_must_not_allocate_per_thread() {
         assert!(broken, "{mode}: handlers that allocate do no harm: say so in the documentation");
     }
 }
+
+/// No call of the C family is a point where a thread is cancelled.
+#[test]
+fn cancelled_threads() {
+    in_every_mode("life/cancelled.c", &[], 0, "cancelled where it may be");
+}
+
+/// Whatever a library that is loaded first wraps may allocate.
+#[test]
+fn wrappers_that_allocate() {
+    let wrappers = build_c("life/wrappers.c", &["-shared", "-fPIC"]);
+    let program = build_c("life/under_wrappers.c", &[]);
+    for mode in every_mode() {
+        run(on_libperseq(&program, mode, &[&wrappers])).ended(0, "nothing waits for itself");
+    }
+}
+
+/// A filter that was set late kills the process at any call but those of `life/late_filter.c`.
+#[test]
+fn a_filter_set_late() {
+    in_every_mode("life/late_filter.c", &[], 0, "no other call was made");
+}
+
+/// The thread gives back all that is due, not 64 MiB a period.
+#[test]
+fn a_process_that_sleeps_gives_back_in_one_period() {
+    let program = build_c("life/idle.c", &[]);
+    let mut command = on_libperseq(&program, "percpu", &[]);
+    // At 64 MiB a period of 2 s it would take 26 s.
+    command.args(["sleep", "900", "80", "15"]).env("PERSEQ_BACKGROUND", "1");
+    run(command).ended(0, "gave it back");
+}
+
+/// Small traffic that a thread's own cache serves does not keep a burst.
+#[test]
+fn small_traffic_does_not_keep_a_burst() {
+    let program = build_c("life/idle.c", &[]);
+    for mode in ["perthread", "perthread-drain", "sharded", "percpu-lock", "central"] {
+        let mut command = on_libperseq(&program, mode, &[]);
+        command.args(["traffic", "400", "120", "30"]);
+        run(command).ended(0, "gave it back");
+    }
+}

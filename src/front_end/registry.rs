@@ -2,15 +2,16 @@
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
-    AtomicPtr, AtomicUsize,
+    AtomicPtr, AtomicU32, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
+
+use rseq::syscall;
 
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
 use crate::middle::back_end::BACK_END;
-use crate::middle::shards;
 use crate::os;
 use crate::sync::Mutex;
 
@@ -117,10 +118,6 @@ impl State {
         cache.next.store(ALL.load(Relaxed), Relaxed);
         ALL.store(ptr::from_ref(cache).cast_mut(), Release); // pairs with `all`; writers hold the lock
         self.made += 1;
-        if self.made == 2 {
-            // During a fork this waits for metadata's lock, as `make` does, so no shard appears meanwhile.
-            shards::split_transfer_caches();
-        }
         Some(cache)
     }
 }
@@ -153,9 +150,17 @@ pub fn check() {
 }
 
 /// The kernel's number of the calling thread.
+///
+/// A sandbox that was set up before the thread came here may forbid to ask for it, but hardly the futex: a free lock of the
+/// kind that lends priority is taken by writing the thread's number into it, and given back by forgetting it.
 pub fn thread_id() -> u32 {
-    // SAFETY: gettid has no preconditions.
-    unsafe { libc::syscall(libc::SYS_gettid) as u32 }
+    let lock = AtomicU32::new(0);
+    let operation = (libc::FUTEX_TRYLOCK_PI | libc::FUTEX_PRIVATE_FLAG) as usize;
+    // SAFETY: the word is ours, and live while the call lasts; the kernel keeps nothing of a lock that nobody waits for.
+    match unsafe { syscall::call(libc::SYS_futex, [lock.as_ptr() as usize, operation]) } {
+        Ok(_) => lock.load(Relaxed) & libc::FUTEX_TID_MASK,
+        Err(_) => syscall::thread_id(), // a kernel without such locks, or an emulator
+    }
 }
 
 pub(crate) fn mutex() -> &'static Mutex<impl Sized> {

@@ -1,17 +1,57 @@
-//! Which CPUs share a last-level cache, from `/sys`, read with plain system calls: an allocator asks while it
-//! cannot allocate.
+//! Which CPUs share a last-level cache, from `/sys`.
+//!
+//! It is asked at the start, and then never again: a thread that is sandboxed or cancelled later opens no file. So it is
+//! made cheap: only the CPUs that the process may use at the start are asked for, a file for each cache they have, and
+//! none if there is one CPU.
 
 use core::ffi::CStr;
 
 use rseq::kernel::{cpu_list, read_file};
+use rseq::syscall;
 
 /// Most groups that are told apart. CPUs of further ones count as the last's.
 pub const MAX_GROUPS: usize = 64;
 
+/// CPUs of the largest machines that Linux is configured for.
+pub const MOST_CPUS: usize = 8192;
+
+/// A set of CPUs, a bit each.
+pub struct Cpus([u64; MOST_CPUS / 64]);
+
+impl Cpus {
+    /// Those that the calling thread may run on, which are its process's unless it was told otherwise; none if the kernel
+    /// does not say.
+    pub fn allowed() -> Self {
+        let mut set = [0; MOST_CPUS / 64];
+        let arguments = [0, size_of_val(&set), set.as_mut_ptr() as usize];
+        // SAFETY: `set` is ours and that long; 0 is the calling thread.
+        _ = unsafe { syscall::call(libc::SYS_sched_getaffinity, arguments) };
+        Cpus(set)
+    }
+
+    fn has(&self, cpu: usize) -> bool {
+        self.0.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0)
+    }
+
+    /// One more than the highest number of one of them.
+    pub fn bound(&self) -> usize {
+        let last = self.0.iter().rposition(|word| *word != 0);
+        last.map_or(0, |word| (word + 1) * 64 - self.0[word].leading_zeros() as usize)
+    }
+
+    fn count(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+}
+
 /// Writes each CPU's group to `groups`, numbered in the order of their first CPUs; returns how many there are. A machine
-/// that does not say has one. It opens as many files as there are groups and offline CPUs.
-pub fn last_level_groups(groups: &mut [u8]) -> usize {
-    group(groups, read_shared_cpus)
+/// that does not say has one.
+pub fn last_level_groups(groups: &mut [u8], allowed: &Cpus) -> usize {
+    if allowed.count() < 2 {
+        groups.fill(0);
+        return 1;
+    }
+    group(groups, |cpu| allowed.has(cpu), read_shared_cpus)
 }
 
 /// The text of a CPU's list of those that share its last cache. 3 is the last level where there is one; machines
@@ -33,17 +73,27 @@ fn read_shared_cpus(cpu: usize, text: &mut [u8]) -> Option<usize> {
     read_file(CStr::from_bytes_until_nul(&path).ok()?, text).ok()
 }
 
-fn group(groups: &mut [u8], mut read: impl FnMut(usize, &mut [u8]) -> Option<usize>) -> usize {
+fn group(
+    groups: &mut [u8],
+    allowed: impl Fn(usize) -> bool,
+    mut read: impl FnMut(usize, &mut [u8]) -> Option<usize>,
+) -> usize {
     const UNKNOWN: u8 = u8::MAX;
     groups.fill(UNKNOWN);
     let mut count = 0;
     for cpu in 0..groups.len() {
-        if groups[cpu] != UNKNOWN {
+        if groups[cpu] != UNKNOWN || !allowed(cpu) {
             continue;
         }
         let mut text = [0; 1024];
-        // A CPU that is offline has no list: it counts as the first group's, where it does no harm.
-        let Some(length) = read(cpu, &mut text) else { continue };
+        // A CPU that went offline has no list: it counts as the first group's, where it does no harm. A machine whose
+        // first CPU has none says nothing.
+        let Some(length) = read(cpu, &mut text) else {
+            if count == 0 {
+                break;
+            }
+            continue;
+        };
         let number = count.min(MAX_GROUPS - 1) as u8;
         groups[cpu] = number;
         for range in cpu_list(&text[..length]) {
@@ -65,11 +115,15 @@ mod tests {
     /// Groups of a machine whose CPUs' lists are these; an empty one is an offline CPU's.
     fn grouped<const CPUS: usize>(lists: [&str; CPUS]) -> ([u8; CPUS], usize) {
         let mut groups = [0; CPUS];
-        let count = group(&mut groups, |cpu, text| {
-            let list = lists[cpu].as_bytes();
-            text[..list.len()].copy_from_slice(list);
-            (!list.is_empty()).then_some(list.len())
-        });
+        let count = group(
+            &mut groups,
+            |_| true,
+            |cpu, text| {
+                let list = lists[cpu].as_bytes();
+                text[..list.len()].copy_from_slice(list);
+                (!list.is_empty()).then_some(list.len())
+            },
+        );
         (groups, count)
     }
 
@@ -79,7 +133,8 @@ mod tests {
         assert_eq!(grouped(["0,2\n", "1,3\n", "0,2\n", "1,3\n"]), ([0, 1, 0, 1], 2));
         assert_eq!(grouped(["0-1,4\n", "0-1,4\n", "2-3\n", "2-3\n", "0-1,4\n"]), ([0, 0, 1, 1, 0], 2));
         assert_eq!(grouped(["0\n", "", "2\n"]), ([0, 0, 1], 2));
-        assert_eq!(grouped(["", ""]), ([0, 0], 1), "no machine says nothing");
+        assert_eq!(grouped(["", ""]), ([0, 0], 1), "a machine that says nothing");
+        assert_eq!(grouped(["", "1\n"]), ([0, 0], 1), "nor whose first CPU does not");
         assert_eq!(grouped(["nonsense", "1-x,-,99999999999999999999"]), ([0, 1], 2));
     }
 
@@ -87,11 +142,23 @@ mod tests {
     fn this_machine_says_what_its_files_say() {
         extern crate std;
         let path = |cpu| std::format!("/sys/devices/system/cpu/cpu{cpu}/cache/index3/shared_cpu_list");
-        let cpus = rseq::kernel::possible_cpus();
-        let mut lists: std::vec::Vec<_> = (0..cpus).filter_map(|cpu| std::fs::read_to_string(path(cpu)).ok()).collect();
+        let allowed = Cpus::allowed();
+        let cpus = (0..allowed.bound()).filter(|cpu| allowed.has(*cpu));
+        let mut lists: std::vec::Vec<_> = cpus.filter_map(|cpu| std::fs::read_to_string(path(cpu)).ok()).collect();
         lists.sort();
         lists.dedup();
-        let mut groups = std::vec![0; cpus];
-        assert_eq!(last_level_groups(&mut groups), lists.len().clamp(1, MAX_GROUPS));
+        let mut groups = std::vec![0; allowed.bound()];
+        assert_eq!(last_level_groups(&mut groups, &allowed), lists.len().clamp(1, MAX_GROUPS));
+    }
+
+    #[test]
+    fn sets_of_cpus() {
+        let mut set = [0; MOST_CPUS / 64];
+        assert_eq!((Cpus(set).bound(), Cpus(set).count(), Cpus(set).has(0)), (0, 0, false));
+        (set[0], set[1]) = (1 << 63 | 1, 2);
+        let cpus = Cpus(set);
+        assert_eq!((cpus.bound(), cpus.count()), (66, 3));
+        assert_eq!([0, 1, 63, 64, 65, 9000].map(|cpu| cpus.has(cpu)), [true, false, true, false, true, false]);
+        assert_eq!(last_level_groups(&mut [7; 3], &Cpus([0; MOST_CPUS / 64])), 1);
     }
 }

@@ -7,18 +7,24 @@ use core::ffi::c_void;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicU32,
     Ordering::{AcqRel, Relaxed, Release},
 };
 
+use crate::config::RELEASE_STEP_PAGES;
+use crate::decided;
 use crate::emergency;
 use crate::errno::keep_errno;
 use crate::middle::back_end::BACK_END;
 use crate::process::deferred::free_deferred;
+use crate::sync::futex_wait;
 
 static WANTED: AtomicBool = AtomicBool::new(false);
 /// A thread runs, or is about to. Acquire and release, so that a new thread sees what the last one did.
 static RUNNING: AtomicBool = AtomicBool::new(false);
+
+/// What the thread waits on.
+static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);
 
 /// Bytes of the thread's stack: it calls the kernel and little else, but thread-local data are in there.
 const STACK: usize = 256 << 10;
@@ -54,6 +60,25 @@ fn tend_slow() {
         RUNNING.store(false, Release);
     }
     BACK_END.pages.tend();
+    if decided::mode().active.has_thread_caches() {
+        keep_little();
+    }
+}
+
+/// Gives back at once what is beyond [`RELEASE_STEP_PAGES`] and a quarter of the pages in use, where each thread has a cache
+/// of its own: small traffic that goes on after a burst finds all it wants there, for ever, and nobody looks at the
+/// clock again. In the other modes a thread comes to a slow path, at the latest when it is moved to another CPU.
+fn keep_little() {
+    let pages = &BACK_END.pages;
+    if pages.dirty_pages() <= RELEASE_STEP_PAGES {
+        return;
+    }
+    let totals = pages.totals();
+    let most = RELEASE_STEP_PAGES.max((totals.small + totals.large) / 4);
+    // Some more, so that a call is worth it.
+    if pages.dirty_pages() > most + RELEASE_STEP_PAGES / 4 {
+        pages.release_pages(pages.dirty_pages() - most);
+    }
 }
 
 /// The child of a fork does not have its parent's thread.
@@ -91,11 +116,13 @@ extern "C" fn run(_: *mut c_void) -> *mut c_void {
         let mut idle = 0;
         while idle < 2 {
             let Some(period) = pages.releases.period().filter(|_| WANTED.load(Relaxed)) else { break };
-            let period = i64::from(period.max(1));
-            let time = libc::timespec { tv_sec: period / 1000, tv_nsec: period % 1000 * 1_000_000 };
-            // SAFETY: reads `time`.
-            unsafe { libc::nanosleep(&time, ptr::null_mut()) };
-            pages.tend();
+            futex_wait(&NOBODY_WAKES, 0, Some(period.max(1)));
+            // A step at a time, so that the heap's lock is free between; all that is due.
+            let mut dirty = usize::MAX;
+            while pages.dirty_pages() < dirty {
+                dirty = pages.dirty_pages();
+                pages.tend();
+            }
             idle = if pages.dirty_pages() == 0 { idle + 1 } else { 0 };
         }
         RUNNING.store(false, Release);

@@ -51,7 +51,7 @@ pub fn set_release(policy: Policy) {
 
 /// Has a thread give memory back (`true`), or the slow paths of the program's own threads, in place of
 /// `PERSEQ_BACKGROUND`. The thread begins when there is something to give back and ends when nothing is left, within
-/// two periods.
+/// two periods. While it runs, `unshare(CLONE_NEWUSER)` fails, as in any process of several threads.
 pub fn set_background(wanted: bool) {
     read_environment();
     background::set(wanted);

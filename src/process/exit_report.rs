@@ -13,6 +13,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use rseq::syscall;
+
 use crate::decided;
 use crate::errno::keep_errno;
 use crate::message::message;
@@ -68,12 +70,11 @@ const LOWEST_COPY: i32 = 100;
 fn identity(file: i32) -> Option<(u64, u64)> {
     let mut status = MaybeUninit::<libc::stat>::uninit();
     // SAFETY: `status` is ours to be written, and is if the call succeeds.
-    keep_errno(|| unsafe {
-        (libc::fstat(file, status.as_mut_ptr()) == 0).then(|| {
-            let status = status.assume_init_ref();
-            (status.st_dev, status.st_ino)
-        })
-    })
+    unsafe {
+        syscall::call(libc::SYS_fstat, [file as usize, status.as_mut_ptr() as usize]).ok()?;
+        let status = status.assume_init_ref();
+        Some((status.st_dev, status.st_ino))
+    }
 }
 
 fn is_standard_error(file: i32) -> bool {
@@ -90,8 +91,10 @@ pub fn keep_standard_error() {
         DEVICE.store(device, Relaxed);
         INODE.store(inode, Relaxed);
         // SAFETY: fcntl of numbers.
-        let copy = keep_errno(|| unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_DUPFD_CLOEXEC, LOWEST_COPY) });
-        COPY.store(copy, Relaxed);
+        let arguments = [libc::STDERR_FILENO as usize, libc::F_DUPFD_CLOEXEC as usize, LOWEST_COPY as usize];
+        // SAFETY: as above.
+        let copy = unsafe { syscall::call(libc::SYS_fcntl, arguments) };
+        COPY.store(copy.map_or(-1, |copy| copy as i32), Relaxed);
     }
 }
 
@@ -107,8 +110,7 @@ pub fn arrange() {
 pub fn forget_in_child() {
     let copy = COPY.swap(-1, Relaxed);
     if copy >= 0 && is_standard_error(copy) {
-        // SAFETY: ours, and of no use to anybody else.
-        keep_errno(|| unsafe { libc::close(copy) });
+        close(copy); // ours, and of no use to anybody else
     }
 }
 
@@ -118,7 +120,10 @@ extern "C" fn write_at_exit() {
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
     let file = if named {
         // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
-        unsafe { libc::open(PATH.as_ptr().cast(), flags, 0o666) }
+        let opened = unsafe {
+            syscall::call(libc::SYS_openat, [libc::AT_FDCWD as usize, PATH.as_ptr() as usize, flags as usize, 0o666])
+        };
+        opened.map_or(-1, |file| file as i32)
     } else {
         let known = [COPY.load(Relaxed), libc::STDERR_FILENO].into_iter().find(|file| is_standard_error(*file));
         let Some(file) = known else { return }; // the program gave it up
@@ -135,7 +140,12 @@ extern "C" fn write_at_exit() {
         message(&["PERSEQ_STATS: the file takes no more"]);
     }
     if named {
-        // SAFETY: opened above.
-        unsafe { libc::close(file) };
+        close(file);
     }
+}
+
+/// Closes a descriptor of ours.
+fn close(file: i32) {
+    // SAFETY: nobody else uses it, as our callers say.
+    _ = unsafe { syscall::call(libc::SYS_close, [file as usize]) };
 }

@@ -22,6 +22,8 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use rseq::syscall;
+
 use crate::decided::DECIDING;
 use crate::emergency;
 use crate::errno::keep_errno;
@@ -57,6 +59,14 @@ pub extern "C" fn notice_forks() {
     }
 }
 
+/// Whether this process has such a thread.
+fn exists(thread: u32) -> bool {
+    // SAFETY: getpid takes nothing; signal 0 asks only.
+    let process = unsafe { syscall::call(libc::SYS_getpid, []) };
+    // SAFETY: as above.
+    process.and_then(|process| unsafe { syscall::call(libc::SYS_tgkill, [process, thread as usize, 0]) }).is_ok()
+}
+
 #[cold]
 fn notice_forks_slow() {
     let this = registry::thread_id();
@@ -67,10 +77,7 @@ fn notice_forks_slow() {
             thread if thread == this => return,
             // The other thread waits for a fork at most. In a child of that fork it does not exist, and nothing of what
             // it did may have come along: we take its place.
-            // SAFETY: signal 0 asks only whether there is such a thread; sched_yield has no preconditions.
-            thread if thread != 0 && unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, 0) } == 0 => unsafe {
-                libc::sched_yield();
-            },
+            thread if thread != 0 && exists(thread) => syscall::yield_now(),
             thread if NOTICED.compare_exchange(thread, this, Acquire, Relaxed).is_ok() => break,
             _ => {}
         }

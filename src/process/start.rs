@@ -18,6 +18,7 @@ use crate::process::fork;
 use crate::process::options;
 use crate::process::thread_exit;
 use crate::this_thread;
+use crate::vdso;
 use crate::way;
 
 /// Chooses the mode of this process. `PERSEQ_MODE`, if set, wins over it, so that an experiment can
@@ -89,15 +90,14 @@ fn set_up(default: Option<Mode>) -> bool {
     if !BACK_END.pages.initialize(usual_reservation()) {
         return false;
     }
+    vdso::find();
     let requested = choice::requested(default);
     let (active, reason, prepared) =
         if hardened::on() { (Mode::Central, Reason::Hardened, Prepared::LOCAL) } else { choice::decide(requested) };
     if !registry::initialize(modes::rows(active)) {
         return false;
     }
-    if !active.has_caches() {
-        shards::split_transfer_caches(); // no second cache will do it
-    }
+    shards::split_transfer_caches();
     budget::set_lending(active.lends());
     let mode = ActiveMode { requested, active, reason };
     let exit_key = if active.has_thread_caches() { thread_exit::key() } else { None };

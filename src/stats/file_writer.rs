@@ -2,7 +2,7 @@
 
 use core::fmt::{self, Write};
 
-use crate::errno::keep_errno;
+use rseq::syscall;
 
 /// A file descriptor, through a small buffer on the stack: a [`Write`] that allocates nothing.
 #[derive(Debug)]
@@ -28,13 +28,11 @@ impl FileWriter {
         let mut rest = &self.buffer[..core::mem::take(&mut self.length)];
         while !rest.is_empty() {
             // SAFETY: `rest` is live memory of its length.
-            let written = keep_errno(|| unsafe {
-                let written = libc::write(self.file, rest.as_ptr().cast(), rest.len());
-                if written < 0 { -i64::from(*libc::__errno_location()) } else { written as i64 }
-            });
+            let written =
+                unsafe { syscall::call(libc::SYS_write, [self.file as usize, rest.as_ptr() as usize, rest.len()]) };
             match written {
-                1.. => rest = &rest[written as usize..],
-                _ if written == -i64::from(libc::EINTR) => {}
+                Ok(written @ 1..) => rest = &rest[written..],
+                Err(libc::EINTR) => {}
                 _ => return Err(fmt::Error),
             }
         }

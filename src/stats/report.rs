@@ -2,6 +2,8 @@
 
 use core::fmt::{self, Write};
 
+use rseq::syscall;
+
 use crate::config::BUILD_CONFIG;
 use crate::stats::collect::{for_each_cache, for_each_class};
 use crate::stats::numbers::{COUNTS_HITS, CacheStats, ClassStats, Stats};
@@ -60,8 +62,7 @@ fn write_fields(
 /// was ever used.
 pub fn json(total: &Stats, out: &mut impl Write) -> fmt::Result {
     let version = env!("CARGO_PKG_VERSION");
-    // SAFETY: getpid has no preconditions.
-    write!(out, "{{\"perseq\":\"{version}\",\"process\":{},\"total\":", unsafe { libc::getpid() })?;
+    write!(out, "{{\"perseq\":\"{version}\",\"process\":{},\"total\":", process())?;
     total.write_json(out)?;
     let (mut result, mut before) = (out.write_str(",\"caches\":["), "");
     for_each_cache(&mut |cache| {
@@ -88,10 +89,15 @@ pub fn json(total: &Stats, out: &mut impl Write) -> fmt::Result {
     out.write_str("]}\n")
 }
 
+/// The process's number.
+fn process() -> usize {
+    // SAFETY: getpid takes nothing; it does not fail.
+    unsafe { syscall::call(libc::SYS_getpid, []) }.unwrap_or(0)
+}
+
 /// Writes everything as text: the totals, a table of caches, and one of the size classes that were ever used.
 pub fn text(total: &Stats, out: &mut impl Write) -> fmt::Result {
-    // SAFETY: getpid has no preconditions.
-    writeln!(out, "perseq {}, process {}", env!("CARGO_PKG_VERSION"), unsafe { libc::getpid() })?;
+    writeln!(out, "perseq {}, process {}", env!("CARGO_PKG_VERSION"), process())?;
     write!(out, "{total}")?;
     let mut result = table_head(out, "cache", CacheStats::NAMES);
     for_each_cache(&mut |cache| {
