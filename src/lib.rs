@@ -175,6 +175,7 @@
 //! * One reservation of four to eight times the physical memory (64 GiB to 8 TiB). Beyond it, allocation fails.
 //! * Memory that the program locks (`mlockall`) does not go back.
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
+//! * A library that holds perseq stays mapped after `dlclose`: threads, the kernel and every block point into it.
 //! * A thread that is cancelled asynchronously inside malloc or free may leave a lock behind, as with other libraries.
 //! * A child of `vfork` or `clone(CLONE_VM)` runs on its parent's rseq area, of which the kernel knows nothing. It may
 //!   allocate if the parent called [`lend_thread`] before; libperseq's `vfork` and `clone` do. Not so after such a system
