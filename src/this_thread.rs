@@ -14,9 +14,30 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+#[cfg(not(miri))]
 rseq::thread_word! {
     /// See the module.
     fn word() -> "perseq_this_thread"
+}
+
+/// In place of the word in an interpreter, which knows no assembly: one thread runs there.
+#[cfg(miri)]
+struct OnlyThread(core::sync::atomic::AtomicUsize);
+
+#[cfg(miri)]
+impl OnlyThread {
+    fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+    fn set(&self, value: usize) {
+        self.0.store(value, Relaxed);
+    }
+}
+
+#[cfg(miri)]
+fn word() -> &'static OnlyThread {
+    static WORD: OnlyThread = OnlyThread(core::sync::atomic::AtomicUsize::new(0));
+    &WORD
 }
 
 /// Bits of a thread's number.
