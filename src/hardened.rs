@@ -19,6 +19,7 @@ use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::config::PAGE_SIZE;
 use crate::emergency;
 use crate::lock_order::Rank;
+use crate::message::law;
 use crate::middle::back_end::BACK_END;
 use crate::middle::central_free_list::object_at;
 use crate::misuse::{Misuse, judge};
@@ -73,6 +74,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
 
     /// The caller makes room first.
     fn push(&mut self, address: usize, what: u32, bytes: usize) {
+        law!(self.length < SLOTS, "bounded: a ring has room for what is pushed");
         self.slots[(self.first + self.length) % SLOTS] = (address, what);
         self.length += 1;
         self.bytes += bytes;
@@ -83,6 +85,7 @@ impl<const SLOTS: usize> Ring<SLOTS> {
     }
 
     fn remove_first(&mut self, bytes: usize) {
+        law!(self.length > 0 && self.bytes >= bytes, "counted: what leaves a ring was in it");
         self.first = (self.first + 1) % SLOTS;
         self.length -= 1;
         self.bytes -= bytes;
@@ -312,7 +315,6 @@ pub fn check_size(class: Option<SizeClass>, bytes: usize, layout: Option<Layout>
 /// Counts what is in quarantine.
 #[cfg(debug_assertions)]
 pub fn check() {
-    use crate::message::law;
     let quarantine = QUARANTINE.lock();
     let (mut objects, mut bytes) = ([0; CLASSES], 0);
     for place in 0..quarantine.small.length {

@@ -14,6 +14,8 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use crate::message::law;
+
 #[cfg(not(miri))]
 rseq::thread_word! {
     /// See the module.
@@ -62,6 +64,7 @@ pub fn enter() -> u32 {
 /// A lock that was counted is free again, or was not had.
 #[inline]
 pub fn leave() {
+    law!(locks() > 0, "counted: a lock is left once for each time it was entered");
     word().set(word().get() - ONE_LOCK);
 }
 

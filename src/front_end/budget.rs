@@ -17,6 +17,7 @@
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 use crate::config::CACHE_BYTES;
+use crate::message::law;
 
 /// Bytes of each cache; 0 while a total is set.
 static EACH: AtomicUsize = AtomicUsize::new(CACHE_BYTES);
@@ -58,7 +59,8 @@ pub fn reserve(bytes: usize) -> bool {
 
 /// Gives back what `reserve` took.
 pub fn release(bytes: usize) {
-    RESERVED.fetch_sub(bytes, Relaxed);
+    let reserved = RESERVED.fetch_sub(bytes, Relaxed);
+    law!(reserved >= bytes, "bounded: no more is given back than was reserved");
 }
 
 /// Whether a cache below its share goes without.
@@ -92,7 +94,6 @@ pub fn divide_among(caches: usize) {
 /// All caches have room for `capacity_bytes`. At rest nothing else is reserved.
 #[cfg(debug_assertions)]
 pub fn check(capacity_bytes: usize) {
-    use crate::message::law;
     let reserved = RESERVED.load(Relaxed);
     law!(reserved == capacity_bytes, "bounded: what is reserved is what the caches have room for");
     law!(EACH.load(Relaxed) != 0 || reserved <= TOTAL.load(Relaxed), "bounded: caches together keep to their total");

@@ -31,6 +31,7 @@ use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
 use crate::front_end::lists::{Exclusive, Lists};
 use crate::lock_order::Rank;
+use crate::message::law;
 use crate::misuse::{Misuse, judge};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
@@ -394,6 +395,10 @@ impl<B: Behind> Cache<B> {
         if unsafe { lists.replace(list, old, array) }.is_err() {
             return false;
         }
+        law!(
+            shape.capacity_bytes >= old_capacity * class.size(),
+            "accounted: a cache's room is the sum over its lists"
+        );
         self.base[list].store(array, Relaxed); // nothing is published to who reads without the lock
         shape.capacity_bytes = shape.capacity_bytes + capacity * class.size() - old_capacity * class.size();
         self.capacity_bytes.store(shape.capacity_bytes, Relaxed);

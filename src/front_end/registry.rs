@@ -11,6 +11,7 @@ use rseq::syscall;
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
 use crate::lock_order::Rank;
+use crate::message::law;
 use crate::middle::back_end::BACK_END;
 use crate::os;
 use crate::sync::Mutex;
@@ -93,6 +94,8 @@ pub fn thread_cache() -> Option<&'static Cache> {
 
 /// Takes back an empty cache whose thread ended.
 pub fn retire(cache: &'static Cache) {
+    law!(cache.in_use.load(Relaxed), "retired: a cache is given up once, by who has it");
+    law!(cache.capacity_bytes() == 0, "retired: a spare cache has no arrays, so no objects");
     let mut state = STATE.lock();
     cache.in_use.store(false, Relaxed);
     cache.next_spare.store(state.spare, Relaxed);
@@ -103,6 +106,7 @@ pub fn retire(cache: &'static Cache) {
 
 impl State {
     fn give(&mut self, cache: &Cache, owner: u32) {
+        law!(!cache.in_use.load(Relaxed), "retired: a cache that is given to somebody has no owner");
         cache.owner.store(owner, Relaxed);
         cache.in_use.store(true, Relaxed);
         self.in_use += 1;
@@ -133,7 +137,6 @@ pub fn all() -> impl Iterator<Item = &'static Cache> {
 /// Counts the caches, those with an owner and those without.
 #[cfg(debug_assertions)]
 pub fn check() {
-    use crate::message::law;
     let state = STATE.lock();
     law!(all().count() == state.made, "listed: every cache is on the list of all");
     let owned = all().filter(|cache| cache.in_use.load(Relaxed)).count();

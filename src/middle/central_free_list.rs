@@ -12,6 +12,7 @@ use core::ptr;
 use crate::config::{MAX_BATCH, PAGE_SIZE};
 use crate::emergency;
 use crate::lock_order::Rank;
+use crate::message::law;
 use crate::middle::spare_bitmaps::SpareBitmaps;
 use crate::middle::tables::Tables;
 use crate::misuse::Misuse;
@@ -160,7 +161,6 @@ impl CentralFreeList {
     /// Walks the spans that have room. Those without are on no list: what is not seen must be theirs.
     #[cfg(debug_assertions)]
     pub fn check(&self, class: SizeClass, pages: &PageHeap<impl PageSource>) {
-        use crate::message::law;
         let (state, objects) = (self.0.lock(), class.info().objects as usize);
         let (mut spans, mut live) = (0, 0);
         let mut see = |id: SpanId, list: u8| {
@@ -297,6 +297,7 @@ impl State {
         // SAFETY: by **locked**: our caller holds the class's lock.
         let span = unsafe { pages.span(id).locked() };
         let (live, was) = (span.live as usize, span.list);
+        law!(live <= objects, "conservation: no more live objects than a span has");
         let list = if live == 0 || live == objects { UNLISTED } else { (live * LISTS / objects) as u8 };
         if list != was {
             self.unlist(pages, id);
@@ -322,6 +323,7 @@ impl State {
             if span.list == UNLISTED {
                 return;
             }
+            law!(self.empty != id, "listed: the span kept without a live object is on no list");
             if span.next != SpanId::NONE {
                 pages.span(span.next).locked().previous = span.previous;
             }

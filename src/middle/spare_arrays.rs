@@ -6,6 +6,7 @@ use rseq::slab::Slot;
 
 use crate::config::{LINE, MAX_LIST_WORDS};
 use crate::lock_order::Rank;
+use crate::message::law;
 use crate::middle::back_end::BACK_END;
 use crate::sync::Mutex;
 
@@ -42,6 +43,7 @@ impl SpareArrays {
     /// * `lowest` is the lowest slot of an array of `capacity` slots in memory from [`SpareArrays::allocate`],
     ///   and nobody uses it.
     pub unsafe fn release(&self, lowest: *mut Slot, capacity: usize) {
+        law!((capacity + 2).is_power_of_two(), "accounted: an array comes back as long as it was");
         let mut heads = self.0.lock();
         let head = &mut heads[(capacity + 2).ilog2() as usize];
         // SAFETY: the array's memory starts with the low sentinel, one word below its lowest slot.
@@ -55,7 +57,6 @@ impl SpareArrays {
     /// Walks the free arrays.
     #[cfg(debug_assertions)]
     pub fn check(&self) {
-        use crate::message::law;
         let heads = self.0.lock();
         // No more arrays can be free than the allocator's own pages hold.
         let most = BACK_END.pages.totals().own * crate::config::PAGE_SIZE / LINE;

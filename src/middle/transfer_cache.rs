@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::config::{LINE, TRANSFER_BATCHES, TRANSFER_BYTES};
 use crate::lock_order::Rank;
+use crate::message::law;
 use crate::middle::tables::Tables;
 use crate::page_heap::source::PageSource;
 use crate::size_class::SizeClass;
@@ -98,7 +99,6 @@ impl TransferCache {
     /// Looks at the array: `is_out` says whether an address is an object of `class` that has left its span.
     #[cfg(debug_assertions)]
     pub fn check(&self, class: SizeClass, is_out: impl Fn(usize) -> bool) {
-        use crate::message::law;
         let state = self.state.lock();
         law!(state.length <= capacity(class), "bounded: a transfer cache holds what it has room for");
         law!(self.length.load(Relaxed) == state.length, "hinted: a transfer cache's length at rest is right");
@@ -127,6 +127,7 @@ pub fn capacity(class: SizeClass) -> usize {
 
 impl State {
     fn remove_range(&mut self, out: &mut [*mut u8]) -> usize {
+        law!(self.length == 0 || !self.objects.is_null(), "bounded: what a transfer cache holds is in its array");
         let count = out.len().min(self.length);
         self.length -= count;
         // SAFETY: the array holds `length + count` pointers, and `out` is not part of it.
@@ -144,6 +145,7 @@ impl State {
         // SAFETY: the array has room for `capacity` pointers, `length` of which are used.
         unsafe { ptr::copy_nonoverlapping(objects.as_ptr(), self.objects.add(self.length), count) };
         self.length += count;
+        law!(self.length <= capacity(class), "bounded: a transfer cache holds what it has room for");
         count
     }
 }
