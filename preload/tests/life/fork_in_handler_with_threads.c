@@ -43,10 +43,10 @@ static void *churn(void *takes) {
         event.sigev_notify = SIGEV_SIGNAL;
         event.sigev_signo = SIGUSR1;
         timer_create(CLOCK_MONOTONIC, &event, &timer);
-    } else {
-        sigset_t all;
-        sigfillset(&all);
-        pthread_sigmask(SIG_BLOCK, &all, NULL);
+        sigset_t ours;
+        sigemptyset(&ours);
+        sigaddset(&ours, SIGUSR1);
+        pthread_sigmask(SIG_UNBLOCK, &ours, NULL);
     }
     unsigned char **held = calloc(HELD, sizeof *held);
     unsigned seed = (unsigned)(size_t)held;
@@ -76,12 +76,13 @@ int main(void) {
     action.sa_flags = SA_RESTART;
     sigaction(SIGUSR1, &action, NULL);
     watch(30);
+    // Before there is a timer: one thread alone is to take its signals.
+    sigset_t ours;
+    sigemptyset(&ours);
+    sigaddset(&ours, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &ours, NULL);
     pthread_t threads[3];
     for (int i = 0; i < 3; i++) pthread_create(&threads[i], NULL, churn, i == 0 ? &stop : NULL);
-    sigset_t usual;
-    sigemptyset(&usual);
-    sigaddset(&usual, SIGUSR1);
-    pthread_sigmask(SIG_BLOCK, &usual, NULL);
     while (forks < 60) usleep(10000);
     stop = 1;
     for (int i = 0; i < 3; i++) pthread_join(threads[i], NULL);
