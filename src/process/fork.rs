@@ -77,7 +77,10 @@ fn notice_forks_slow() {
             thread if thread == this => return,
             // The other thread waits for a fork at most. In a child of that fork it does not exist, and nothing of what
             // it did may have come along: we take its place.
-            thread if thread != 0 && exists(thread) => syscall::yield_now(),
+            // Asleep, so that a thread of real-time priority does not keep it off its CPU.
+            thread if thread != 0 && exists(thread) => {
+                sync::futex_wait(&NOTICED, thread, Some(1));
+            }
             thread if NOTICED.compare_exchange(thread, this, Acquire, Relaxed).is_ok() => break,
             _ => {}
         }
