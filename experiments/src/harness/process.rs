@@ -217,8 +217,11 @@ fn read(pipe: Option<&mut dyn Read>) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    /// Far longer than a script takes, so that a busy host does not decide.
+    const LONG: Duration = Duration::from_secs(120);
+
     fn shell(script: &str) -> Job {
-        Job::new("/bin/sh", Duration::from_millis(500)).argument("-c").argument(script)
+        Job::new("/bin/sh", LONG).argument("-c").argument(script)
     }
 
     fn exited(job: &Job) -> Exited {
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn the_memory_of_the_harness_is_not_the_samples() {
         let large = std::hint::black_box(vec![1u8; 256 << 20]);
-        let peak = exited(&Job::new("/bin/true", Duration::from_secs(60))).peak_bytes;
+        let peak = exited(&Job::new("/bin/true", LONG)).peak_bytes;
         assert!(peak > 0 && peak < 64 << 20, "{peak} bytes, beside {}", large.len());
         assert!(Command::new("/bin/true").status().unwrap().success());
         let direct = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
@@ -243,10 +246,9 @@ mod tests {
     fn a_process_that_crashes_hangs_or_is_not_there_is_told_apart() {
         assert_eq!(exited(&shell("kill -SEGV $$")).status.signal(), Some(11));
         assert_eq!(exited(&shell("echo first >&2; echo last >&2; exit 3")).last_line(), "last");
-        assert!(matches!(observe(&shell("exec sleep 60")), Ok(Ended::TimedOut)));
-        assert!(
-            observe(&Job::new("/no/such", Duration::from_secs(60))).unwrap_err().contains("/no/such: cannot start")
-        );
+        let short = Job { deadline: Duration::from_millis(500), ..shell("exec sleep 600") };
+        assert!(matches!(observe(&short), Ok(Ended::TimedOut)));
+        assert!(observe(&Job::new("/no/such", LONG)).unwrap_err().contains("/no/such: cannot start"));
     }
 
     /// A child that keeps the pipes open ends with its group.
@@ -254,7 +256,7 @@ mod tests {
     fn nothing_outlives_the_process() {
         let begin = std::time::Instant::now();
         let said = exited(&shell("sleep 600 & echo $!")).stdout;
-        assert!(begin.elapsed() < Duration::from_secs(60));
+        assert!(begin.elapsed() < LONG);
         let pid: i32 = String::from_utf8(said).unwrap().trim().parse().unwrap();
         for _ in 0..600 {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_the_jobs_alone_and_what_is_preloaded_reaches_it() {
-        let job = Job::new("/usr/bin/env", Duration::from_secs(60)).environment([("A", "1"), ("LD_PRELOAD", "")]);
+        let job = Job::new("/usr/bin/env", LONG).environment([("A", "1"), ("LD_PRELOAD", "")]);
         let said = String::from_utf8(exited(&job).stdout).unwrap();
         let mut lines: Vec<_> = said.lines().collect();
         lines.sort_unstable();
