@@ -11,6 +11,7 @@ use crate::front_end::fast;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
+use crate::page_heap::directory::class_at;
 use crate::page_heap::span::SpanState;
 use crate::size_class::SizeClass;
 
@@ -51,7 +52,7 @@ fn block_apart(address: usize) -> Option<Block> {
 /// * As for [`Perseq::free`].
 #[inline(always)]
 unsafe fn free_with(pointer: *mut u8, check: impl FnOnce()) {
-    match BACK_END.pages.class_at(pointer as usize) {
+    match class_at(pointer as usize) {
         // SAFETY: the page map says that the object is of this class, so it is not null; the caller gave it up.
         Some(class) => unsafe {
             let object = NonNull::new_unchecked(pointer);

@@ -82,7 +82,13 @@ pub const METADATA_PAGES: usize = (64 << 10) / PAGE_SIZE;
 /// Bytes from which a large block that grows is moved by the kernel rather than copied, where its place has no room.
 pub const RELOCATE_BYTES: usize = 256 << 10;
 
-/// Smallest and largest address space to reserve for pages, in bytes.
-pub const MIN_RESERVE: usize = 16 << 20;
-/// See [`MIN_RESERVE`]. Below 2^31 pages.
-pub const MAX_RESERVE: usize = 8 << 40;
+/// Most pages committed ahead at a time: what `mlockall` makes resident and the kernel accounts for before it is used.
+pub const MAX_STEP_PAGES: usize = (32 << 20) / PAGE_SIZE;
+
+/// Most holes in the heap's address space, and most borders of moved ranges: each is a mapping, of which Linux lets a
+/// process have 65,530 (`vm.max_map_count`), threads' stacks and the program's own among them.
+pub const MAX_HOLES: usize = 4096;
+/// See [`MAX_HOLES`].
+pub const MAX_SEAMS: usize = 4096;
+/// Most pages without access behind large blocks in the hardened mode. See [`MAX_HOLES`].
+pub const MAX_GUARDS: usize = 4096;

@@ -7,16 +7,17 @@
 //!   given a size as by C23's `free_sized`, of the class that the size asks for), and that the object is not free.
 //! * A freed object is filled with [`POISON`] and kept in quarantine, so that it is not handed out again soon. When it
 //!   leaves, it must be as it was left: if not, somebody wrote to it after it was freed.
-//! * Behind a large block is a page without access. A large block in quarantine has no access at all.
+//! * Behind a large block is a page without access, unless there are thousands of such blocks: each costs two of the
+//!   process's mappings. A large block in quarantine has no access at all.
 //!
 //! Each finding is one line on standard error, and the end of the process. What is not seen: reading a small object after it was
 //! freed, writing past the end of one, and `realloc` of a freed small object that need not move.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
-use crate::config::PAGE_SIZE;
+use crate::config::{MAX_GUARDS, PAGE_SIZE};
 use crate::emergency;
 use crate::lock_order::Rank;
 use crate::message::law;
@@ -38,6 +39,9 @@ const SMALL_BYTES: usize = 1 << 20;
 /// Large blocks in quarantine, and bytes of them, at most.
 const LARGE_SLOTS: usize = 64;
 const LARGE_BYTES: usize = 64 << 20;
+
+/// Large blocks with a closed page behind them.
+static GUARDS: AtomicUsize = AtomicUsize::new(0);
 
 static ON: AtomicBool = AtomicBool::new(false);
 static QUARANTINE: Mutex<Quarantine> = Mutex::new(
@@ -166,22 +170,24 @@ impl Quarantine {
     }
 
     /// The oldest large block goes back to the page heap. If the kernel does not give access back (it has no room for the
-    /// border between two accesses, or lets the process have no more), it stays and this returns 0; or, if it `must` go,
-    /// its pages are lost.
-    fn leave_large(&mut self, must: bool) -> usize {
+    /// border between two accesses, or lets the process have no more), its address space goes back to the kernel.
+    fn leave_large(&mut self) -> usize {
         let Some((address, id)) = self.large.first() else { return 0 };
         let id = SpanId(id);
         let bytes = BACK_END.pages.span(id).pages() * PAGE_SIZE;
-        // SAFETY: the pages are ours, and nobody's block any more.
-        let usable = unsafe { os::commit(address as *mut u8, bytes) };
-        if !usable && !must {
-            return 0;
-        }
         self.large.remove_first(bytes);
         self.large_pages -= bytes / PAGE_SIZE;
-        if usable {
-            // SAFETY: as above.
-            unsafe { BACK_END.pages.release(id, false) };
+        // SAFETY: a large span is its owner's, and we are: nobody's block any more.
+        if core::mem::take(&mut unsafe { BACK_END.pages.span(id).locked() }.guarded) {
+            GUARDS.fetch_sub(1, Relaxed);
+        }
+        // SAFETY: the pages are ours; nobody uses them after this.
+        unsafe {
+            if os::unprotect(address as *mut u8, bytes) {
+                BACK_END.pages.release(id, false);
+            } else {
+                BACK_END.pages.discard(id);
+            }
         }
         bytes
     }
@@ -198,7 +204,7 @@ pub fn drain() -> Result<usize, Misuse> {
     loop {
         let (small, left) = quarantine.leave();
         finding = finding.and(left);
-        let moved = small + quarantine.leave_large(false);
+        let moved = small + quarantine.leave_large();
         bytes += moved;
         if moved == 0 {
             return finding.map(|()| bytes);
@@ -234,12 +240,16 @@ pub fn large_bytes(size: usize) -> usize {
 
 /// A run of pages, and a unit without access behind it. `None` if memory is exhausted, or the kernel gives no such page.
 pub fn allocate_large(layout: Layout) -> Option<Run> {
-    // Beyond the reservation, the arithmetic need not be right.
-    if layout.size() > BACK_END.pages.reserved_bytes() {
+    // Beyond what any heap has, the arithmetic need not be right.
+    if layout.size() > BACK_END.pages.most_bytes() {
         return None;
     }
     let (bytes, unit) = (large_bytes(layout.size()), unit());
     let run = BACK_END.pages.allocate((bytes + unit) / PAGE_SIZE, layout.align().max(unit), SpanState::Large)?;
+    // Relaxed, here and where it falls: about so many will do.
+    if GUARDS.load(Relaxed) >= MAX_GUARDS {
+        return Some(run);
+    }
     let guard = BACK_END.pages.start(run.id) + bytes;
     // SAFETY: the last unit of a run that is ours alone.
     if !unsafe { os::protect(guard as *mut u8, unit) } {
@@ -247,6 +257,9 @@ pub fn allocate_large(layout: Layout) -> Option<Run> {
         unsafe { BACK_END.pages.release(run.id, run.zero) };
         return None;
     }
+    GUARDS.fetch_add(1, Relaxed);
+    // SAFETY: as above.
+    unsafe { BACK_END.pages.span(run.id).locked() }.guarded = true;
     Some(run)
 }
 
@@ -275,14 +288,9 @@ fn quarantine_large(id: SpanId) -> Result<(), Misuse> {
     if quarantine.large.contains(start) {
         return Err(Misuse::DoubleFreeOfLarge);
     }
-    // What cannot leave costs address space only: it may be more than the bound for a while.
-    while quarantine.large.length > 0 && quarantine.large.bytes + bytes > LARGE_BYTES {
-        if quarantine.leave_large(false) == 0 {
-            break;
-        }
-    }
-    if quarantine.large.length == LARGE_SLOTS {
-        quarantine.leave_large(true);
+    let full = |large: &Ring<LARGE_SLOTS>| large.bytes + bytes > LARGE_BYTES || large.length == LARGE_SLOTS;
+    while quarantine.large.length > 0 && full(&quarantine.large) {
+        quarantine.leave_large();
     }
     // SAFETY: the block was given up. What it held is given back at once; if a call fails, less is seen, and the
     // kernel reports nothing that matters.

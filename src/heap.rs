@@ -12,8 +12,8 @@ use crate::page_heap::source::{Mmap, PageSource};
 use crate::page_heap::span::SpanId;
 use crate::size_class::SizeClass;
 
-/// Address space of a heap, unless said otherwise: as much as the smallest process heap has.
-const USUAL_RESERVE: usize = 64 << 30;
+/// Bytes of pages that a heap may have, unless said otherwise.
+const USUAL_BOUND: usize = 8 << 40;
 
 /// A heap with its own source of pages, its own spans and its own transfer tier. Dropping it gives everything back at
 /// once, blocks that are still in use among it.
@@ -42,7 +42,6 @@ const USUAL_RESERVE: usize = 64 << 30;
 /// ```
 pub struct Heap<S: PageSource = Mmap> {
     back: BackEnd<S>,
-    reserve: usize,
 }
 
 /// What a heap holds, in bytes.
@@ -71,19 +70,18 @@ pub struct HeapStats {
 impl<S: PageSource> Heap<S> {
     /// A heap that takes nothing from `source` before its first allocation.
     pub const fn new(source: S) -> Self {
-        Heap::with_reserve(source, USUAL_RESERVE)
+        Heap::with_reserve(source, USUAL_BOUND)
     }
 
-    /// As [`Heap::new`], with address space for `bytes`; less if the source has less.
+    /// As [`Heap::new`], with pages of at most `bytes`, rounded up to whole pages; less if the source has less. Address
+    /// space is taken as the heap grows, and tables of about a hundredth with it. The heap's own structures
+    /// are in its pages, so it takes some hundred KiB for small blocks of more than a few sizes.
     pub const fn with_reserve(source: S, bytes: usize) -> Self {
-        Heap { back: BackEnd::new(source), reserve: bytes }
+        Heap { back: BackEnd::new(source, bytes) }
     }
 
     /// Gives all memory that nobody uses back to the source; returns how many bytes.
     pub fn release(&self) -> usize {
-        if self.back.pages.reserved_bytes() == 0 {
-            return 0;
-        }
         judge(self.back.trim());
         self.back.pages.release_free()
     }
@@ -101,9 +99,6 @@ impl<S: PageSource> Heap<S> {
             held_bytes: 0,
             reserved_bytes: self.back.pages.reserved_bytes() as u64,
         };
-        if stats.reserved_bytes == 0 {
-            return stats;
-        }
         let pages = self.back.pages.totals();
         let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
         stats.live_large_bytes = bytes(pages.large);
@@ -129,9 +124,6 @@ impl<S: PageSource> Heap<S> {
 
     /// A block, and whether it reads as zero.
     fn allocate(&self, layout: Layout) -> (*mut u8, bool) {
-        if !self.back.pages.initialize_once(self.reserve) {
-            return (out_of_memory(), false);
-        }
         let block = match SizeClass::of(layout) {
             Some(class) => self.or_trimmed(|| self.back.middle(class).remove_uncached()).map(|object| (object, false)),
             None => self

@@ -22,7 +22,7 @@
 //!    last-level cache if there is one there.
 //! 4. `central_free_list`: no such batch. Take objects from the fullest spans with room.
 //! 5. `page_heap`: no such span. Take the shortest run of free pages that fits.
-//! 6. `source`: no such run. Commit more of the reservation, in units large enough to be rare.
+//! 6. `grow`: no such run. Map more, in steps large enough to be rare.
 //!
 //! Each rung costs more than the one above it and answers with a batch, so it is reached that much less often.
 //!
@@ -69,7 +69,10 @@
 //! | `span.rs`, `metadata.rs` | one run of pages in use; the allocator's own memory |
 //! | `large.rs` | large blocks: grown in place, or moved without a copy |
 //! | `release.rs`, `limits.rs` | when memory goes back, and how much there may be |
-//! | `region.rs`, `source.rs`, `sources.rs` | one reservation with its tables, and where its memory comes from |
+//! | `space.rs`, `grow.rs` | where the pages are: how address space is taken as the heap grows, and given up |
+//! | `directory.rs` | the process's page map: any address to what lies there, without a lock |
+//! | `regions.rs`, `source.rs`, `sources.rs` | the address space of other heaps, and where their memory comes from |
+//! | `check.rs` | the page heap's laws, walked in debug builds |
 //! | **`process/`** | **the life of the process** |
 //! | `start.rs`, `choice.rs` | the first allocation, and which mode it decides on |
 //! | `options.rs`, `control.rs` | what the environment may say, and what a program may say and ask |
@@ -172,7 +175,11 @@
 //!
 //! * Linux on x86-64 and aarch64. The latter has run under arm64 kernels on emulated machines only, never on an arm64
 //!   processor. Where the kernel's page is larger than [`PAGE_SIZE`], only whole ones of the kernel's go back.
-//! * One reservation of four to eight times the physical memory (64 GiB to 8 TiB). Beyond it, allocation fails.
+//! * A block is smaller than 16 TiB, and aligned to less. What the kernel would refuse any program is refused: a block of
+//!   more than the memory there is (unless `vm.overcommit_memory` is 1), or address space beyond `RLIMIT_AS`.
+//! * The heap has at most some 8,000 of the 65,530 mappings of a process (`vm.max_map_count`) for holes in its address
+//!   space and for blocks moved without a copy. A heap more fragmented than that keeps address space that is free, though
+//!   not resident; then blocks are copied where they grow.
 //! * Memory that the program locks (`mlockall`) does not go back.
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
 //! * A library that holds perseq stays mapped after `dlclose`: threads, the kernel and every block point into it.

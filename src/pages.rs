@@ -29,7 +29,6 @@ use crate::page_heap::span::SpanId;
 /// are still in use among it.
 pub struct PageAllocator<S: PageSource = Mmap> {
     pages: PageHeap<S>,
-    reserve: usize,
 }
 
 /// Pages in use.
@@ -52,7 +51,7 @@ pub struct PageStats {
     pub free_bytes: u64,
     /// Free, reading as zero: given back, or never touched.
     pub released_bytes: u64,
-    /// Ever committed.
+    /// Committed.
     pub committed_bytes: u64,
     /// Address space for pages.
     pub reserved_bytes: u64,
@@ -63,18 +62,16 @@ pub struct PageStats {
 }
 
 impl<S: PageSource> PageAllocator<S> {
-    /// Will reserve address space for `reserve` bytes of pages at the first allocation; less if the source has less.
-    pub const fn new(source: S, reserve: usize) -> Self {
-        PageAllocator { pages: PageHeap::new(source), reserve }
+    /// For pages of at most `bound` bytes, rounded up to whole pages; less if the source has less. Address space is taken
+    /// as the allocator grows, and tables of about a hundredth with it.
+    pub const fn new(source: S, bound: usize) -> Self {
+        PageAllocator { pages: PageHeap::new(source, bound) }
     }
 
     /// At least `bytes` in whole pages, `align`ed to a power of two. `None` if memory is exhausted, or if one of the
     /// numbers makes no sense.
     pub fn allocate(&self, bytes: usize, align: usize) -> Option<Run> {
         let layout = Layout::from_size_align(bytes.max(1), align).ok()?;
-        if !self.pages.initialize_once(self.reserve) {
-            return None;
-        }
         let run = large::allocate(&self.pages, layout)?;
         self.run(run.id, run.zero)
     }

@@ -24,14 +24,19 @@ pub struct BackEnd<S: PageSource = Mmap> {
 }
 
 /// The process's own.
-pub static BACK_END: BackEnd = BackEnd::new(Mmap::new());
+pub static BACK_END: BackEnd = BackEnd::over(PageHeap::of_process());
 
 impl<S: PageSource> BackEnd<S> {
-    pub const fn new(source: S) -> Self {
+    /// With memory from `source`, for pages of at most `bound` bytes.
+    pub const fn new(source: S, bound: usize) -> Self {
+        BackEnd::over(PageHeap::new(source, bound))
+    }
+
+    const fn over(pages: PageHeap<S>) -> Self {
         BackEnd {
             transfer: TransferCaches::new(),
             central: [const { Padded(CentralFreeList::new()) }; CLASSES],
-            pages: PageHeap::new(source),
+            pages,
             metadata: Metadata::new(),
         }
     }
@@ -61,9 +66,10 @@ impl<S: PageSource> BackEnd<S> {
         finding
     }
 
-    /// Walks the transfer caches and the spans. At rest.
+    /// Walks the transfer caches, the spans and the pages. At rest.
     #[cfg(debug_assertions)]
     pub fn check(&self) {
+        self.pages.check();
         for class in SizeClass::all() {
             let central = &self.central[class.index()];
             central.check(class, &self.pages);

@@ -382,8 +382,7 @@ mod tests {
     fn a_lost_object_is_found() {
         let name = "middle::central_free_list::tests::a_lost_object_is_found";
         must_abort(name, "conservation: the spans' live objects are the class's", || {
-            let tiers = Box::new(BackEnd::new(Mmap::new()));
-            assert!(tiers.pages.initialize(64 << 20));
+            let tiers = Box::new(BackEnd::new(Mmap::new(), 64 << 20));
             let class = SizeClass::from_index(7);
             let list = &tiers.central[class.index()];
             let mut batch = [core::ptr::null_mut(); 3];
@@ -425,8 +424,7 @@ mod tests {
             operations in prop::collection::vec(operation(), 1..80),
         ) {
             let (class, other) = (SizeClass::from_index(class), SizeClass::from_index(CLASSES - 2));
-            let tiers = Box::new(BackEnd::new(Mmap::new()));
-            prop_assert!(tiers.pages.initialize(64 << 20));
+            let tiers = Box::new(BackEnd::new(Mmap::new(), 64 << 20));
             let (list, pages) = (&tiers.central[class.index()], &tiers.pages);
             let mut stranger = [core::ptr::null_mut()];
             prop_assert_eq!(tiers.central[other.index()].remove_range(other, tiers.tables(), &mut stranger), 1);

@@ -142,7 +142,6 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::config::MIN_RESERVE;
     use crate::middle::back_end::BackEnd;
     use crate::middle::transfer_cache::capacity;
     use crate::page_heap::source::Mmap;
@@ -156,8 +155,7 @@ mod tests {
 
     impl Tiers {
         fn new() -> Tiers {
-            let tiers = Box::new(BackEnd::new(Mmap::new()));
-            assert!(tiers.pages.initialize(MIN_RESERVE));
+            let tiers = Box::new(BackEnd::new(Mmap::new(), 16 << 20));
             Tiers(tiers)
         }
 

@@ -127,7 +127,6 @@ mod tests {
     extern crate std;
 
     use super::*;
-    use crate::config::MIN_RESERVE;
     use crate::middle::back_end::BackEnd;
     use crate::page_heap::source::Mmap;
     use std::boxed::Box;
@@ -135,8 +134,7 @@ mod tests {
 
     #[test]
     fn cpus_have_the_shards_they_were_given() {
-        let tiers = Box::new(BackEnd::new(Mmap::new()));
-        assert!(tiers.pages.initialize(MIN_RESERVE));
+        let tiers = Box::new(BackEnd::new(Mmap::new(), 16 << 20));
         tiers.transfer.split(6, tiers.tables(), |table| {
             table.copy_from_slice(&[0, 1, 2, 1, 0, 200]);
             3

@@ -1,4 +1,4 @@
-//! Which free run is taken, and how runs are cut, joined and added. All of it under the page heap's lock.
+//! Which free run is taken, and how runs are cut and joined. All of it under the page heap's lock.
 //!
 //! The shortest run that fits is taken, so that whole huge pages stay whole: a run of less than 256 pages has none. Of
 //! equal ones it is that in the fullest huge page, of a few, in order of address. A longer run is cut where its end
@@ -6,27 +6,30 @@
 
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
-use crate::config::{GROW_PAGES, PAGE_SIZE};
-use crate::page_heap::huge_pages::{PAGES_PER_HUGE, PageUse};
+use crate::config::PAGE_SIZE;
+use crate::page_heap::huge_pages::{HugePage, PAGES_PER_HUGE, PageUse, huge_of};
 use crate::page_heap::source::PageSource;
-use crate::page_heap::span::{Span, SpanId, SpanState};
+use crate::page_heap::span::{Contents, Span, SpanId, SpanState};
 use crate::page_heap::{PageHeap, State};
 use crate::sync::Guard;
 
 /// Runs of equal length that are compared for the fullest huge page.
 const COMPARED: usize = 4;
 
+/// Records of spans that an operation may need, and that are made before it begins.
+pub(crate) const SPARE_RECORDS: u32 = 8;
+
 impl<S: PageSource> PageHeap<S> {
     /// Takes the best free run of at least `pages` out of its tree.
-    pub(crate) fn take_best(&self, heap: &mut Guard<'_, State>, zero: bool, pages: usize) -> Option<SpanId> {
-        let runs = &heap.free[zero as usize];
-        let mut best = runs.first_from(&self.region, (pages, 0))?;
+    pub(crate) fn take_best(&self, heap: &mut Guard<'_, State>, contents: Contents, pages: usize) -> Option<SpanId> {
+        let runs = &heap.free[contents as usize];
+        let mut best = runs.first_from(&self.space, (pages, 0))?;
         let length = self.span(best).pages();
         if length < PAGES_PER_HUGE {
-            let used = |id| self.region.huge(self.region.huge_of(self.span(id).first_page()).0).used();
+            let used = |id| self.space.huge(huge_of(self.span(id).first_page()).0).map_or(0, HugePage::used);
             let mut last = best;
             for _ in 1..COMPARED {
-                let next = runs.first_from(&self.region, (length, self.span(last).first_page() + 1));
+                let next = runs.first_from(&self.space, (length, self.span(last).first_page() + 1));
                 let Some(next) = next.filter(|id| self.span(*id).pages() == length) else { break };
                 if used(next) > used(best) {
                     best = next;
@@ -42,15 +45,14 @@ impl<S: PageSource> PageHeap<S> {
     pub(crate) fn place(&self, heap: &State, span: &Span, pages: usize, align: usize) -> usize {
         let (first, end) = (span.first_page(), span.first_page() + span.pages());
         if align > PAGE_SIZE {
-            let start = self.region.address(first);
-            return first + (start.next_multiple_of(align) - start) / PAGE_SIZE;
+            return first.next_multiple_of(align / PAGE_SIZE);
         }
         // The beginning, unless a whole huge page begins there or before the run's end, and the other end has room
         // in a huge page that others use.
-        let (_, head) = self.region.huge_of(first);
-        let (_, tail) = self.region.huge_of(end);
+        let (_, head) = huge_of(first);
+        let (_, tail) = huge_of(end);
         let fits_before = head > 0 && PAGES_PER_HUGE - head >= pages;
-        let fits_after = tail >= pages && tail < span.pages() && end < heap.pages_used;
+        let fits_after = tail >= pages && tail < span.pages() && end != heap.frontier.next;
         if fits_after && !fits_before { end - pages } else { first }
     }
 
@@ -58,150 +60,119 @@ impl<S: PageSource> PageHeap<S> {
     pub(crate) fn cut(&self, heap: &mut Guard<'_, State>, id: SpanId, first: usize, pages: usize) {
         let span = self.span(id);
         let (start, end) = (span.first_page(), span.first_page() + span.pages());
-        // SAFETY: on no list, and we hold the lock.
-        let zero = unsafe { span.locked() }.zero;
+        let contents = self.contents(heap, id);
         span.set_extent(first, pages);
         for (from, to) in [(start, first), (first + pages, end)] {
             if from < to {
-                let rest = self.new_span(heap, from, to - from, zero);
+                let rest = self.new_span(heap, from, to - from, contents);
                 self.insert_free(heap, rest);
             }
         }
     }
 
-    /// Takes `pages` pages from `page` on out of free runs and the unused end. False if they are not free.
-    pub(crate) fn absorb(&self, heap: &mut Guard<'_, State>, page: usize, pages: usize) -> bool {
-        let Some(end) = page.checked_add(pages).filter(|end| *end <= self.reserved_bytes() / PAGE_SIZE) else {
-            return false;
-        };
-        let (mut next, mut fresh) = (page, 0);
-        while next < end.min(heap.pages_used) {
-            let Some(id) = self.free_at(next) else { return false };
-            // SAFETY: a free span is the lock's, which we hold.
-            let zero = unsafe { self.span(id).locked() }.zero;
-            fresh += if zero { self.span(id).pages().min(end - next) } else { 0 };
-            next += self.span(id).pages();
-        }
-        fresh += end.saturating_sub(next.max(heap.pages_used));
-        let excess = self.limits.excess(heap.held_bytes() + fresh * PAGE_SIZE);
-        // Over the soft limit, `allocate` releases what is free before it takes more.
-        if (fresh > 0 && (excess.hard > 0 || excess.soft > 0)) || !self.commit_to(heap, end) {
-            return false;
-        }
-        let mut next = page;
-        while next < end.min(heap.pages_used) {
-            let Some(id) = self.free_at(next) else { return false };
-            let length = self.span(id).pages();
-            self.take_free(heap, id);
-            if next + length > end {
-                self.cut(heap, id, next, end - next);
-            }
-            next += length;
-            self.forget(heap, id);
-        }
-        heap.pages_used = heap.pages_used.max(end);
-        true
+    /// What the pages of a span hold that is free, or on no list.
+    pub(crate) fn contents(&self, _heap: &Guard<'_, State>, id: SpanId) -> Contents {
+        // SAFETY: such a span is the lock's, which we hold.
+        unsafe { self.span(id).locked() }.contents
     }
 
-    /// The free span that begins at `page`, below `pages_used`.
-    fn free_at(&self, page: usize) -> Option<SpanId> {
+    /// Says what the pages of a span on no list hold.
+    pub(crate) fn set_contents(&self, _heap: &Guard<'_, State>, id: SpanId, contents: Contents) {
+        // SAFETY: as above.
+        unsafe { self.span(id).locked() }.contents = contents;
+    }
+
+    /// The free span that `page` is the first or the last page of.
+    pub(crate) fn free_at(&self, page: usize) -> Option<SpanId> {
         // By **mapped**, the entry of a page at the border of a free span is right; any other entry names a
         // span whose state or extent says that it is not such a one.
-        let id = SpanId(self.region.entry(page).load(Relaxed));
+        let id = SpanId(self.space.entry(page)?.load(Relaxed));
         let free = id != SpanId::NONE && self.span(id).state() == SpanState::Free && self.span(id).covers(page);
         free.then_some(id)
     }
 
-    /// Extends the used part of the reservation so that a free run of `pages`, so aligned, ends there. Free pages that
-    /// read as zero and are there already become part of it. The run is on no list.
-    pub(crate) fn grow(&self, heap: &mut Guard<'_, State>, pages: usize, align: usize) -> Option<SpanId> {
-        let used = heap.pages_used;
-        let last = used.checked_sub(1).and_then(|page| self.free_at(page));
-        // SAFETY: a free span is the lock's, which we hold.
-        let last = last.filter(|id| unsafe { self.span(*id).locked() }.zero);
-        let first = last.map_or(used, |id| self.span(id).first_page());
-        let start = self.region.address(first);
-        let spare = (start.checked_next_multiple_of(align.max(PAGE_SIZE))? - start) / PAGE_SIZE;
-        let end = first.checked_add(pages)?.checked_add(spare)?.max(used);
-        if !self.commit_to(heap, end) {
-            return None;
-        }
-        heap.pages_used = end;
-        match last {
-            Some(id) => {
-                self.take_free(heap, id);
-                self.span(id).set_extent(first, end - first);
-                Some(id)
-            }
-            None => Some(self.new_span(heap, first, end - first, true)),
-        }
+    /// Whether the hard limit lets so many bytes more be held.
+    pub(crate) fn fits(&self, heap: &State, bytes: usize) -> bool {
+        self.limits.excess(heap.held_bytes().saturating_add(bytes)).hard == 0
     }
 
-    /// Commits pages up to `end`, if they are not. False if memory is exhausted.
-    fn commit_to(&self, heap: &mut Guard<'_, State>, end: usize) -> bool {
-        let limit = self.reserved_bytes() / PAGE_SIZE;
-        if end <= heap.pages_committed {
-            return true;
+    /// Makes records until there are `count` that no span uses. False if there is no memory for one, or the hard limit
+    /// forbids it.
+    pub(crate) fn spare_records(&self, heap: &mut Guard<'_, State>, count: u32) -> bool {
+        while heap.unused_count < count {
+            let id = SpanId(heap.records + 1); // from 1: 0 is no span
+            if !self.fits(heap, size_of::<Span>()) || !self.space.make_record(id) {
+                return false;
+            }
+            heap.records += 1;
+            self.put_record(heap, id);
         }
-        let rounded = end.next_multiple_of(GROW_PAGES).min(limit);
-        if end > limit || !self.region.commit(heap.pages_committed, rounded) {
-            return false;
-        }
-        heap.pages_committed = rounded;
         true
     }
 
-    /// A span over pages that belong to no other. Every span has a page of its own, so the table suffices.
-    pub(crate) fn new_span(&self, heap: &mut Guard<'_, State>, first: usize, pages: usize, zero: bool) -> SpanId {
-        let mut id = heap.unused;
-        if id == SpanId::NONE {
-            heap.spans_used += 1; // from 1: 0 is no span
-            id = SpanId(heap.spans_used);
-        } else {
-            // SAFETY: unused entries belong to the lock, which we hold.
-            heap.unused = unsafe { self.span(id).locked() }.next;
-        }
-        let span = self.span(id);
-        span.set_extent(first, pages);
-        // SAFETY: nobody else knows of the entry.
-        unsafe { span.locked() }.zero = zero;
-        id
-    }
-
-    /// Gives a table entry back whose span has no pages any more.
-    fn forget(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+    fn put_record(&self, heap: &mut Guard<'_, State>, id: SpanId) {
         self.span(id).set_state(SpanState::Unused);
         // SAFETY: on no list, and we hold the lock.
         unsafe { self.span(id).locked() }.next = heap.unused;
         heap.unused = id;
+        heap.unused_count += 1;
+    }
+
+    /// A span over pages that belong to no other. There is a spare record.
+    pub(crate) fn new_span(
+        &self,
+        heap: &mut Guard<'_, State>,
+        first: usize,
+        pages: usize,
+        contents: Contents,
+    ) -> SpanId {
+        let id = heap.unused;
+        debug_assert!(id != SpanId::NONE, "whoever makes spans saw to it that there are records");
+        let span = self.span(id);
+        // SAFETY: unused records belong to the lock, which we hold.
+        let locked = unsafe { span.locked() };
+        heap.unused = locked.next;
+        heap.unused_count -= 1;
+        locked.contents = contents;
+        span.set_extent(first, pages);
+        id
+    }
+
+    /// Gives the record of a span back that has no pages any more.
+    pub(crate) fn forget(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+        self.put_record(heap, id);
     }
 
     /// Joins a span on no list with its free neighbours of the same kind and puts it on its list.
     pub(crate) fn put_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+        self.join(heap, id);
+        self.insert_free(heap, id);
+    }
+
+    /// Joins a span on no list with its free neighbours of the same kind.
+    pub(crate) fn join(&self, heap: &mut Guard<'_, State>, id: SpanId) {
         let span = self.span(id);
-        // SAFETY: the span is on no list and in nobody's use; we hold the lock.
-        let zero = unsafe { span.locked() }.zero;
-        let before = span.first_page().checked_sub(1);
-        let after = Some(span.first_page() + span.pages()).filter(|page| *page < heap.pages_used);
-        for page in [before, after].into_iter().flatten() {
+        let contents = self.contents(heap, id);
+        for page in [span.first_page() - 1, span.first_page() + span.pages()] {
             let Some(neighbour) = self.free_at(page) else { continue };
             let other = self.span(neighbour);
-            // SAFETY: a free span is the lock's, which we hold.
-            if unsafe { other.locked() }.zero != zero {
+            if self.contents(heap, neighbour) != contents {
                 continue;
             }
             self.take_free(heap, neighbour);
             span.set_extent(span.first_page().min(other.first_page()), span.pages() + other.pages());
             self.forget(heap, neighbour);
         }
-        self.insert_free(heap, id);
     }
 
-    fn insert_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
+    pub(crate) fn insert_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
         self.span(id).set_state(SpanState::Free);
         let (first, pages) = self.count_free(heap, id, true);
-        self.region.entry(first).store(id.0, Release);
-        self.region.entry(first + pages - 1).store(id.0, Release);
+        for page in [first, first + pages - 1] {
+            if let Some(entry) = self.space.entry(page) {
+                entry.store(id.0, Release);
+            }
+        }
     }
 
     pub(crate) fn take_free(&self, heap: &mut Guard<'_, State>, id: SpanId) {
@@ -211,18 +182,21 @@ impl<S: PageSource> PageHeap<S> {
     fn count_free(&self, heap: &mut Guard<'_, State>, id: SpanId, into: bool) -> (usize, usize) {
         let span = self.span(id);
         let (first, pages) = (span.first_page(), span.pages());
-        // SAFETY: a free span is the lock's, which we hold.
-        let zero = unsafe { span.locked() }.zero;
-        let runs = &mut heap.free[zero as usize];
+        let contents = self.contents(heap, id);
+        let runs = &mut heap.free[contents as usize];
         if into {
-            runs.insert(&self.region, id)
+            runs.insert(&self.space, id);
         } else {
-            runs.remove(&self.region, id)
+            runs.remove(&self.space, id);
         }
-        let total = if zero { &mut heap.totals.zero } else { &mut heap.totals.free };
-        *total = if into { *total + pages } else { *total - pages };
-        if !zero {
-            self.region.count(first, pages, PageUse::Dirty, into);
+        let (total, change) = match contents {
+            Contents::Old => (&mut heap.totals.free, pages),
+            Contents::Zero => (&mut heap.totals.zero, pages),
+            Contents::Nothing => (&mut heap.holes, 1),
+        };
+        *total = if into { *total + change } else { *total - change };
+        if contents == Contents::Old {
+            self.space.count(first, pages, PageUse::Dirty, into);
             self.dirty.store(heap.totals.free, Relaxed);
         }
         (first, pages)
@@ -230,6 +204,6 @@ impl<S: PageSource> PageHeap<S> {
 
     /// The longest dirty run of fewer than `below` pages.
     pub(crate) fn longest_dirty(&self, heap: &State, below: usize) -> Option<SpanId> {
-        heap.free[0].longest_below(&self.region, below)
+        heap.free[Contents::Old as usize].longest_below(&self.space, below)
     }
 }

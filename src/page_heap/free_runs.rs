@@ -6,8 +6,8 @@
 //!
 //! The links are the spans' `links`: lower and higher. By **locked**, they are the page heap's lock's.
 
-use crate::page_heap::region::Region;
 use crate::page_heap::source::PageSource;
+use crate::page_heap::space::Space;
 use crate::page_heap::span::SpanId;
 
 /// Free runs of one kind.
@@ -21,26 +21,26 @@ impl FreeRuns {
     pub const EMPTY: FreeRuns = FreeRuns { root: SpanId::NONE };
 
     /// Adds a span that is in no tree.
-    pub fn insert<S: PageSource>(&mut self, region: &Region<S>, id: SpanId) {
-        let (node, own) = (key(region, id), priority(id));
+    pub fn insert<S: PageSource>(&mut self, space: &Space<S>, id: SpanId) {
+        let (node, own) = (key(space, id), priority(id));
         let mut at: *mut SpanId = &mut self.root;
         // SAFETY: `at` is the root or a link of a span in the tree, all of which are ours under the lock. `lower` and
         // `higher` are links of the new span or of spans below it, never the one read from.
         unsafe {
             while *at != SpanId::NONE && priority(*at) >= own {
-                at = link(region, *at, key(region, *at) < node);
+                at = link(space, *at, key(space, *at) < node);
             }
             // What was here is split by the new key into what goes below it on either side.
             let mut below = core::mem::replace(&mut *at, id);
-            let (mut lower, mut higher) = (link(region, id, false), link(region, id, true));
+            let (mut lower, mut higher) = (link(space, id, false), link(space, id, true));
             while below != SpanId::NONE {
-                if key(region, below) < node {
+                if key(space, below) < node {
                     *lower = below;
-                    lower = link(region, below, true);
+                    lower = link(space, below, true);
                     below = *lower;
                 } else {
                     *higher = below;
-                    higher = link(region, below, false);
+                    higher = link(space, below, false);
                     below = *higher;
                 }
             }
@@ -50,16 +50,16 @@ impl FreeRuns {
     }
 
     /// Takes a span of this tree out of it.
-    pub fn remove<S: PageSource>(&mut self, region: &Region<S>, id: SpanId) {
-        let node = key(region, id);
+    pub fn remove<S: PageSource>(&mut self, space: &Space<S>, id: SpanId) {
+        let node = key(space, id);
         let mut at: *mut SpanId = &mut self.root;
         // SAFETY: as in `insert`: every pointer is the root or a link of a span in the tree.
         unsafe {
             while *at != id {
                 debug_assert!(*at != SpanId::NONE, "the span is in the tree");
-                at = link(region, *at, key(region, *at) < node);
+                at = link(space, *at, key(space, *at) < node);
             }
-            let (mut lower, mut higher) = (*link(region, id, false), *link(region, id, true));
+            let (mut lower, mut higher) = (*link(space, id, false), *link(space, id, true));
             loop {
                 if lower == SpanId::NONE || higher == SpanId::NONE {
                     *at = if lower == SpanId::NONE { higher } else { lower };
@@ -67,11 +67,11 @@ impl FreeRuns {
                 }
                 if priority(lower) >= priority(higher) {
                     *at = lower;
-                    at = link(region, lower, true);
+                    at = link(space, lower, true);
                     lower = *at;
                 } else {
                     *at = higher;
-                    at = link(region, higher, false);
+                    at = link(space, higher, false);
                     higher = *at;
                 }
             }
@@ -79,43 +79,43 @@ impl FreeRuns {
     }
 
     /// The first run, in order of length, then address, that is not before `from`.
-    pub fn first_from<S: PageSource>(&self, region: &Region<S>, from: Key) -> Option<SpanId> {
+    pub fn first_from<S: PageSource>(&self, space: &Space<S>, from: Key) -> Option<SpanId> {
         let (mut at, mut best) = (self.root, None);
         while at != SpanId::NONE {
-            let fits = key(region, at) >= from;
+            let fits = key(space, at) >= from;
             if fits {
                 best = Some(at);
             }
             // SAFETY: a span in the tree, ours under the lock.
-            at = unsafe { *link(region, at, !fits) };
+            at = unsafe { *link(space, at, !fits) };
         }
         best
     }
 
     /// The longest run of fewer than `pages`, the highest of those.
-    pub fn longest_below<S: PageSource>(&self, region: &Region<S>, pages: usize) -> Option<SpanId> {
+    pub fn longest_below<S: PageSource>(&self, space: &Space<S>, pages: usize) -> Option<SpanId> {
         let (mut at, mut best) = (self.root, None);
         while at != SpanId::NONE {
-            let fits = region.span(at).pages() < pages;
+            let fits = space.span(at).pages() < pages;
             if fits {
                 best = Some(at);
             }
             // SAFETY: as above.
-            at = unsafe { *link(region, at, fits) };
+            at = unsafe { *link(space, at, fits) };
         }
         best
     }
 }
 
-fn key<S: PageSource>(region: &Region<S>, id: SpanId) -> Key {
-    let span = region.span(id);
+fn key<S: PageSource>(space: &Space<S>, id: SpanId) -> Key {
+    let span = space.span(id);
     (span.pages(), span.first_page())
 }
 
 /// The link of `id` to what is lower or higher. The span is ours under the lock.
-fn link<S: PageSource>(region: &Region<S>, id: SpanId, higher: bool) -> *mut SpanId {
+fn link<S: PageSource>(space: &Space<S>, id: SpanId, higher: bool) -> *mut SpanId {
     // SAFETY: a free span's fields belong to the lock, which whoever has a `FreeRuns` holds; no reference is kept.
-    let span = unsafe { region.span(id).locked() };
+    let span = unsafe { space.span(id).locked() };
     if higher { &mut span.previous } else { &mut span.next }
 }
 

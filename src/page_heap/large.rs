@@ -16,8 +16,8 @@ pub fn at<S: PageSource>(pages: &PageHeap<S>, address: usize) -> Option<SpanId> 
 
 /// A run of pages for `layout`. `None` if memory is exhausted.
 pub fn allocate<S: PageSource>(pages: &PageHeap<S>, layout: Layout) -> Option<Run> {
-    // Beyond the reservation, the arithmetic need not be right.
-    if layout.size() > pages.reserved_bytes() {
+    // Beyond what any heap has, the arithmetic need not be right.
+    if layout.size() > pages.most_bytes() {
         return None;
     }
     pages.allocate(layout.size().div_ceil(PAGE_SIZE).max(1), layout.align(), SpanState::Large)
@@ -34,7 +34,7 @@ pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Lay
     let start = pages.start(id);
     if start.is_multiple_of(layout.align()) {
         // SAFETY: by our own contract, what is cut off is not used any more.
-        if old == new || (layout.size() <= pages.reserved_bytes() && unsafe { pages.resize(id, new) }) {
+        if old == new || (layout.size() <= pages.most_bytes() && unsafe { pages.resize(id, new) }) {
             return Some(start);
         }
     }

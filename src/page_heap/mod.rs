@@ -1,26 +1,31 @@
-//! Runs of pages: split, coalesced, grown and shrunk in place, over one reservation.
+//! Runs of pages: split, coalesced, grown and shrunk in place, in address space that grows and shrinks.
 //!
 //! ```text
-//! reservation  │ span │ span │ free │ span │ free (zero) │    never used    │
-//! page map        1      2      3      4         5                0
+//! memory    │ span │ span │ free │ span │ free (zero) │ hole │ span │ ...
+//! page map     1      2      3      4         5          6      7
 //! ```
 //!
 //! Free runs that hold old data are kept apart from those that read as zero (never touched, or released): the first
-//! are handed out first because they are resident, the second spare a caller's zeroing. `free_pages.rs` chooses among
-//! them, cuts and joins; `release.rs` says when they go back to the kernel.
+//! are handed out first because they are resident, the second spare a caller's zeroing. A hole is a run that is not even
+//! mapped. `free_pages.rs` chooses among them, cuts and joins; `grow.rs` finds more; `release.rs` says when they go back
+//! to the kernel; `space.rs` says where all this is.
 //!
 //! The kernel is called under the lock only to commit, which is rare and touches no page.
 
+mod check;
+pub mod directory;
 pub mod free_pages;
 pub mod free_runs;
+mod grow;
 pub mod huge_pages;
 pub mod large;
 pub mod limits;
 pub mod metadata;
-pub mod region;
+pub mod regions;
 pub mod release;
 pub mod source;
 pub mod sources;
+pub mod space;
 pub mod span;
 
 use core::ptr::NonNull;
@@ -29,23 +34,27 @@ use core::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
+use self::directory::DIRECTORY;
+use self::free_pages::SPARE_RECORDS;
 use self::free_runs::FreeRuns;
 use self::huge_pages::{HugePageStats, PageUse};
 use self::limits::Limits;
-use self::region::Region;
 use self::release::Releases;
 use self::source::{Mmap, PageSource, Relocation};
-use self::span::{Span, SpanId, SpanState};
-use crate::config::{EXCHANGE_PAGES, MAX_RESERVE, MIN_RESERVE, PAGE_SIZE};
+use self::space::{Frontier, Space};
+use self::span::{Contents, Span, SpanId, SpanState};
+use crate::config::{EXCHANGE_PAGES, MAX_SEAMS, PAGE_SIZE};
 use crate::emergency;
 use crate::lock_order::Rank;
-use crate::os;
 use crate::size_class::SizeClass;
 use crate::sync::{Guard, Mutex};
 
+/// Pages of a run that is more than any: their number must fit into a span.
+const MOST_PAGES: usize = 1 << 31;
+
 /// The page allocator.
 pub struct PageHeap<S: PageSource = Mmap> {
-    pub(crate) region: Region<S>,
+    pub(crate) space: Space<S>,
     pub(crate) state: Mutex<State>,
     /// Pages that are free and hold old data, for a look without the lock.
     pub(crate) dirty: AtomicUsize,
@@ -54,14 +63,22 @@ pub struct PageHeap<S: PageSource = Mmap> {
 }
 
 pub struct State {
-    /// Free runs with old data, and free runs that read as zero.
-    pub(crate) free: [FreeRuns; 2],
-    /// Span table entries that were used before, linked by `next`.
+    /// Free runs by what they hold: [`Contents`].
+    pub(crate) free: [FreeRuns; 3],
+    /// Free runs that are not mapped.
+    pub(crate) holes: usize,
+    /// Records of spans that are not in use, linked by `next`, and their number.
     pub(crate) unused: SpanId,
-    /// Span table entries ever used, and pages ever part of a span, from the start.
-    pub(crate) spans_used: u32,
-    pub(crate) pages_used: usize,
-    pub(crate) pages_committed: usize,
+    pub(crate) unused_count: u32,
+    /// Records ever made.
+    pub(crate) records: u32,
+    pub(crate) frontier: Frontier,
+    /// Pages over which the frontier ever went.
+    pub(crate) frontier_pages: usize,
+    /// Bytes of tables, without the records.
+    pub(crate) tables: usize,
+    /// Pages that begin with another of the kernel's mappings than the page before, because contents were moved.
+    pub(crate) seams: usize,
     pub(crate) totals: Totals,
     /// Fewest free pages with old data since the period began.
     pub(crate) least_dirty: usize,
@@ -101,17 +118,26 @@ pub struct Run {
 }
 
 impl<S: PageSource> PageHeap<S> {
-    pub const fn new(source: S) -> Self {
+    /// A heap with pages of at most `bound` bytes, rounded up to whole pages.
+    pub const fn new(source: S, bound: usize) -> Self {
+        PageHeap::over(Space::bounded(source, bound))
+    }
+
+    const fn over(space: Space<S>) -> Self {
         PageHeap {
-            region: Region::new(source),
+            space,
             state: Mutex::new(
                 Rank::PageHeap,
                 State {
-                    free: [FreeRuns::EMPTY; 2],
+                    free: [FreeRuns::EMPTY; 3],
+                    holes: 0,
                     unused: SpanId::NONE,
-                    spans_used: 0,
-                    pages_used: 0,
-                    pages_committed: 0,
+                    unused_count: 0,
+                    records: 0,
+                    frontier: Frontier::NONE,
+                    frontier_pages: 0,
+                    tables: 0,
+                    seams: 0,
                     totals: Totals {
                         small: 0,
                         large: 0,
@@ -135,59 +161,21 @@ impl<S: PageSource> PageHeap<S> {
         }
     }
 
-    /// Reserves address space, unless it is reserved: `wanted` bytes for pages, or what the source has, or half of
-    /// it, and so on. False if that is not even [`MIN_RESERVE`], or all the source has.
-    pub fn initialize(&self, wanted: usize) -> bool {
-        if self.reserved_bytes() != 0 {
-            return true;
-        }
-        let most = self.region.source.most_bytes();
-        // Tables take less than a hundredth.
-        let mut bytes = wanted.saturating_add(wanted / 64).min(most);
-        while bytes >= MIN_RESERVE.min(most).max(PAGE_SIZE) {
-            if self.region.reserve(bytes) {
-                return true;
-            }
-            bytes /= 2;
-        }
-        false
-    }
-
-    /// As [`PageHeap::initialize`], from any thread at any time.
-    pub fn initialize_once(&self, wanted: usize) -> bool {
-        if self.reserved_bytes() != 0 {
-            return true;
-        }
-        // Whoever sees the number above before this is unlocked takes the lock before it looks at a table.
-        let _heap = self.state.lock();
-        self.initialize(wanted)
-    }
-
-    /// The class of the small span that `address` lies in. `None` if it is not in one: two dependent loads, where the
-    /// span itself would take four.
-    #[inline(always)]
-    pub fn class_at(&self, address: usize) -> Option<SizeClass> {
-        let page = self.region.page_of(address)?;
-        SizeClass::from_number(self.region.class_byte(page).load(Relaxed))
-    }
-
     /// Says that `address` lies in a small span of `class`, for every address in it. By the owner of the new span.
     pub fn set_class(&self, id: SpanId, class: SizeClass) {
-        self.set_class_bytes(self.span(id), class.number());
+        self.set_class_number(self.span(id), class.number());
     }
 
-    fn set_class_bytes(&self, span: &Span, number: u8) {
-        for page in span.first_page()..span.first_page() + span.pages() {
-            // Who frees an object of the span had its address from someone who took it after this.
-            self.region.class_byte(page).store(number, Relaxed);
-        }
+    fn set_class_number(&self, span: &Span, number: u8) {
+        let Some(directory) = self.space.directory else { return };
+        (span.first_page()..span.first_page() + span.pages()).for_each(|page| directory.set_class(page, number));
     }
 
     /// The span in use that `address` lies in. `None` if the address is not in one.
     #[inline]
     pub fn span_of(&self, address: usize) -> Option<SpanId> {
-        let page = self.region.page_of(address)?;
-        let id = SpanId(self.region.entry(page).load(Acquire));
+        let page = address / PAGE_SIZE;
+        let id = SpanId(self.space.entry(page)?.load(Acquire));
         if id == SpanId::NONE {
             return None;
         }
@@ -197,31 +185,37 @@ impl<S: PageSource> PageHeap<S> {
         (used && span.covers(page)).then_some(id)
     }
 
-    /// The table entry of `id`.
+    /// The record of `id`.
     #[inline]
     pub fn span(&self, id: SpanId) -> &Span {
-        self.region.span(id)
+        self.space.span(id)
     }
 
     /// Address of the span's first page.
     #[inline]
     pub fn start(&self, id: SpanId) -> usize {
-        self.region.address(self.span(id).first_page())
+        self.span(id).first_page() * PAGE_SIZE
     }
 
     /// A run of `pages` whose start is a multiple of `align` bytes. `None` if memory is exhausted.
     ///
     /// `state` is not `Free`; the caller sets up the rest of a small span.
     pub fn allocate(&self, pages: usize, align: usize, state: SpanState) -> Option<Run> {
-        if pages == 0 || pages >= 1 << 31 {
+        if pages == 0 || pages >= MOST_PAGES {
             return None;
         }
         let spare = align.max(PAGE_SIZE) / PAGE_SIZE - 1;
-        let wanted = pages.checked_add(spare)?;
+        let wanted = pages.checked_add(spare).filter(|wanted| *wanted < MOST_PAGES)?;
         let mut heap = self.state.lock_unless_forking()?;
         let mut relieved = false;
+        if self.space.has_nothing() {
+            self.move_frontier(&mut heap, pages, align)?;
+        }
         let id = loop {
-            if let Some(id) = self.take_best(&mut heap, false, wanted) {
+            if !self.spare_records(&mut heap, SPARE_RECORDS) {
+                return None;
+            }
+            if let Some(id) = self.take_best(&mut heap, Contents::Old, wanted) {
                 break id;
             }
             // From here on, more becomes resident.
@@ -242,7 +236,7 @@ impl<S: PageSource> PageHeap<S> {
             if excess.hard > 0 {
                 return None;
             }
-            if let Some(id) = self.take_best(&mut heap, true, wanted) {
+            if let Some(id) = self.take_best(&mut heap, Contents::Zero, wanted) {
                 break id;
             }
             if let Some(id) = self.grow(&mut heap, pages, align) {
@@ -256,8 +250,7 @@ impl<S: PageSource> PageHeap<S> {
             heap = self.state.lock_unless_forking()?;
         };
         let span = self.span(id);
-        // SAFETY: the span is on no list, and we hold the lock.
-        let zero = unsafe { span.locked() }.zero;
+        let zero = self.contents(&heap, id) == Contents::Zero;
         let first = self.place(&heap, span, pages, align);
         self.cut(&mut heap, id, first, pages);
         self.use_span(&mut heap, id, state);
@@ -280,12 +273,34 @@ impl<S: PageSource> PageHeap<S> {
         let span = self.span(id);
         *heap.total(span.state()) -= span.pages();
         if span.state() == SpanState::Small {
-            self.set_class_bytes(span, 0);
+            self.set_class_number(span, 0);
         }
-        self.region.count(span.first_page(), span.pages(), PageUse::Used, false);
-        // SAFETY: by our own contract the span is ours alone.
-        unsafe { span.locked() }.zero = zero;
+        self.space.count(span.first_page(), span.pages(), PageUse::Used, false);
+        // By our own contract the span is ours alone.
+        self.set_contents(&heap, id, if zero { Contents::Zero } else { Contents::Old });
         self.put_free(&mut heap, id);
+    }
+
+    /// Takes back a large run whose pages are not even accessible: they are unmapped. If the kernel refuses, or a fork is in
+    /// the way, their addresses are lost.
+    ///
+    /// # Safety
+    ///
+    /// * As for [`PageHeap::release`].
+    pub unsafe fn discard(&self, id: SpanId) {
+        let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
+        let Some(mut heap) = self.state.lock_unless_forking() else { return };
+        // Before somebody else has the addresses, they are a hole.
+        // SAFETY: by our own contract.
+        let unmapped = self.space.unmaps() && unsafe { self.space.unmap(first, pages) };
+        heap.totals.large -= pages;
+        if unmapped {
+            self.space.count(first, pages, PageUse::Used, false);
+            self.put_hole(&mut heap, id);
+        } else {
+            heap.totals.own += pages;
+            self.span(id).set_state(SpanState::Own);
+        }
     }
 
     /// Makes a large run `pages` long where it is. False, and nothing happened, if what follows it is in use or
@@ -299,19 +314,22 @@ impl<S: PageSource> PageHeap<S> {
         let span = self.span(id);
         let (first, old) = (span.first_page(), span.pages());
         debug_assert!(span.state() == SpanState::Large && pages > 0);
+        if !self.spare_records(&mut heap, SPARE_RECORDS) {
+            return pages <= old; // what would be cut off stays
+        }
         if pages > old && !self.absorb(&mut heap, first + old, pages - old) {
             return false;
         }
         span.set_extent(first, pages);
-        self.region.entry(first + pages - 1).store(id.0, Release); // pairs with `span_of`
+        self.map(first + pages - 1, id);
         heap.totals.large = heap.totals.large + pages - old;
         if pages > old {
-            self.region.count(first + old, pages - old, PageUse::Used, true);
+            self.space.count(first + old, pages - old, PageUse::Used, true);
             heap.least_dirty = heap.least_dirty.min(heap.totals.free);
             heap.note_peak();
         } else if pages < old {
-            self.region.count(first + pages, old - pages, PageUse::Used, false);
-            let rest = self.new_span(&mut heap, first + pages, old - pages, false);
+            self.space.count(first + pages, old - pages, PageUse::Used, false);
+            let rest = self.new_span(&mut heap, first + pages, old - pages, Contents::Old);
             self.put_free(&mut heap, rest);
         }
         true
@@ -326,13 +344,19 @@ impl<S: PageSource> PageHeap<S> {
     pub unsafe fn relocate(&self, from: SpanId, to: SpanId, pages: usize) -> Relocation {
         let place = |id| NonNull::new(self.start(id) as *mut u8);
         let (Some(source), Some(target)) = (place(from), place(to)) else { return Relocation::Refused };
+        // The program needs mappings, too.
+        if self.state.lock_unless_forking().is_none_or(|heap| heap.seams >= MAX_SEAMS) {
+            return Relocation::Refused;
+        }
         // SAFETY: by our own contract.
-        let outcome = unsafe { self.region.source.relocate(source, target, pages * PAGE_SIZE) };
+        let outcome = unsafe { self.space.source.relocate(source, target, pages * PAGE_SIZE) };
         match outcome {
             Relocation::Moved => {
                 // A count is not worth waiting for a fork.
                 if let Some(mut heap) = self.state.lock_unless_forking() {
                     heap.totals.moved += pages as u64;
+                    let change = self.space.note_moved(self.span(to).first_page(), pages);
+                    heap.seams = heap.seams.saturating_add_signed(change);
                 }
             }
             Relocation::Refused => {}
@@ -350,29 +374,28 @@ impl<S: PageSource> PageHeap<S> {
     /// What is held now.
     pub fn totals(&self) -> Totals {
         let heap = self.state.lock();
-        Totals {
-            committed: heap.pages_committed,
-            held_bytes: heap.held_bytes(),
-            huge: self.region.huge_page_stats(heap.pages_used),
-            ..heap.totals
-        }
+        Totals { held_bytes: heap.held_bytes(), huge: self.space.huge_page_stats(), ..heap.totals }
     }
 
-    /// Bytes that could be had for pages if every free run were one, within the hard limit.
+    /// Bytes of free pages that the heap has.
     pub fn free_bytes(&self) -> usize {
-        let heap = self.state.lock();
-        let space = self.reserved_bytes() - (heap.totals.small + heap.totals.large + heap.totals.own) * PAGE_SIZE;
-        space.min(self.limits.get().1.saturating_sub(heap.held_bytes() - heap.freeable_bytes()))
+        let totals = self.state.lock().totals;
+        (totals.committed - totals.small - totals.large - totals.own) * PAGE_SIZE
     }
 
     /// Where its memory comes from.
     pub fn source(&self) -> &S {
-        &self.region.source
+        &self.space.source
     }
 
-    /// Bytes reserved for pages.
+    /// Bytes of address space for pages.
     pub fn reserved_bytes(&self) -> usize {
-        self.region.reserved_bytes()
+        self.space.bytes(self.state.lock().totals.committed)
+    }
+
+    /// Bytes of the largest block, if there were memory.
+    pub fn most_bytes(&self) -> usize {
+        self.space.most_pages().min(MOST_PAGES) * PAGE_SIZE
     }
 
     /// Pages that are free and hold old data, a moment ago.
@@ -390,19 +413,33 @@ impl<S: PageSource> PageHeap<S> {
         let (first, pages) = (span.first_page(), span.pages());
         span.set_state(state);
         *heap.total(state) += pages;
-        self.region.count(first, pages, PageUse::Used, true);
+        self.space.count(first, pages, PageUse::Used, true);
         // Objects are anywhere in a small span; a large one is known by its first page and its last.
         let step = if state == SpanState::Small { 1 } else { (pages - 1).max(1) };
         for page in (first..first + pages).step_by(step) {
-            self.region.entry(page).store(id.0, Release); // pairs with `span_of`
+            self.map(page, id);
         }
+    }
+
+    /// Writes a page's entry. The page is committed.
+    fn map(&self, page: usize, id: SpanId) {
+        if let Some(entry) = self.space.entry(page) {
+            entry.store(id.0, Release); // pairs with `span_of`
+        }
+    }
+}
+
+impl PageHeap<Mmap> {
+    /// The process's heap. There is one: its tables are the process's.
+    pub const fn of_process() -> Self {
+        PageHeap::over(Space::of_process(Mmap::new(), &DIRECTORY))
     }
 }
 
 impl<S: PageSource> Drop for PageHeap<S> {
     fn drop(&mut self) {
         // SAFETY: whoever drops the heap vouches for its blocks; the tables are not used after this.
-        unsafe { self.region.unreserve() };
+        unsafe { self.space.give_back() };
     }
 }
 
@@ -429,11 +466,6 @@ impl State {
     pub(crate) fn held_bytes(&self) -> usize {
         let totals = &self.totals;
         let pages = totals.small + totals.large + totals.own + totals.free + totals.leaving;
-        pages * PAGE_SIZE + self.spans_used as usize * size_of::<Span>() + self.pages_used * size_of::<u32>()
+        pages * PAGE_SIZE + self.records as usize * size_of::<Span>() + self.tables
     }
-}
-
-/// Address space for the process's heap: four to eight times the physical memory.
-pub fn usual_reservation() -> usize {
-    os::physical_memory().next_power_of_two().saturating_mul(4).clamp(64 << 30, MAX_RESERVE)
 }

@@ -10,6 +10,9 @@
 //! There is no thread for this unless one is asked for: slow paths look at the clock. So a process that goes completely
 //! idle keeps what it had free, until its next slow path. `PERSEQ_BACKGROUND=1` starts a thread for that.
 //!
+//! Whole huge pages of the process's heap are unmapped then, so that neither address space nor what the kernel accounts
+//! for stays; what is free beside them goes with them. Smaller pieces stay mapped: each hole is a mapping more.
+//!
 //! The kernel is called without the page heap's lock, on a run that is on no list meanwhile. One thread releases at a
 //! time; a fork waits for it.
 
@@ -17,14 +20,15 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
-use crate::config::{PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_STEP_PAGES};
+use crate::config::{MAX_HOLES, PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_STEP_PAGES};
 use crate::lock_order::Rank;
 use crate::os;
-use crate::page_heap::PageHeap;
-use crate::page_heap::huge_pages::PAGES_PER_HUGE;
+use crate::page_heap::free_pages::SPARE_RECORDS;
+use crate::page_heap::huge_pages::{PAGES_PER_HUGE, whole_huge_pages};
 use crate::page_heap::source::PageSource;
-use crate::page_heap::span::{SpanId, SpanState};
-use crate::sync::Mutex;
+use crate::page_heap::span::{Contents, SpanId, SpanState};
+use crate::page_heap::{PageHeap, State};
+use crate::sync::{Guard, Mutex};
 
 /// When free pages go back to the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -148,11 +152,10 @@ impl<S: PageSource> PageHeap<S> {
             let (start, pages) = (self.start(id), self.span(id).pages());
             // SAFETY: free pages hold nothing anybody needs, and are on no list.
             let done = NonNull::new(start as *mut u8)
-                .is_some_and(|start| unsafe { self.region.source.release(start, pages * PAGE_SIZE) });
+                .is_some_and(|start| unsafe { self.space.source.release(start, pages * PAGE_SIZE) });
             let mut heap = self.state.lock();
             heap.totals.leaving -= pages;
-            // SAFETY: on no list: ours alone.
-            unsafe { self.span(id).locked() }.zero = done;
+            self.set_contents(&heap, id, if done { Contents::Zero } else { Contents::Old });
             self.put_free(&mut heap, id);
             if !done {
                 break; // the source does not, or the process's memory is locked: all runs are alike
@@ -160,24 +163,78 @@ impl<S: PageSource> PageHeap<S> {
             heap.totals.released += pages as u64;
             heap.least_dirty = heap.least_dirty.min(heap.totals.free);
             released += pages;
+            self.unmap_whole(heap, id);
+        }
+        if most == usize::MAX {
+            self.unmap_untouched();
         }
         released
+    }
+
+    /// Unmaps the whole huge pages of a free run that reads as zero, of the process's heap.
+    fn unmap_whole(&self, mut heap: Guard<'_, State>, id: SpanId) {
+        let (first, pages) = whole_huge_pages(self.span(id).first_page(), self.span(id).pages());
+        if pages == 0 || !self.can_unmap(&mut heap, first, pages) {
+            return;
+        }
+        self.take_free(&mut heap, id);
+        self.cut(&mut heap, id, first, pages);
+        self.span(id).set_state(SpanState::Own);
+        heap.totals.leaving += pages;
+        drop(heap);
+        // SAFETY: free pages hold nothing anybody needs, and are on no list.
+        let done = unsafe { self.space.unmap(first, pages) };
+        let mut heap = self.state.lock();
+        heap.totals.leaving -= pages;
+        if done {
+            self.put_hole(&mut heap, id);
+        } else {
+            self.put_free(&mut heap, id);
+        }
+    }
+
+    /// Whether a run may become a hole: one more, or a part of one that it lies beside.
+    fn can_unmap(&self, heap: &mut Guard<'_, State>, first: usize, pages: usize) -> bool {
+        if !self.space.unmaps() || !self.spare_records(heap, SPARE_RECORDS) {
+            return false;
+        }
+        let hole = |page| self.free_at(page).is_some_and(|id| self.contents(heap, id) == Contents::Nothing);
+        heap.holes < MAX_HOLES || hole(first - 1) || hole(first + pages)
+    }
+
+    /// Unmaps what was committed ahead and never used, as far as it is whole huge pages.
+    fn unmap_untouched(&self) {
+        if !self.space.unmaps() {
+            return;
+        }
+        self.retract();
+        let mut below = usize::MAX;
+        loop {
+            let heap = self.state.lock();
+            let Some(id) = heap.free[Contents::Zero as usize].longest_below(&self.space, below) else { return };
+            let pages = self.span(id).pages();
+            if pages < PAGES_PER_HUGE {
+                return;
+            }
+            below = pages;
+            self.unmap_whole(heap, id);
+        }
     }
 
     /// Takes the part of the longest dirty run that is to go back next off its list: at most `most` pages, rounded up to
     /// what the source can take.
     fn take_longest(&self, most: usize, below: &mut usize) -> Option<SpanId> {
         let mut heap = self.state.lock();
-        let unit = (self.region.source.release_granule() / PAGE_SIZE).max(1);
+        let spare = self.spare_records(&mut heap, SPARE_RECORDS);
+        let unit = (self.space.source.release_granule() / PAGE_SIZE).max(1);
         loop {
             let id = self.longest_dirty(&heap, *below)?;
             let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
             let (mut from, mut length) = (first, pages);
-            let (whole, whole_pages) = self.region.whole_huge_pages(first, pages);
+            let (whole, whole_pages) = whole_huge_pages(first, pages);
             if whole_pages > 0 && most >= PAGES_PER_HUGE {
                 (from, length) = (whole, whole_pages.min(most / PAGES_PER_HUGE * PAGES_PER_HUGE));
             } else if unit > 1 {
-                // The heap's first page begins on a granule.
                 let end = (first + pages) / unit * unit;
                 from = first.next_multiple_of(unit);
                 if from >= end {
@@ -186,7 +243,14 @@ impl<S: PageSource> PageHeap<S> {
                 }
                 length = end - from;
             }
-            let length = length.min(most.div_ceil(unit).saturating_mul(unit)).min(RELEASE_STEP_PAGES);
+            let mut length = length.min(most.div_ceil(unit).saturating_mul(unit)).min(RELEASE_STEP_PAGES);
+            if !spare {
+                // No memory for the records of what would be cut off, so all of it goes, or nothing.
+                if unit > 1 {
+                    return None;
+                }
+                (from, length) = (first, pages);
+            }
             self.take_free(&mut heap, id);
             self.cut(&mut heap, id, from, length);
             self.span(id).set_state(SpanState::Own);

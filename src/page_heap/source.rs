@@ -1,7 +1,7 @@
 //! Where a page heap's memory comes from: [`PageSource`], and [`Mmap`], the source of the global heap.
 //!
-//! A heap asks once for address space and then, from its start on, for memory in it. So "is this address mine?" is one
-//! comparison, a heap goes away with one call, and a fixed piece of memory is a source as good as the kernel.
+//! A heap asks for a region of address space when it grows, and then, from the region's start on, for memory in it. There
+//! are few regions, so a heap goes away with as many calls, and a fixed piece of memory is a source as good as the kernel.
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
@@ -10,7 +10,7 @@ use crate::config::{HUGE_PAGE, SMALL_HEAP_BYTES};
 pub use crate::os::Relocation;
 use crate::os::{self, HugeAdvice, MAX_OS_PAGE};
 
-/// Gives a heap its memory. A region goes from reserved to committed and never back, until the heap is dropped.
+/// Gives a heap its memory. What is committed stays so until the heap is dropped.
 ///
 /// Calls come from one thread at a time, but for `release` and `relocate`. None may allocate from the heap it serves.
 ///
@@ -32,19 +32,22 @@ pub unsafe trait PageSource: Send + Sync {
         Self::GRANULE
     }
 
+    /// There is only one region, of all that the heap may have. Otherwise a heap takes regions as it grows.
+    const WHOLE: bool = false;
+
     /// The most bytes one `reserve` can have.
     fn most_bytes(&self) -> usize {
         usize::MAX / 2
     }
 
-    /// Address space of `bytes`. Called once in a heap's life, again only if it returned `None`.
+    /// A region: address space of `bytes`. Where it returns `None`, a shorter one may be asked for.
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>>;
 
-    /// Takes everything back.
+    /// Takes a region back.
     ///
     /// # Safety
     ///
-    /// * `start` and `bytes` are `reserve`'s, and nobody uses the range.
+    /// * `start` and `bytes` are one `reserve`'s, and nobody uses the range.
     unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize);
 
     /// Makes a range usable. False if there is no memory; the same range may be asked for again.
@@ -134,11 +137,6 @@ unsafe impl PageSource for Mmap {
     /// A page of this kernel's: small pages go back singly, though reservations are laid out by the largest.
     fn release_granule(&self) -> usize {
         os::page_size()
-    }
-
-    /// Half of the address space this process may have.
-    fn most_bytes(&self) -> usize {
-        os::address_space_limit() / 2
     }
 
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {

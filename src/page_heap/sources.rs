@@ -48,10 +48,6 @@ impl HugeTlb {
 unsafe impl PageSource for HugeTlb {
     const GRANULE: usize = HUGE_PAGE;
 
-    fn most_bytes(&self) -> usize {
-        os::address_space_limit() / 2
-    }
-
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
         os::reserve(bytes)
     }
@@ -105,6 +101,7 @@ impl Arena {
 unsafe impl PageSource for Arena {
     /// No kernel is asked for anything.
     const GRANULE: usize = 4096;
+    const WHOLE: bool = true;
 
     fn most_bytes(&self) -> usize {
         self.length()
@@ -165,6 +162,7 @@ impl<S> Failing<S> {
 // SAFETY: does what `inner` does, or nothing.
 unsafe impl<S: PageSource> PageSource for Failing<S> {
     const GRANULE: usize = S::GRANULE;
+    const WHOLE: bool = S::WHOLE;
 
     fn release_granule(&self) -> usize {
         self.inner.release_granule()
@@ -278,6 +276,7 @@ impl<'a, S> Counting<'a, S> {
 // SAFETY: does what `inner` does.
 unsafe impl<S: PageSource> PageSource for Counting<'_, S> {
     const GRANULE: usize = S::GRANULE;
+    const WHOLE: bool = S::WHOLE;
 
     fn release_granule(&self) -> usize {
         self.inner.release_granule()

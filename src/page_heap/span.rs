@@ -20,7 +20,7 @@
 
 use core::cell::UnsafeCell;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::size_class::{ClassInfo, SizeClass};
 
@@ -39,7 +39,7 @@ impl SpanId {
 pub enum SpanState {
     /// The table entry is not in use.
     Unused = 0,
-    /// Pages nobody uses. `zero` says whether they read as zero (untouched or released).
+    /// Pages nobody uses. `contents` says what they hold.
     Free,
     /// Objects of one class.
     Small,
@@ -47,6 +47,22 @@ pub enum SpanState {
     Large,
     /// The allocator's own: nothing a program may name.
     Own,
+}
+
+/// What free pages hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub enum Contents {
+    /// Old data: they are resident.
+    Old = 0,
+    /// They read as zero: untouched or released.
+    Zero,
+    /// Nothing: they are unmapped, and only hoped to be free.
+    Nothing,
+}
+
+impl Contents {
+    pub const ALL: [Contents; 3] = [Contents::Old, Contents::Zero, Contents::Nothing];
 }
 
 /// Words of bitmap inside the span. Classes with more objects have theirs in metadata.
@@ -60,9 +76,9 @@ pub fn needs_bitmap(info: &ClassInfo) -> bool {
 /// One line of a cache, so that returning an object touches one.
 #[repr(C, align(64))]
 pub struct Span {
-    /// First page, counted from the start of the page heap's reservation. This and the next three are written
-    /// under the page heap's lock while nobody uses the span, and read by anyone who asks whose an address is.
-    first_page: AtomicU32,
+    /// First page: its address divided by the page size. This and the next three are written under the page heap's lock
+    /// while nobody uses the span, and read by anyone who asks whose an address is.
+    first_page: AtomicUsize,
     /// Number of pages.
     pages: AtomicU32,
     /// A [`SpanState`].
@@ -83,8 +99,10 @@ pub struct Locked {
     pub previous: SpanId,
     /// Small: objects that are not in `free`.
     pub live: u16,
-    /// Free: the pages read as zero.
-    pub zero: bool,
+    /// Free: what the pages hold.
+    pub contents: Contents,
+    /// Large, in the hardened mode: the page behind the block is closed.
+    pub guarded: bool,
     /// Small: which of the central free list's lists it is on.
     pub list: u8,
     /// Small: the bits of free objects, or in the first word the address of them.
@@ -92,10 +110,10 @@ pub struct Locked {
 }
 
 impl Span {
-    /// First page, counted from the start of the page heap's reservation.
+    /// First page: its address divided by the page size.
     #[inline]
     pub fn first_page(&self) -> usize {
-        self.first_page.load(Relaxed) as usize
+        self.first_page.load(Relaxed)
     }
 
     /// Number of pages.
@@ -136,7 +154,7 @@ impl Span {
 
     /// Moves the span's borders. Under the page heap's lock.
     pub fn set_extent(&self, first_page: usize, pages: usize) {
-        self.first_page.store(first_page as u32, Relaxed);
+        self.first_page.store(first_page, Relaxed);
         self.pages.store(pages as u32, Relaxed);
     }
 

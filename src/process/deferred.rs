@@ -7,6 +7,7 @@ use crate::front_end::{fast, slow};
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
+use crate::page_heap::directory::class_at;
 use crate::page_heap::span::SpanState;
 use crate::size_class::SizeClass;
 
@@ -21,7 +22,7 @@ pub fn free_deferred() {
 
 fn free(block: NonNull<u8>) {
     let address = block.addr().get();
-    let class = BACK_END.pages.class_at(address).or_else(|| emergency::object_at(address).map(|(class, _)| class));
+    let class = class_at(address).or_else(|| emergency::object_at(address).map(|(class, _)| class));
     match class {
         // SAFETY: the block is an object of this class that was given up.
         Some(class) => unsafe { free_small(class, block) },

@@ -21,37 +21,31 @@ const AGAIN_AFTER: u64 = 100;
 /// exhausted. In per-thread mode the caches of other threads stay as they are.
 ///
 /// A program that goes on asking for what it cannot have does not pay for this each time, nor do its other threads:
-/// only if so much is free in all, and more than when it last did not help. What is free in all does not change by
-/// allocating and freeing, wherever it is kept.
+/// only if more is free in all than when it last did not help. How much more the kernel would give, nobody knows; so what
+/// is free need not suffice. What is free in all does not change by allocating and freeing, wherever it is kept.
 pub fn or_reclaim<T>(bytes: usize, allocate: impl Fn() -> Option<T>) -> Option<T> {
-    allocate()
-        .or_else(|| {
-            let pages = &BACK_END.pages;
-            if pages.dirty_pages() == 0 || pages.free_bytes() < bytes {
-                return None;
-            }
-            pages.release_free();
-            allocate()
-        })
-        .or_else(|| {
-            if !is_worth_it(bytes) {
-                return None;
-            }
-            control::release();
-            let result = allocate();
-            if result.is_none() {
-                // Relaxed, as where they are read: a hint.
-                LAST_FREE.store(free_bytes(), Relaxed);
-                LAST_TIME.store(os::milliseconds(), Relaxed);
-            }
-            result
-        })
+    allocate().or_else(|| {
+        if bytes > BACK_END.pages.most_bytes() || !is_worth_it() {
+            return None;
+        }
+        if BACK_END.pages.release_free() > 0
+            && let Some(result) = allocate()
+        {
+            return Some(result);
+        }
+        control::release();
+        let result = allocate();
+        if result.is_none() {
+            // Relaxed, as where they are read: a hint.
+            LAST_FREE.store(free_bytes(), Relaxed);
+            LAST_TIME.store(os::milliseconds(), Relaxed);
+        }
+        result
+    })
 }
 
-fn is_worth_it(bytes: usize) -> bool {
-    let free = free_bytes();
-    let more = free > LAST_FREE.load(Relaxed);
-    free >= bytes && (more || os::milliseconds() >= LAST_TIME.load(Relaxed) + AGAIN_AFTER)
+fn is_worth_it() -> bool {
+    free_bytes() > LAST_FREE.load(Relaxed) || os::milliseconds() >= LAST_TIME.load(Relaxed) + AGAIN_AFTER
 }
 
 /// Bytes free anywhere.

@@ -8,10 +8,8 @@ use crate::front_end::contract::Prepared;
 use crate::front_end::modes;
 use crate::front_end::registry;
 use crate::hardened;
-use crate::middle::back_end::BACK_END;
 use crate::middle::shards;
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
-use crate::page_heap::usual_reservation;
 use crate::process::choice;
 use crate::process::exit_report;
 use crate::process::fork;
@@ -87,9 +85,6 @@ fn initialize_slow(default: Option<Mode>) -> bool {
 }
 
 fn set_up(default: Option<Mode>) -> bool {
-    if !BACK_END.pages.initialize(usual_reservation()) {
-        return false;
-    }
     vdso::find();
     let requested = choice::requested(default);
     let (active, reason, prepared) =

@@ -148,7 +148,7 @@ numbers! {
         pub live_large_bytes,
         /// Bytes of free pages that are still resident.
         pub free_page_bytes,
-        /// Bytes of free pages that read as zero: given back to the kernel, or never touched.
+        /// Bytes of free pages that read as zero: given back to the kernel but for their addresses, or never touched.
         pub released_bytes,
         /// Bytes committed ahead of use.
         pub untouched_bytes,
@@ -156,9 +156,9 @@ numbers! {
         pub held_bytes,
         /// The most that was ever held.
         pub peak_held_bytes,
-        /// Bytes of pages ever committed. It never falls, so it is its own peak.
+        /// Bytes of pages that are mapped: the kernel accounts for them. They fall when memory goes back.
         pub committed_bytes,
-        /// Bytes of address space reserved for pages.
+        /// Bytes of address space for pages.
         pub reserved_bytes,
         /// Bytes of the allocator's own: pages for its structures, and tables.
         pub metadata_bytes,

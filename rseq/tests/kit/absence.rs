@@ -11,19 +11,20 @@ use std::prelude::rust_2024::*;
 
 /// Everything a test may do without.
 const KNOWN: &[&str] = &[
-    "rseq",              // the kernel's rseq system call
-    "mm-cid",            // concurrency ids (Linux 6.3)
-    "membarrier",        // fences aimed at a process or a CPU
-    "second-cpu",        // two CPUs this process may run on
-    "own-areas",         // a C library that can be told not to register rseq areas
-    "chosen-mm-cid",     // a thread whose concurrency id can be chosen: no kernel has that
-    "quiet-host",        // a thread that is not kept off its CPU for as long as something may take
-    "huge-page-pool",    // huge pages of the system's pool (vm.nr_hugepages)
-    "memory-controller", // a memory control group that this user may make
-    "SCHED_FIFO",        // SCHED_FIFO for this user
-    "seccomp",           // filters of system calls
-    "x86-64",            // what is written for this architecture
-    "aarch64-tools",     // qemu-user and binutils for aarch64
+    "rseq",                 // the kernel's rseq system call
+    "mm-cid",               // concurrency ids (Linux 6.3)
+    "membarrier",           // fences aimed at a process or a CPU
+    "second-cpu",           // two CPUs this process may run on
+    "own-areas",            // a C library that can be told not to register rseq areas
+    "chosen-mm-cid",        // a thread whose concurrency id can be chosen: no kernel has that
+    "quiet-host",           // a thread that is not kept off its CPU for as long as something may take
+    "huge-page-pool",       // huge pages of the system's pool (vm.nr_hugepages)
+    "memory-controller",    // a memory control group that this user may make
+    "overcommit-heuristic", // vm.overcommit_memory is 0, as Linux comes
+    "SCHED_FIFO",           // SCHED_FIFO for this user
+    "seccomp",              // filters of system calls
+    "x86-64",               // what is written for this architecture
+    "aarch64-tools",        // qemu-user and binutils for aarch64
     "valgrind",
     "qemu-x86_64",
     "git",

@@ -1,0 +1,262 @@
+//! The process's page map: any address to what lies there, by two loads and without a lock.
+//!
+//! ```text
+//! address  │ leaf: 17 or 18 bits │ page in it: 17 bits │ offset: 13 bits │
+//!               │                       │
+//!   leaves ──►[ leaf ]──► classes [ a byte a page ]      what `free` needs to know of most blocks
+//!                         huge pages [ counts, map ]──► [ a span number a page ]
+//! ```
+//!
+//! The heap's memory is wherever the kernel has room, so a page's number is its address divided by the page size. The
+//! first table has an entry for every GiB that a program can have ([`ADDRESS_BITS`]); addresses above it are nobody's. It
+//! is zero in the program's file and only touched where there is heap. A **leaf** says of a GiB what is small, and has for
+//! each huge page a place for the rest, which comes with the first memory there: a heap of blocks that are GiB apart has
+//! small tables.
+//!
+//! # Readers without a lock
+//!
+//! Anyone may ask for any address at any time, null and other allocators' addresses included. Tables are never unmapped
+//! and never serve other addresses, so a reader that is late finds an older answer, not another's memory. Memory that
+//! goes back to the kernel leaves class bytes that are 0 and map entries whose spans do not cover them: nobody's. Who
+//! asks for a block had its address from someone who took it after the entry was written (release, and acquire of the
+//! same pointers here), or handed it over with an ordering of his own.
+
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{
+    AtomicPtr, AtomicU8, AtomicU32, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use crate::config::PAGE_SIZE;
+use crate::os::{self, ADDRESS_BITS};
+use crate::page_heap::huge_pages::{HugePage, PAGES_PER_HUGE};
+use crate::page_heap::span::{Span, SpanId};
+use crate::size_class::SizeClass;
+
+/// Bytes of address space that a leaf covers.
+const LEAF_BYTES: usize = 1 << 30;
+const PAGES_PER_LEAF: usize = LEAF_BYTES / PAGE_SIZE;
+const HUGE_PER_LEAF: usize = PAGES_PER_LEAF / PAGES_PER_HUGE;
+const LEAVES: usize = 1 << (ADDRESS_BITS - LEAF_BYTES.trailing_zeros());
+/// One past the last page that the map can name.
+pub const LAST_PAGE: usize = LEAVES * PAGES_PER_LEAF;
+
+/// Records of the first segment of spans; each of the others is twice the one before it.
+const FIRST_SEGMENT: usize = 64;
+const SEGMENTS: usize = 25;
+
+/// What is known of a GiB. Zero is its first value.
+#[repr(C)]
+struct Leaf {
+    /// For each page the class of the small span it is in, plus one, or 0.
+    classes: [AtomicU8; PAGES_PER_LEAF],
+    huge: [HugePage; HUGE_PER_LEAF],
+}
+
+/// The numbers of the spans of one huge page's pages.
+type Map = [AtomicU32; PAGES_PER_HUGE];
+
+/// Bytes of tables that a huge page takes: a part of its leaf, and its map.
+const PER_HUGE: usize = PAGES_PER_HUGE + size_of::<HugePage>() + size_of::<Map>();
+
+/// All tables of the process's heap. Changed under the page heap's lock.
+pub struct Directory {
+    leaves: [AtomicPtr<Leaf>; LEAVES],
+    /// The first leaf there is, and one past the last.
+    first: AtomicUsize,
+    end: AtomicUsize,
+    segments: [AtomicPtr<Span>; SEGMENTS],
+    /// Huge pages that have tables.
+    covered: AtomicUsize,
+    /// Memory for tables: where it begins and ends. See [`Directory::take`].
+    next: AtomicUsize,
+    limit: AtomicUsize,
+}
+
+/// The process's.
+pub static DIRECTORY: Directory = Directory {
+    leaves: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
+    first: AtomicUsize::new(0),
+    end: AtomicUsize::new(0),
+    segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
+    covered: AtomicUsize::new(0),
+    next: AtomicUsize::new(0),
+    limit: AtomicUsize::new(0),
+};
+
+/// The first tables: a short process asks the kernel for no others.
+const FIRST_TABLES: usize = 512 << 10;
+/// Bytes that are asked for at a time.
+const TABLE_STEP: usize = 256 << 10;
+
+#[repr(align(4096))]
+struct Raw(UnsafeCell<MaybeUninit<[u8; FIRST_TABLES]>>);
+
+// SAFETY: it is handed out once, by the directory.
+unsafe impl Sync for Raw {}
+
+static RAW: Raw = Raw(UnsafeCell::new(MaybeUninit::zeroed()));
+
+/// The class of the small span of the process's heap that `address` lies in. `None` if it is not in one.
+#[inline(always)]
+pub fn class_at(address: usize) -> Option<SizeClass> {
+    let leaf = DIRECTORY.leaf(address / LEAF_BYTES)?;
+    SizeClass::from_number(leaf.classes[address / PAGE_SIZE % PAGES_PER_LEAF].load(Relaxed))
+}
+
+impl Directory {
+    #[inline(always)]
+    fn leaf(&self, number: usize) -> Option<&Leaf> {
+        let leaf = self.leaves.get(number)?.load(Acquire); // pairs with `cover`: the leaf is zero
+        // SAFETY: null, or a leaf, which lives for ever.
+        unsafe { leaf.as_ref() }
+    }
+
+    /// Says of which class the small objects of a page are, or with 0 that there are none. The page is covered.
+    pub fn set_class(&self, page: usize, number: u8) {
+        if let Some(leaf) = self.leaf(page / PAGES_PER_LEAF) {
+            // Who frees an object of the span had its address from someone who took it after this.
+            leaf.classes[page % PAGES_PER_LEAF].store(number, Relaxed);
+        }
+    }
+
+    /// What is known of a huge page, by its number; `None` where the heap never was.
+    #[inline]
+    pub fn huge(&self, number: usize) -> Option<&HugePage> {
+        Some(&self.leaf(number / HUGE_PER_LEAF)?.huge[number % HUGE_PER_LEAF])
+    }
+
+    /// A page's entry: the number of its span. `None` where the heap never was.
+    #[inline]
+    pub fn entry(&self, page: usize) -> Option<&AtomicU32> {
+        let map = self.huge(page / PAGES_PER_HUGE)?.map.load(Acquire).cast::<Map>(); // pairs with `cover`
+        // SAFETY: null, or a map, which lives for ever.
+        unsafe { map.as_ref() }.map(|map| &map[page % PAGES_PER_HUGE])
+    }
+
+    /// The numbers of all huge pages that may be known.
+    pub fn known(&self) -> core::ops::Range<usize> {
+        self.first.load(Relaxed) * HUGE_PER_LEAF..self.end.load(Relaxed) * HUGE_PER_LEAF
+    }
+
+    /// Bytes of tables that are or may be resident, without the records of spans.
+    pub fn bytes(&self) -> usize {
+        self.covered.load(Relaxed) * PER_HUGE
+    }
+
+    /// Most bytes of tables that so many pages can need.
+    pub fn most_bytes(pages: usize) -> usize {
+        (pages / PAGES_PER_HUGE + 2) * PER_HUGE
+    }
+
+    /// Bytes of tables that pages from `first` to `end` need and do not have.
+    pub fn missing(&self, first: usize, end: usize) -> usize {
+        let has = |number: &usize| self.huge(*number).is_some_and(|huge| !huge.map.load(Relaxed).is_null());
+        (first / PAGES_PER_HUGE..end.div_ceil(PAGES_PER_HUGE)).filter(|number| !has(number)).count() * PER_HUGE
+    }
+
+    /// Makes tables for pages from `first` to `end`. False if there is no memory.
+    pub fn cover(&self, first: usize, end: usize) -> bool {
+        if end > LAST_PAGE {
+            return false;
+        }
+        for number in first / PAGES_PER_LEAF..end.div_ceil(PAGES_PER_LEAF) {
+            if self.leaf(number).is_some() {
+                continue;
+            }
+            let Some(leaf) = self.take(size_of::<Leaf>()) else { return false };
+            let (from, to) = (self.first.load(Relaxed), self.end.load(Relaxed));
+            self.first.store(if to == 0 { number } else { from.min(number) }, Relaxed);
+            self.end.store(to.max(number + 1), Relaxed);
+            self.leaves[number].store(leaf.as_ptr().cast(), Release);
+        }
+        let numbers = first / PAGES_PER_HUGE..end.div_ceil(PAGES_PER_HUGE);
+        numbers.into_iter().all(|number| {
+            let Some(huge) = self.huge(number) else { return false };
+            if huge.map.load(Relaxed).is_null() {
+                let Some(map) = self.take(size_of::<Map>()) else { return false };
+                huge.map.store(map.as_ptr().cast(), Release);
+                self.covered.fetch_add(1, Relaxed);
+            }
+            true
+        })
+    }
+
+    /// The record of a span.
+    #[inline]
+    pub fn span(&self, id: SpanId) -> &Span {
+        let (segment, place) = segment_of(id);
+        // SAFETY: numbers are given out for records that `make_record` made, which live for ever.
+        unsafe { &*self.segments[segment].load(Relaxed).add(place) }
+    }
+
+    /// Makes the record of the span of this number, all those before it being made. False if there is no memory.
+    pub fn make_record(&self, id: SpanId) -> bool {
+        let (segment, _) = segment_of(id);
+        let Some(records) = self.segments.get(segment) else { return false };
+        if records.load(Relaxed).is_null() {
+            let Some(memory) = self.take((FIRST_SEGMENT << segment) * size_of::<Span>()) else { return false };
+            // Who learns of a number learns of it through a map entry, which is stored with release after this.
+            records.store(memory.as_ptr().cast(), Relaxed);
+        }
+        true
+    }
+
+    /// Zeroed memory for tables, for ever, aligned to a line. Under the page heap's lock.
+    fn take(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let bytes = bytes.next_multiple_of(size_of::<Span>());
+        if self.limit.load(Relaxed) == 0 {
+            self.next.store(RAW.0.get() as usize, Relaxed);
+            self.limit.store(RAW.0.get() as usize + FIRST_TABLES, Relaxed);
+        }
+        if self.limit.load(Relaxed) - self.next.load(Relaxed) < bytes {
+            let length = bytes.next_multiple_of(os::MAX_OS_PAGE).max(TABLE_STEP);
+            let start = os::map_anywhere(length, os::MAX_OS_PAGE)?;
+            if bytes * 2 > length {
+                return Some(start); // what is left of the last step serves smaller ones
+            }
+            self.next.store(start.as_ptr() as usize, Relaxed);
+            self.limit.store(start.as_ptr() as usize + length, Relaxed);
+        }
+        NonNull::new(self.next.fetch_add(bytes, Relaxed) as *mut u8)
+    }
+}
+
+/// In which segment the record of a span is, and where there.
+#[inline]
+fn segment_of(id: SpanId) -> (usize, usize) {
+    let place = id.0 as usize + FIRST_SEGMENT;
+    let segment = (place.ilog2() - FIRST_SEGMENT.ilog2()) as usize;
+    (segment, place - (FIRST_SEGMENT << segment))
+}
+
+const _: () = assert!(PAGE_SIZE <= LEAF_BYTES && PAGES_PER_HUGE > 0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_follow_one_another() {
+        let mut expected = (0, 0);
+        for id in 0..100_000 {
+            assert_eq!(segment_of(SpanId(id)), expected);
+            expected.1 += 1;
+            if expected.1 == FIRST_SEGMENT << expected.0 {
+                expected = (expected.0 + 1, 0);
+            }
+        }
+        assert!(segment_of(SpanId((1 << 30) - 1)).0 < SEGMENTS);
+    }
+
+    #[test]
+    fn what_the_heap_never_had_is_nobodys() {
+        let on_stack = 0_u8;
+        for address in [0, 1, 4096, &raw const on_stack as usize, usize::MAX, 1 << 47, 1 << 48, 1 << 56, !0 << 47] {
+            assert_eq!(class_at(address).map(SizeClass::index), None, "{address:#x}");
+            assert!(DIRECTORY.entry(address / PAGE_SIZE).is_none(), "{address:#x}");
+        }
+    }
+}
