@@ -1,17 +1,20 @@
 //! The process's page map: any address to what lies there, by two loads and without a lock.
 //!
 //! ```text
-//! address  │ leaf: 17 or 18 bits │ page in it: 17 bits │ offset: 13 bits │
+//! address  │ leaf: 15 or 16 bits │ page in it: 19 bits │ offset: 13 bits │
 //!               │                       │
 //!   leaves ──►[ leaf ]──► classes [ a byte a page ]      what `free` needs to know of most blocks
 //!                         huge pages [ counts, map ]──► [ a span number a page ]
 //! ```
 //!
 //! The heap's memory is wherever the kernel has room, so a page's number is its address divided by the page size. The
-//! first table has an entry for every GiB that a program can have ([`ADDRESS_BITS`]); addresses above it are nobody's. It
-//! is zero in the program's file and only touched where there is heap. A **leaf** says of a GiB what is small, and has for
-//! each huge page a place for the rest, which comes with the first memory there: a heap of blocks that are GiB apart has
-//! small tables.
+//! first table has an entry for every 4 GiB that a program can have ([`ADDRESS_BITS`]): an address's lower half is its place
+//! in a leaf. The table is zero in the program's file and only touched where there is heap. A **leaf** says of 4 GiB what
+//! is small, and has for each huge page a place for the rest, which comes with the first memory there: a heap of blocks that
+//! are GiB apart has small tables.
+//!
+//! An entry is how far its leaf is from a leaf of nothing, so that zero is a leaf as well and `free` need not ask. Beyond
+//! the last leaf it does: addresses there are nobody's.
 //!
 //! # Readers without a lock
 //!
@@ -36,7 +39,7 @@ use crate::page_heap::span::{Span, SpanId};
 use crate::size_class::SizeClass;
 
 /// Bytes of address space that a leaf covers.
-const LEAF_BYTES: usize = 1 << 30;
+const LEAF_BYTES: usize = 1 << 32;
 const PAGES_PER_LEAF: usize = LEAF_BYTES / PAGE_SIZE;
 const HUGE_PER_LEAF: usize = PAGES_PER_LEAF / PAGES_PER_HUGE;
 const LEAVES: usize = 1 << (ADDRESS_BITS - LEAF_BYTES.trailing_zeros());
@@ -47,11 +50,13 @@ pub const LAST_PAGE: usize = LEAVES * PAGES_PER_LEAF;
 const FIRST_SEGMENT: usize = 64;
 const SEGMENTS: usize = 25;
 
-/// What is known of a GiB. Zero is its first value.
+/// For each page of a leaf the class of the small span it is in, plus one, or 0.
+type Classes = [AtomicU8; PAGES_PER_LEAF];
+
+/// What is known of 4 GiB. Zero is its first value.
 #[repr(C)]
 struct Leaf {
-    /// For each page the class of the small span it is in, plus one, or 0.
-    classes: [AtomicU8; PAGES_PER_LEAF],
+    classes: Classes,
     huge: [HugePage; HUGE_PER_LEAF],
 }
 
@@ -63,10 +68,13 @@ const PER_HUGE: usize = PAGES_PER_HUGE + size_of::<HugePage>() + size_of::<Map>(
 
 /// All tables of the process's heap. Changed under the page heap's lock.
 pub struct Directory {
-    leaves: [AtomicPtr<Leaf>; LEAVES],
+    /// How many bytes after `nothing` each leaf is; 0 where there is none.
+    leaves: [AtomicUsize; LEAVES],
     /// The first leaf there is, and one past the last.
     first: AtomicUsize,
     end: AtomicUsize,
+    /// The classes of a leaf that has none. Never written.
+    nothing: Classes,
     segments: [AtomicPtr<Span>; SEGMENTS],
     /// Huge pages that have tables.
     covered: AtomicUsize,
@@ -77,9 +85,10 @@ pub struct Directory {
 
 /// The process's.
 pub static DIRECTORY: Directory = Directory {
-    leaves: [const { AtomicPtr::new(ptr::null_mut()) }; LEAVES],
+    leaves: [const { AtomicUsize::new(0) }; LEAVES],
     first: AtomicUsize::new(0),
     end: AtomicUsize::new(0),
+    nothing: [const { AtomicU8::new(0) }; PAGES_PER_LEAF],
     segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
     covered: AtomicUsize::new(0),
     next: AtomicUsize::new(0),
@@ -87,7 +96,7 @@ pub static DIRECTORY: Directory = Directory {
 };
 
 /// The first tables: a short process asks the kernel for no others.
-const FIRST_TABLES: usize = 512 << 10;
+const FIRST_TABLES: usize = 768 << 10;
 /// Bytes that are asked for at a time.
 const TABLE_STEP: usize = 256 << 10;
 
@@ -102,16 +111,26 @@ static RAW: Raw = Raw(UnsafeCell::new(MaybeUninit::zeroed()));
 /// The class of the small span of the process's heap that `address` lies in. `None` if it is not in one.
 #[inline(always)]
 pub fn class_at(address: usize) -> Option<SizeClass> {
-    let leaf = DIRECTORY.leaf(address / LEAF_BYTES)?;
-    SizeClass::from_number(leaf.classes[address / PAGE_SIZE % PAGES_PER_LEAF].load(Relaxed))
+    let number = address / LEAF_BYTES;
+    // Relaxed, as the address of a block was handed over after all this was written. Of any other, only what is zero or
+    // older is seen. The end is asked for and not a constant: one comparison with memory is shorter than two shifts.
+    if number >= DIRECTORY.end.load(Relaxed) {
+        return None;
+    }
+    // SAFETY: the end is at most the length.
+    let leaf = unsafe { DIRECTORY.leaves.get_unchecked(number) }.load(Acquire); // pairs with `cover`: the leaf is zero
+    let classes = DIRECTORY.nothing.as_ptr().wrapping_byte_add(leaf);
+    // SAFETY: the classes of a leaf, which lives for ever, or of none; there is one for each page.
+    SizeClass::from_number(unsafe { &*classes.wrapping_add(address % LEAF_BYTES / PAGE_SIZE) }.load(Relaxed))
 }
 
 impl Directory {
-    #[inline(always)]
+    #[inline]
     fn leaf(&self, number: usize) -> Option<&Leaf> {
         let leaf = self.leaves.get(number)?.load(Acquire); // pairs with `cover`: the leaf is zero
-        // SAFETY: null, or a leaf, which lives for ever.
-        unsafe { leaf.as_ref() }
+        let address = self.nothing.as_ptr().wrapping_byte_add(leaf).cast::<Leaf>();
+        // SAFETY: a leaf, which lives for ever.
+        (leaf != 0).then(|| unsafe { &*address })
     }
 
     /// Says of which class the small objects of a page are, or with 0 that there are none. The page is covered.
@@ -170,7 +189,8 @@ impl Directory {
             let (from, to) = (self.first.load(Relaxed), self.end.load(Relaxed));
             self.first.store(if to == 0 { number } else { from.min(number) }, Relaxed);
             self.end.store(to.max(number + 1), Relaxed);
-            self.leaves[number].store(leaf.as_ptr().cast(), Release);
+            let distance = (leaf.as_ptr() as usize).wrapping_sub(self.nothing.as_ptr() as usize);
+            self.leaves[number].store(distance, Release);
         }
         let numbers = first / PAGES_PER_HUGE..end.div_ceil(PAGES_PER_HUGE);
         numbers.into_iter().all(|number| {

@@ -61,6 +61,7 @@ pub enum Contents {
     Nothing,
 }
 
+#[cfg(debug_assertions)]
 impl Contents {
     pub const ALL: [Contents; 3] = [Contents::Old, Contents::Zero, Contents::Nothing];
 }
