@@ -138,7 +138,8 @@ impl Perseq {
     }
 
     /// Makes the block at `pointer` one of `size` bytes, aligned to 16, keeping what fits of its contents. A small
-    /// block stays where it is if it fits and more than half of it is used; a large one if there is room behind it. Null, with ENOMEM, leaves the block as it was.
+    /// block stays where it is if it fits and more than half of it is used; a large one if there is room behind it.
+    /// Null, with ENOMEM, leaves the block as it was.
     ///
     /// # Safety
     ///

@@ -8,8 +8,8 @@ pub mod built {
 /// What this build's configuration calls itself: `default`, or the `name` in the file `PERSEQ_BUILD_CONFIG` named.
 pub const BUILD_CONFIG: &str = built::NAME;
 
-/// Bytes of a page of perseq's: large objects are whole pages. By default twice the usual one of the kernel's: half the page map, and spans of small
-/// classes hold enough objects to be worth a lock.
+/// Bytes of a page of perseq's: large objects are whole pages. The default is larger than the kernel's usual page: the
+/// page map is shorter, and spans of small classes hold enough objects to be worth a lock.
 pub const PAGE_SIZE: usize = built::PAGE_SIZE;
 
 /// Bytes of a cache line: what two CPUs must not both write in.
@@ -24,8 +24,8 @@ pub const MAX_BATCH: usize = built::MAX_BATCH;
 /// Bytes a front-end cache may hold unless `PERSEQ_CACHE_BYTES` or `PERSEQ_TOTAL_BYTES` says otherwise.
 pub const CACHE_BYTES: usize = built::CACHE_BYTES;
 
-/// Misses of a cache, of one kind, from one look for idle caches to the next: so many that the look, a call that reads
-/// the coarse clock, is small beside them.
+/// Misses of a cache between two looks for idle caches. A look reads the coarse clock: it is to cost little beside the
+/// misses.
 pub const MISSES_PER_LOOK: u64 = 16;
 
 /// Milliseconds after which a cache that did nothing is emptied unless `PERSEQ_IDLE_DRAIN` says otherwise. Long enough

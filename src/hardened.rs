@@ -10,8 +10,9 @@
 //! * Behind a large block is a page without access, unless there are thousands of such blocks: each costs two of the
 //!   process's mappings. A large block in quarantine has no access at all.
 //!
-//! Each finding is one line on standard error, and the end of the process. What is not seen: reading a small object after it was
-//! freed, writing past the end of one, and `realloc` of a freed small object that need not move.
+//! Each finding is one line on standard error, and the end of the process. Three misuses are not seen: reading a small
+//! object after it was freed, writing past the end of a small object, and `realloc` of a freed small object that need
+//! not move.
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -169,8 +170,9 @@ impl Quarantine {
         (class.size(), finding.and(inserted))
     }
 
-    /// The oldest large block goes back to the page heap. If the kernel does not give access back (it has no room for the
-    /// border between two accesses, or lets the process have no more), its address space goes back to the kernel.
+    /// Gives the oldest large block back to the page heap; returns its bytes. The kernel may refuse to give access back:
+    /// it has no room for another mapping, or the process has reached its limit of memory. Then the block's address space
+    /// goes back to the kernel.
     fn leave_large(&mut self) -> usize {
         let Some((address, id)) = self.large.first() else { return 0 };
         let id = SpanId(id);
@@ -238,7 +240,8 @@ pub fn large_bytes(size: usize) -> usize {
     size.max(1).next_multiple_of(unit())
 }
 
-/// A run of pages, and a unit without access behind it. `None` if memory is exhausted, or the kernel gives no such page.
+/// A run of pages, and a unit without access behind it. `None` if memory is exhausted, or the kernel gives no such
+/// page.
 pub fn allocate_large(layout: Layout) -> Option<Run> {
     // Beyond what any heap has, the arithmetic need not be right.
     if layout.size() > BACK_END.pages.most_bytes() {

@@ -22,9 +22,9 @@ const USUAL_BOUND: usize = 8 << 40;
 /// block's class, as in [`Mode::Central`](crate::Mode::Central). That is several times what the process's heap costs on
 /// one thread (`cargo bench --bench tiers`), and threads that use one class wait for one another.
 ///
-/// It may be used by any thread. A child of `fork` may use it only if no other thread of the parent was using it at that
-/// moment. Its memory goes back to the source under the policy of [`ReleasePolicy::After`](crate::ReleasePolicy) with
-/// the usual period, or by [`Heap::release`].
+/// It may be used by any thread. A child of `fork` may use it only if no other thread of the parent was using it at
+/// that moment. Its memory goes back to the source under the policy of [`ReleasePolicy::After`](crate::ReleasePolicy)
+/// with the usual period, or by [`Heap::release`].
 ///
 /// ```
 /// use std::alloc::{GlobalAlloc, Layout};
@@ -46,6 +46,7 @@ pub struct Heap<S: PageSource = Mmap> {
 
 /// What a heap holds, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct HeapStats {
     /// Small blocks in the program's hands.
     pub live_small_bytes: u64,

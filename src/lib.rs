@@ -94,9 +94,9 @@
 //!
 //! # Words
 //!
-//! An **object** is what a program holds; a **slot** is a pointer cell of a list, and in the mode `sharded` also a cache;
-//! a **list** is a slab's stack for one class; a **slab** is all lists of one cache; a **batch** is a group of objects
-//! moved under one lock; a **span** is a run of pages with one use. A **page** is ours, 8 KiB.
+//! An **object** is what a program holds; a **slot** is a pointer cell of a list, and in the mode `sharded` also a
+//! cache; a **list** is a slab's stack for one class; a **slab** is all lists of one cache; a **batch** is a group of
+//! objects moved under one lock; a **span** is a run of pages with one use. A **page** is ours, 8 KiB.
 //!
 //! # Choosing at run time
 //!
@@ -125,8 +125,8 @@
 //! A mode that cannot run here is replaced by `perthread`, or `percpu-mmcid` by `percpu` if that can; the hardened mode
 //! runs as `central`. [`active_mode`] says so and why.
 //!
-//! An idle cache is emptied by a thread that misses, at the price of a fence, between one period and one and a half after
-//! its last use: that of a thread that sleeps, of a CPU that went offline, or of one that the process may not use
+//! An idle cache is emptied by a thread that misses, at the price of a fence, between one period and one and a half
+//! after its last use: that of a thread that sleeps, of a CPU that went offline, or of one that the process may not use
 //! any more. Not in `perthread`, where only its thread can touch a cache; and not while nobody misses.
 //!
 //! # Memory that goes back
@@ -142,10 +142,10 @@
 //!
 //! A limit in percent is of the least of the physical memory and the limits of this process's memory control group
 //! (cgroup, of either version) and those above it, as they are at the first allocation. Beyond such a group's limit the
-//! kernel does not refuse memory: it kills a process of the group when memory is touched. Nothing but a hard limit below
-//! it makes allocation fail instead. What is not the heap (code, stacks, other processes of the group) needs room
-//! beside it. What caches keep is part of the heap. Without percent the groups
-//! are not looked at: address space does not count there, and a group's limit may change while the process runs.
+//! kernel does not refuse memory: it kills a process of the group when memory is touched. Nothing but a hard limit
+//! below it makes allocation fail instead. What is not the heap (code, stacks, other processes of the group) needs room
+//! beside it. What caches keep is part of the heap. Without percent the groups are not looked at: address space does
+//! not count there, and a group's limit may change while the process runs.
 //!
 //! # Signals, forks and sandboxes
 //!

@@ -13,17 +13,17 @@ macro_rules! for_each_mode {
     ($make:ident $($arguments:tt)*) => { $make! { [$($arguments)*]
         indexed {
             PerCpu = "percpu": "One cache per CPU, indexed by the kernel's `cpu_id`, changed in restartable sequences.",
-            PerCpuMmCid = "percpu-mmcid": "One cache per concurrency id (`mm_cid`, Linux 6.3): dense ids, at most one per \
-                running thread; changed in restartable sequences.",
+            PerCpuMmCid = "percpu-mmcid": "One cache per concurrency id (`mm_cid`, Linux 6.3), at most as many as \
+                running threads; changed in restartable sequences.",
         }
-        owned { PerThread = "perthread": "One cache per thread, changed by plain loads and stores, flushed at thread exit." }
+        owned { PerThread = "perthread": "One cache per thread, changed by plain loads and stores, flushed at its end." }
         gated {
-            PerThreadDrain = "perthread-drain": "As `perthread`, but a thread says that it is inside its cache, so that \
-                others can empty the cache of an idle thread. Needs membarrier (Linux 4.14).",
+            PerThreadDrain = "perthread-drain": "As `perthread`, but a thread says that it is inside its cache: others \
+                can empty the cache of an idle thread. Needs membarrier (Linux 4.14).",
         }
         locked {
-            Sharded = "sharded": "A fixed number of caches, each with a lock; a thread's is chosen by a hash of its id.",
-            PerCpuLock = "percpu-lock": "One cache per CPU, each with a lock: the index of `percpu` without its sequences.",
+            Sharded = "sharded": "A fixed number of caches with locks; a thread's is chosen by a hash of its id.",
+            PerCpuLock = "percpu-lock": "One cache per CPU, with a lock: the index of `percpu` without its sequences.",
         }
         uncached { Central = "central": "No cache: each operation takes the lock of its size class." }
     } };

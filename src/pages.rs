@@ -44,6 +44,7 @@ pub struct Run {
 
 /// What a page allocator holds, in bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct PageStats {
     /// In the callers' hands.
     pub live_bytes: u64,

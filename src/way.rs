@@ -11,8 +11,9 @@ use crate::sync::Padded;
 /// The word before the mode is decided. Inlined code goes the [`LOCAL`] way and finds nothing.
 const UNDECIDED: isize = 0;
 
-/// By plain loads and stores in the slab that the thread's cell names: the thread's own, or nobody's, in the modes whose
-/// threads leave the cell as it was. As for all words but handles of rseq, the lowest bits, a handle's tag, are 0.
+/// By plain loads and stores in the slab that the thread's cell names: the thread's own, or nobody's, in the modes
+/// whose threads leave the cell as it was. As for all words but handles of rseq, the lowest bits, a handle's tag, are
+/// 0.
 pub const LOCAL: isize = 1 << 2;
 
 /// As [`LOCAL`] in the slab that the thread's home names, after it has entered the gate.

@@ -64,6 +64,19 @@ fn copied(file: &str, modes: &[(String, String)], text: &str) -> (String, String
     (text, format!("copied_{file} {{ {} }}", entry.join(", ")))
 }
 
+/// Runs the commands that CONTRIBUTING.md gives for a mode called `mine`.
+fn contributing(own: &Path, tree: &Path) {
+    let text = fs::read_to_string(own.join("CONTRIBUTING.md")).expect("the guide");
+    let (_, section) = text.split_once("## Adding a mode").expect("the section");
+    let section = section.lines().take_while(|line| !line.starts_with("## "));
+    let commands: Vec<_> = section.filter(|line| line.starts_with("sed ")).collect();
+    assert_eq!(commands.len(), 2, "one file and one entry: {commands:?}");
+    let status = Command::new("sh").args(["-ec", &commands.join("\n")]).current_dir(tree).status().expect("sh starts");
+    assert!(status.success());
+    let list = fs::read_to_string(tree.join("src/mode.rs")).expect("the list");
+    assert_eq!(list.matches("mine {").count(), 1, "the entry was made");
+}
+
 fn cargo_builds(program: &Path) -> PathBuf {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new_mode/target");
     let output = Command::new(env!("CARGO"))
@@ -126,7 +139,9 @@ fn a_mode_is_one_file_and_one_entry() {
     write(&tree.join("src/mode.rs"), longer.as_bytes());
 
     copy(&own.join("tests/new_mode"), &place.join("program"));
+    contributing(own, &tree);
     let program = cargo_builds(&place.join("program"));
+    assert_eq!(said(&program, "mine").replace("mine", "perthread"), said(&program, "perthread"));
     for name in names {
         let (original, copy) = (said(&program, name), said(&program, &format!("copied-{name}")));
         assert!(original.starts_with(&format!("{name} runs as ")), "{original}");

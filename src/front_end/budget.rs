@@ -4,11 +4,13 @@
 //! * **Equal total** (`PERSEQ_TOTAL_BYTES`): all caches together hold at most so much, at every moment: a list that is to
 //!   grow reserves its bytes first, and there are no more than the total.
 //!
-//! Under the second rule each cache has a right to an equal share, the total over the caches that have an owner
-//! now: CPUs, concurrency ids or slots that were used, or threads that allocated. Where others can take a cache's
-//! lists away, a cache may borrow beyond its share what nobody has reserved; one that misses takes it back, from caches
-//! that did not miss lately first (`reclaim`). In `perthread`, where nobody can, a cache keeps to its share, gives
-//! back what is over it at its own next miss, and one that does not miss keeps what it has.
+//! Under the second rule each cache has a right to an equal share: the total, divided by the number of caches that have
+//! an owner now. Owners are CPUs, concurrency ids or slots that were used, or threads that allocated.
+//!
+//! In a mode whose caches can be seized, a cache may borrow beyond its share what no other has reserved. A cache that
+//! misses takes it back, first from caches that did not miss lately (`reclaim`). In `perthread`, where no cache can be
+//! seized, a cache keeps to its share: it gives back what is over the share at its own next miss, and without a miss it
+//! keeps what it has.
 //!
 //! # Invariant
 //!
@@ -27,7 +29,7 @@ static TOTAL: AtomicUsize = AtomicUsize::new(0);
 static CACHES: AtomicUsize = AtomicUsize::new(1);
 /// Bytes of all lists' arrays.
 static RESERVED: AtomicUsize = AtomicUsize::new(0);
-/// A cache that has less than its share finds nothing to reserve or to take: who borrowed gives back.
+/// A cache that has less than its share finds nothing to reserve or to take: caches that borrowed give back.
 static STARVED: AtomicBool = AtomicBool::new(false);
 
 /// Others can take back what a cache borrows. Set before there is a cache.

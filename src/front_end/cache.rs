@@ -3,15 +3,16 @@
 //! The slab is the mechanism ([`rseq::slab`]); this is the policy over it, and it is the same in every
 //! mode: a [`Lists`] says only how a list is changed.
 //!
-//! A list begins without an array, and with a slow start as of TCP: its first miss fetches two objects, each further miss
-//! twice as many, up to the class's batch. A list that missed while it was empty gets an array twice as large if its
-//! array cannot hold the next refill, or if it was full since it last grew. The old array is free at once, because
+//! A list begins without an array, and with a slow start as of TCP: its first miss fetches two objects, each further
+//! miss twice as many, up to the class's batch. A list that missed while it was empty gets an array twice as large if
+//! its array cannot hold the next refill, or if it was full since it last grew. The old array is free at once, because
 //! exchanging arrays is one word committed in a sequence.
 //!
-//! All arrays of a cache together hold what its budget allows (`budget`). When the budget is used up, a list that was not
-//! used lately loses its array and starts slowly again. Which list, the clock algorithm of page replacement says (second
-//! chance): the next list that has not missed, and whose top has not moved, since the hand last passed it. Where the
-//! budget is shared among caches, a cache is `Starved` instead, and the slow path takes budget from other caches first.
+//! All arrays of a cache together hold what its budget allows (`budget`). When the budget is used up, a list that was
+//! not used lately loses its array and starts slowly again. Which list, the clock algorithm of page replacement says
+//! (second chance): the next list that has not missed, and whose top has not moved, since the hand last passed it.
+//! Where the budget is shared among caches, a cache is `Starved` instead, and the slow path takes budget from other
+//! caches first.
 //!
 //! # Invariants
 //!
@@ -426,7 +427,8 @@ impl<B: Behind> Cache<B> {
                 if top == self.base[list].load(Relaxed) {
                     break;
                 }
-                // An odd address looks like the end of the list: what is below it could never be taken.
+                // A list ends with an odd word. The program freed an odd address, which looks like that end: nothing
+                // below it could ever be taken.
                 finding = finding.and(Err(Misuse::FreeIntoTheMiddle));
                 // SAFETY: the list is not empty, so the slot below its top is one of its array. Nobody else is at it.
                 let dropped = unsafe { lists.replace(list, top, top.sub(1)) };
@@ -466,14 +468,14 @@ impl<B: Behind> Cache<B> {
     }
 
     /// What the cache holds, and for each class how many objects. Exact if nobody uses it meanwhile; never more than it
-    /// had room for at one moment. Waits for nobody: a thread that was preempted on its slow path may hold the lock for as
-    /// long as it takes its turn to come.
+    /// had room for at one moment. Waits for nobody: a thread that was preempted on its slow path may hold the lock for
+    /// as long as it takes its turn to come.
     pub fn holdings(&self, mut each: impl FnMut(SizeClass, usize)) -> Holdings {
         let mut held = Holdings { capacity_bytes: self.capacity_bytes(), ..Holdings::default() };
         for class in SizeClass::all() {
             let (top, base) = (self.slab.top(class.index()), self.base[class.index()].load(Relaxed));
-            // While lists get other arrays these may be of different ones, and what left one list may be seen in another:
-            // not more than the list has room for, nor in all more than the cache.
+            // While lists get other arrays these may be of different ones, and what left one list may be seen in
+            // another: not more than the list has room for, nor in all more than the cache.
             let slots = (top as usize).wrapping_sub(base as usize) / size_of::<Slot>();
             let room = (held.capacity_bytes - held.bytes) / class.size();
             let objects = slots.min(self.capacity(class)).min(room);

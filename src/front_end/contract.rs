@@ -20,8 +20,8 @@ pub trait FrontEnd {
     const THREADS: bool = false;
     /// Lists are changed in restartable sequences.
     const SEQUENCES: bool = false;
-    /// Other threads can [`seize`](FrontEnd::seize) a cache while its owner does not use it: so idle caches are emptied,
-    /// and caches lend one another what nobody uses of a common budget.
+    /// Other threads can [`seize`](FrontEnd::seize) a cache while its owner does not use it: so idle caches are
+    /// emptied, and caches lend one another what nobody uses of a common budget.
     const LENDS: bool;
 
     /// Makes the process ready for this mode, or says which mode runs in its place. Under the lock of the decision.

@@ -13,8 +13,8 @@ use crate::way;
 pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
     let word = way::word();
     let list = class.index();
-    // SAFETY: a handle in the word is the process's own, for the index its tag names; slabs keep their invariants, and a
-    // list is a class.
+    // SAFETY: a handle in the word is the process's own, for the index its tag names; slabs keep their invariants, and
+    // a list is a class.
     let object = unsafe {
         if let Some(handle) = Handle::from_bits::<CpuId>(word) {
             sequence::pop::<CpuId, CLASSES>(handle, cell(), list).ok()

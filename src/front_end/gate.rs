@@ -9,16 +9,18 @@
 //! inside = 0                           closed = 0
 //! ```
 //!
-//! This is Dekker's handshake with the cost on one side. The processor may let the owner's load of `closed` pass its store
-//! of `inside`, so both sides could miss each other. The membarrier makes every running thread execute a full fence after
+//! This is Dekker's handshake with the cost on one side. The processor may let the owner's load of `closed` pass its
+//! store of `inside`, so both sides could miss each other. The membarrier makes every running thread execute a full
+//! fence after
 //! `closed` was written: an owner whose load came before it has its store visible when `inside` is read, and one whose
 //! load comes after it sees `closed`. That holds on processors that reorder everything, as arm64's do: the fence comes
-//! between two instructions of the owner's, and orders all before it against all after it. A lock instead would cost the owner two atomic read-modify-writes per
-//! operation; a restartable sequence would do as well, but would tie the mode to rseq, and it is to differ
-//! from `percpu` and `perthread` in one thing only.
+//! between two instructions of the owner's, and orders all before it against all after it.
 //!
-//! An owner that is preempted inside keeps others out for that long. They do not wait: a thread that is inside is
-//! not idle.
+//! A lock instead would cost the owner two atomic read-modify-writes per operation. A restartable sequence would do as
+//! well, but would tie the mode to rseq, and the mode is to differ from `percpu` and `perthread` in one thing only.
+//!
+//! An owner that is preempted inside keeps others out for that long. Others do not wait: a thread that is inside is not
+//! idle.
 
 use crate::atomic::{
     AtomicU32,
@@ -49,15 +51,16 @@ impl Gate {
         compiler_fence(SeqCst);
         // Acquire pairs with the release that opens: we see what was done behind the closed gate.
         if self.closed.load(Acquire) != 0 {
-            // We did nothing, but who reads this 0 may not have read that of our last visit, which this one hides.
+            // This visit changed nothing, but its 0 replaces the 0 of our last visit. A thread that closes the gate
+            // reads only this one, and has to see what the last visit did.
             self.inside.store(0, Release);
             return None;
         }
         Some(Inside(self))
     }
 
-    /// Lets the owner in no more. It may be inside: a [`fence`] comes next, one for as many gates as one likes, and then
-    /// [`Closing::closed`]. `None` if somebody else closed the gate.
+    /// Lets the owner in no more. The owner may be inside now: a [`fence`] comes next, one for any number of gates, and
+    /// then [`Closing::closed`]. `None` if the gate is closed already.
     pub fn close(&self) -> Option<Closing<'_>> {
         (self.closed.swap(1, Acquire) == 0).then_some(Closing(self))
     }
@@ -140,7 +143,8 @@ mod tests {
                 let mut entered = 0_u64;
                 while !stop.load(Relaxed) {
                     if let Some(_inside) = gate.enter() {
-                        // Longer than the fence takes, so as to be met inside; what a missing fence reorders is the first moment.
+                        // Longer than the fence takes, so as to be met inside; what a missing fence reorders is the
+                        // first moment.
                         turn(if variant == Variant::Unlooked { 2000 } else { 0 });
                         entered += 1;
                     }

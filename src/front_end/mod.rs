@@ -11,8 +11,8 @@
 //! central           none                        -                            -
 //! ```
 //!
-//! One word says which (`way`): the fast path loads it, and in the per-CPU modes it is also where the thread's rseq area
-//! is. What a mode has to say is in `contract`, and what each says is in `modes`.
+//! One word says which (`way`): the fast path loads it, and in the per-CPU modes it is also where the thread's rseq
+//! area is. What a mode has to say is in `contract`, and what each says is in `modes`.
 //!
 //! # What choosing at run time costs
 //!

@@ -3,20 +3,21 @@
 //!
 //! # Idle caches
 //!
-//! A cache whose lists are found alike, and without a miss between, for a whole period is emptied and loses its
-//! arrays: the cache of a thread that sleeps, of a CPU that went offline or that no thread may use any more, or of one that
-//! the program has no work for. A cache that is in use may be found alike, too, if it gives and takes back the same
-//! few objects and never misses; then it loses them once a period, and fetches them again.
+//! A cache is idle if for a whole period it did not miss and its lists were found unchanged: the cache of a thread that
+//! sleeps, of a CPU that went offline, that no thread may use any more, or that has no work. An idle cache is emptied
+//! and loses its arrays. A cache in use may look idle if it gives and takes the same few objects and never misses; it
+//! loses them once a period, and fetches them again.
 //!
-//! No thread waits for time to pass. Every [`MISSES_PER_LOOK`] misses a cache's user reads the coarse clock; when half a
-//! period has passed since the last look, it looks at all caches. So an idle cache is emptied between one period and
-//! one and a half after its last use, by whoever is still active; where nobody misses, nobody is in need.
+//! No thread waits for time to pass. Every [`MISSES_PER_LOOK`] misses, the user of a cache reads the coarse clock; if
+//! half a period has passed since the last look, that thread looks at all caches. So an idle cache is emptied between
+//! one period and one and a half after its last use, by any thread that still misses. Without a miss no thread needs
+//! memory.
 //!
 //! # Budget
 //!
-//! Under an equal total, a cache that misses and finds nothing left to reserve asks the other caches in turn, as a list
-//! in need of an array asks the other lists: one that has not missed since it was last asked gives, and so does
-//! one that has more than its share, if the one that asks has less.
+//! Under an equal total, a cache that misses and finds nothing left to reserve steals budget from the other caches, by
+//! the same clock by which a list in need of an array takes it from other lists. A cache gives if it has not missed
+//! since the hand last passed it. A cache that has more than its share also gives to one that has less.
 
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -121,7 +122,7 @@ pub fn look_around() {
 fn empty_idle(now: u64, period: u64) -> Result<(), Misuse> {
     let Some(_right) = RIGHT.try_lock() else { return Ok(()) };
     let mut finding = Ok(());
-    budget::starve(false); // who still goes without says so again
+    budget::starve(false); // a cache that still goes without says so again
     let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
     let mut places = held.iter_mut();
     let mut more = false;

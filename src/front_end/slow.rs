@@ -1,5 +1,5 @@
-//! Where the fast path ends: finds or makes the thread's cache, has it refilled or flushed, and conducts what that takes
-//! from other caches.
+//! Where the fast path ends: finds or makes the thread's cache, has it refilled or flushed, and conducts what that
+//! takes from other caches.
 
 use core::ptr::NonNull;
 

@@ -1,9 +1,13 @@
 //! What a thread keeps: two words of static TLS that name slabs.
 //!
-//! The **cell** is for the modes whose fast path is inlined: the slab the thread used last. In a per-CPU mode a sequence
-//! checks that it still is the right one. **Home** is for the other modes, so that their threads' cells can stay where
-//! they began and the inlined code finds nothing there. A word that names no cache yet, or none any more, names lists that
-//! are empty, full and nobody's.
+//! The **cell** belongs to the modes whose fast path is inlined. It names the slab that the thread used last; in a
+//! per-CPU mode, a sequence checks that this slab still is the right one.
+//!
+//! **Home** belongs to the other modes. Their threads never change the cell, so inlined code, which looks there, finds
+//! nothing and goes on to the slow path.
+//!
+//! A thread without a cache has words all the same. They name one of the static slabs below, whose lists look empty to
+//! an allocation and full to a free.
 
 use core::ptr;
 

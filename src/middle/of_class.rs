@@ -1,5 +1,5 @@
-//! The middle tier for one class: its transfer caches, and behind them its central free list, which is asked at most once
-//! per batch.
+//! The middle tier for one class: its transfer caches, and behind them its central free list, which is asked at most
+//! once per batch.
 //!
 //! A thread takes from its CPU's shard of the transfer caches, then from the others, and gives to its own.
 

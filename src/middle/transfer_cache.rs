@@ -55,7 +55,8 @@ impl TransferCache {
         }
     }
 
-    /// Takes out the newest objects, as many as there are and `out` has room for; returns how many. `count` has the lock.
+    /// Takes out the newest objects, as many as there are and `out` has room for; returns how many. `count` has the
+    /// lock.
     pub fn remove_range(&self, out: &mut [*mut u8], count: impl FnOnce(&mut TransferCounts)) -> usize {
         let Some(mut state) = self.state.lock_unless_forking() else { return 0 };
         count(&mut state.counts);

@@ -43,8 +43,8 @@ impl TransferCaches {
         }
     }
 
-    /// Makes as many shards as `assign` says, which gives each CPU below `cpus` one. One shard if memory is exhausted. By
-    /// one thread at a time; others may use the first shard meanwhile, and what is in it stays there.
+    /// Makes as many shards as `assign` says, which gives each CPU below `cpus` one. One shard if memory is exhausted.
+    /// By one thread at a time; others may use the first shard meanwhile, and what is in it stays there.
     pub fn split(&self, cpus: usize, tables: Tables<'_, impl PageSource>, assign: impl FnOnce(&mut [u8]) -> usize) {
         let Some(table) = tables.allocate(cpus.next_multiple_of(LINE), LINE) else { return };
         // SAFETY: `cpus` bytes of zeroes, new and ours alone.

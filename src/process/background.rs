@@ -34,8 +34,8 @@ pub fn set(wanted: bool) {
     WANTED.store(wanted, Relaxed); // read at the next slow path
 }
 
-/// Frees what is deferred, and looks whether memory is due to go back, or has the thread look. For the end of slow paths:
-/// no lock is held.
+/// Frees what is deferred, and looks whether memory is due to go back, or has the thread look. For the end of slow
+/// paths: no lock is held.
 #[inline]
 pub fn tend() {
     if emergency::has_deferred() {

@@ -1,5 +1,6 @@
 //! How much memory this process may have, as far as the kernel says it: the least of the physical memory and the limits
-//! of its memory control group and of those above it. Read with plain system calls, only if a limit is given in percent.
+//! of its memory control group and of those above it. Read with plain system calls, only if a limit is given in
+//! percent.
 //!
 //! Both versions of control groups are looked up where every distribution and container mounts them:
 //! `/sys/fs/cgroup`, and `/sys/fs/cgroup/memory` for version 1. In a container that sees its group as the root, while
@@ -29,7 +30,8 @@ pub fn available_memory() -> usize {
 /// Reads the file at a path that ends with 0 into a buffer; how many bytes.
 type Read<'a> = dyn FnMut(&[u8], &mut [u8]) -> Option<usize> + 'a;
 
-/// The least limit from this process's group up to the root; `usize::MAX` if there is none, `None` if nothing can be read.
+/// The least limit from this process's group up to the root; `usize::MAX` if there is none, `None` if nothing can be
+/// read.
 fn group_limit(read: &mut Read<'_>) -> Option<usize> {
     let mut text = [0; 8192];
     let length = read(b"/proc/self/cgroup\0", &mut text)?;

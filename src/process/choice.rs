@@ -21,7 +21,7 @@ pub fn set_by_environment(mode: Mode) {
     BY_ENVIRONMENT.store(mode.number(), Relaxed);
 }
 
-/// What the environment, the program, the caller or nobody asked for, in this order.
+/// The mode that the environment asks for, else the program, else the caller, else the default.
 pub fn requested(default: Option<Mode>) -> Mode {
     let asked = |by: &AtomicU8| Mode::from_number(by.load(Relaxed));
     asked(&BY_ENVIRONMENT).or_else(|| asked(&BY_PROGRAM)).or(default).unwrap_or_default()

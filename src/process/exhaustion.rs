@@ -12,17 +12,19 @@ use crate::process::control;
 static LAST_FREE: AtomicUsize = AtomicUsize::new(0);
 static LAST_TIME: AtomicU64 = AtomicU64::new(0);
 
-/// Milliseconds after which it is tried again although nothing more is free: other threads may have freed what the
-/// sum does not tell, in a better place.
+/// Milliseconds after which everything is given back again although no more is free in all: other threads may have
+/// freed pages that join to a longer run, which the sum does not tell.
 const AGAIN_AFTER: u64 = 100;
 
-/// What `allocate` returns, for an object of `bytes`, if need be after more and more was given back: free pages, which
-/// then are joined however they were used, and after that all that caches and free lists keep. Only then is memory
-/// exhausted. In per-thread mode the caches of other threads stay as they are.
+/// Calls `allocate`, which is to find an object of `bytes`, up to three times. Before the second call free pages go
+/// back, so that used and unused ones join to longer runs. Before the third, everything goes back that caches and free
+/// lists keep; in the mode `perthread`, the caches of other threads stay as they are. If that does not help, memory is
+/// exhausted.
 ///
-/// A program that goes on asking for what it cannot have does not pay for this each time, nor do its other threads:
-/// only if more is free in all than when it last did not help. How much more the kernel would give, nobody knows; so what
-/// is free need not suffice. What is free in all does not change by allocating and freeing, wherever it is kept.
+/// A program may go on asking for memory that it cannot have. It is not to pay for these steps each time, nor are its
+/// other threads: they are taken only if more is free in all than when they last did not help. How much more the kernel
+/// would give is not known, so what is free need not suffice. The sum of what is free does not change when objects are
+/// allocated and freed, wherever free ones are kept.
 pub fn or_reclaim<T>(bytes: usize, allocate: impl Fn() -> Option<T>) -> Option<T> {
     allocate().or_else(|| {
         if bytes > BACK_END.pages.most_bytes() || !is_worth_it() {

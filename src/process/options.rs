@@ -181,9 +181,9 @@ impl Refusal {
 }
 
 /// Reads the environment, once; when this returns, what it says holds, whichever thread read it. A value that makes no
-/// sense ends the process; a variable that begins with `PERSEQ_` and is none of ours is reported and changes nothing. An
-/// empty value counts as not set. A program that runs with more rights than its user (`AT_SECURE`) is not told by its
-/// user's environment. The caller holds no lock.
+/// sense ends the process; a variable that begins with `PERSEQ_` and is none of ours is reported and changes nothing.
+/// An empty value counts as not set. A program that runs with more rights than its user (`AT_SECURE`) is not told by
+/// its user's environment. The caller holds no lock.
 pub fn read_environment() {
     if let Err(refusal) = try_read_environment() {
         refusal.end();

@@ -53,8 +53,8 @@ pub fn active_mode() -> ActiveMode {
     decided::mode()
 }
 
-/// Makes the process ready to allocate, if it is not. False if memory is exhausted, or the thread went without the lock:
-/// the next call tries again.
+/// Makes the process ready to allocate, if it is not. False if memory is exhausted, or the thread went without the
+/// lock: the next call tries again.
 pub fn initialize(default: Option<Mode>) -> bool {
     decided::is_ready() || initialize_slow(default)
 }

@@ -16,6 +16,7 @@ macro_rules! numbers {
         }
     ) => {
         $(#[$attribute])*
+        #[non_exhaustive]
         pub struct $name {
             $($(#[$key_doc])* pub $key: $key_type,)?
             $($(#[$doc])* pub $field: u64,)*
@@ -188,7 +189,8 @@ numbers! {
         pub refilled_objects,
         /// Objects moved out of caches.
         pub flushed_objects,
-        /// Allocations of small objects that had to go past the caches (stopped CPU, foreign CPU id, exiting thread, central mode).
+        /// Allocations of small objects that had to go past the caches (stopped CPU, foreign CPU id, exiting thread,
+        /// central mode).
         pub uncached_allocs,
         /// Frees of small objects that had to go past the caches.
         pub uncached_frees,

@@ -1,7 +1,7 @@
 //! One cache per thread, which others can take while its owner is outside.
 //!
-//! The owner says that it is inside by passing the cache's [`Gate`], without an atomic operation; others close it, at the
-//! price of a fence for all the gates they close.
+//! The owner says that it is inside by passing the cache's [`Gate`], without an atomic operation; others close it, at
+//! the price of a fence for all the gates they close.
 
 use rseq::Slab;
 
