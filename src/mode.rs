@@ -16,7 +16,7 @@ macro_rules! for_each_mode {
             PerCpuMmCid = "percpu-mmcid": "One cache per concurrency id (`mm_cid`, Linux 6.3), at most as many as \
                 running threads; changed in restartable sequences.",
         }
-        owned { PerThread = "perthread": "One cache per thread, changed by plain loads and stores, flushed at its end." }
+        owned { PerThread = "perthread": "A cache per thread, changed by plain loads and stores, flushed at its exit." }
         gated {
             PerThreadDrain = "perthread-drain": "As `perthread`, but a thread says that it is inside its cache: others \
                 can empty the cache of an idle thread. Needs membarrier (Linux 4.14).",
