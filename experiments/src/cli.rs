@@ -116,6 +116,14 @@ Examples:
     Suite(crate::suite::Arguments),
     /// Run real programs on libperseq and compare what they print, need and take with the C library's malloc.
     Programs(crate::programs::Arguments),
+    /// Say what each allocator leaves of the limits on a process: address space, locked memory, commit charge, mappings.
+    Limits(crate::limits::Arguments),
+    /// Measure one row of that table (started by limits).
+    #[command(hide = true)]
+    LimitsProbe {
+        /// Name of the row.
+        case: String,
+    },
     /// Let storms rage over the heap, and stop at the first block that is lost, doubled or corrupted.
     Torture(crate::torture::Arguments),
     /// Run one storm (started by torture).

@@ -13,8 +13,8 @@
 //!
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
 //! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
-//! [`directory`] makes reports again and completes interrupted runs. [`torture`] measures nothing: it looks for what the
-//! allocator loses in storms.
+//! [`directory`] makes reports again and completes interrupted runs. [`limits`] says what allocators leave of the limits
+//! on a process. [`torture`] measures nothing: it looks for what the allocator loses in storms.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
@@ -35,6 +35,7 @@ mod host;
 mod host_file;
 mod instrument;
 mod known;
+mod limits;
 mod list;
 mod measurement;
 mod memory;
@@ -84,6 +85,8 @@ fn main() -> ExitCode {
         Command::Peers(arguments) => peers::main(&arguments),
         Command::Suite(arguments) => suite::main(&arguments),
         Command::Programs(arguments) => programs::main(&arguments),
+        Command::Limits(arguments) => limits::main(&arguments),
+        Command::LimitsProbe { case } => limits::probe::main(&case).map(|()| Exit::Done),
         Command::Torture(arguments) => torture::main(&arguments),
         Command::TortureWorker => torture::worker::main().map(|()| Exit::Done),
         Command::TortureActor { what, process, seed } => {

@@ -75,7 +75,7 @@ fn the_command_documents_itself() {
 fn every_command_explains_itself_with_examples() {
     for command in [
         "", "doctor", "selftest", "list", "run", "resume", "report", "rows", "compare", "trace", "peers", "suite",
-        "torture",
+        "torture", "limits",
     ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = perseq(&arguments);

@@ -18,7 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("how a run is told", &["report"]),
     ("the other kinds of run", &["suite"]),
     ("kinds of run that need the suite's allocators", &["programs", "replay"]),
-    ("commands", &["classes", "compare", "doctor", "list", "rows", "run", "torture", "traces"]),
+    ("commands", &["classes", "compare", "doctor", "limits", "list", "rows", "run", "torture", "traces"]),
     ("commands about any kind of run", &["directory"]),
     ("the command line", &["cli", "main"]),
 ];

@@ -1,0 +1,97 @@
+//! `perseq limits`: what an allocator leaves of the limits on a process, perseq beside others.
+//!
+//! Each number comes from a fresh process that runs on one allocator, preloaded, and does what real programs do: locks
+//! its memory, limits its own address space, is dumped, grows blocks, asks for large alignments. No number is a time, so
+//! a busy host does as well as a quiet one.
+//!
+//! `case.rs` holds the rows of the table, `probe.rs` the process that measures one, `core.rs` the row that needs a
+//! debugger, `heap.rs` the columns, `table.rs` the table.
+
+mod case;
+mod core;
+mod heap;
+pub mod probe;
+mod table;
+
+use crate::failure::{Exit, Failure};
+use crate::output;
+use case::{CASES, Case};
+use std::fs;
+use std::path::PathBuf;
+
+/// Options of `perseq limits`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq peers --only mimalloc2,mimalloc3,jemalloc,tcmalloc    the others, once
+  perseq limits                                                the table, in Markdown
+  perseq limits --out docs/limits.md --check
+  perseq limits --cases idle,core --heaps system,percpu")]
+pub struct Arguments {
+    /// Only these rows.
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    cases: Option<Vec<String>>,
+    /// Only these columns: `system`, a mode of perseq, or a peer that was built. Default: the C library, the modes percpu
+    /// and perthread, and every peer.
+    #[arg(long, value_delimiter = ',', value_name = "A,B")]
+    heaps: Option<Vec<String>>,
+    /// libperseq. Default: `libperseq.so` beside this program.
+    #[arg(long, value_name = "PATH")]
+    libperseq: Option<PathBuf>,
+    /// Folder of `perseq peers`.
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// Also write the table to this file.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Fail if a number of perseq's is worse than the worst of the others'.
+    #[arg(long)]
+    check: bool,
+    /// Print the rows and stop.
+    #[arg(long)]
+    list: bool,
+}
+
+/// `perseq limits`.
+pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
+    let cases = cases(arguments.cases.as_deref())?;
+    if arguments.list {
+        let text: String =
+            cases.iter().map(|case| format!("{:14} {} ({})\n", case.name, case.what, case.unit)).collect();
+        return output::print(&text).map(|()| Exit::Done);
+    }
+    let choice = heap::Choice {
+        heaps: arguments.heaps.as_deref(),
+        libperseq: arguments.libperseq.as_deref(),
+        peers: arguments.peers.as_deref(),
+    };
+    let heaps = heap::all(&choice)?;
+    let mut rows = Vec::new();
+    for case in cases {
+        let row: Vec<_> = heaps
+            .iter()
+            .map(|heap| {
+                eprintln!("{}: {}", case.name, heap.name);
+                if case.name == core::CASE { core::measure(heap) } else { probe::ask(case, heap) }
+            })
+            .collect();
+        rows.push((case, row));
+    }
+    let (text, worse) = table::markdown(&heaps, &rows);
+    output::print(&text)?;
+    if let Some(path) = &arguments.out {
+        fs::write(path, &text).map_err(|error| Failure::file(path, "write", error))?;
+    }
+    Ok(if worse && arguments.check { Exit::Invalid } else { Exit::Done })
+}
+
+fn cases(wanted: Option<&[String]>) -> Result<Vec<&'static Case>, Failure> {
+    let Some(wanted) = wanted else { return Ok(CASES.iter().collect()) };
+    let find = |name: &String| {
+        case::find(name).ok_or_else(|| {
+            let known: Vec<_> = CASES.iter().map(|case| case.name).collect();
+            Failure::usage(format!("--cases {name}: expected some of {}", known.join(", ")))
+        })
+    };
+    wanted.iter().map(find).collect()
+}
