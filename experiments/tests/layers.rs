@@ -59,6 +59,8 @@ fn samples_are_started_in_one_place() {
     const OTHERS: &[(&str, &str)] = &[
         ("harness::launch", "the launcher starts the sample"),
         ("harness::process", "the harness starts the launcher"),
+        ("limits::core", "the debugger that dumps a process"),
+        ("limits::heap", "a process for each number, which is no sample: it has no time"),
         ("peers::recipe", "compilers and package managers"),
         ("programs", "apt-get"),
         ("torture::forces::external", "actors of a storm, which is no sample"),

@@ -247,6 +247,13 @@ fn eight_threads() -> Result<f64, String> {
 
 /// In a child for each limit: a limit that was lowered cannot be raised again.
 fn mlockall() -> Result<f64, String> {
+    let mut allowed = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is ours to write.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut allowed) };
+    // Asking for what there is already needs no right.
+    limit(libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY).map_err(|error| {
+        format!("RLIMIT_MEMLOCK may not be raised above {} MiB here: {error}", allowed.rlim_max >> 20)
+    })?;
     little();
     for mib in [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536, 262_144] {
         // SAFETY: the child makes system calls and allocates, which a forked child may here: there is one thread.

@@ -268,7 +268,7 @@ fn stacks(group: i32) -> String {
         unsafe { libc::kill(process, libc::SIGCONT) };
         std::thread::sleep(Duration::from_millis(200));
         let mut gdb = Command::new("timeout");
-        gdb.args(["60", "gdb", "-nx", "-batch", "-ex", "thread apply all backtrace 24", "-p", &process.to_string()]);
+        gdb.args(["300", "gdb", "-nx", "-batch", "-ex", "thread apply all backtrace 24", "-p", &process.to_string()]);
         match gdb.stdin(Stdio::null()).env_remove("LD_PRELOAD").output() {
             Ok(output) if output.status.code() != Some(127) => {
                 text += &String::from_utf8_lossy(&output.stdout);

@@ -7,6 +7,7 @@ use super::holder::HELD;
 use super::order::Order;
 use super::random::{Random, hash};
 use nix::libc;
+use std::sync::Barrier;
 use std::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -27,7 +28,7 @@ pub struct Tally {
 /// Lets the forces act on a team. Afterwards every thread has ended and every block was freed.
 pub fn run(order: &Order, heap: Heap, forces: &[&'static Force]) -> Result<Tally, String> {
     let shared = Shared::new(order, heap, forces.iter().any(|force| force.takes_memory));
-    let end = AtomicBool::new(false);
+    let (end, started) = (AtomicBool::new(false), Barrier::new(forces.len()));
     let happened: Vec<_> = forces.iter().map(|_| AtomicU64::new(0)).collect();
     std::thread::scope(|scope| {
         let team: Vec<_> = (0..order.threads)
@@ -37,13 +38,20 @@ pub fn run(order: &Order, heap: Heap, forces: &[&'static Force]) -> Result<Tally
             })
             .collect::<Result<_, _>>()
             .map_err(|error| format!("threads for the team: {error}"))?;
+        // A force may forbid what a thread needs for its start.
+        while shared.members.iter().any(|member| member.thread.load(SeqCst) == 0) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let acting: Vec<_> = forces
             .iter()
             .zip(&happened)
             .map(|(force, happened)| {
                 let random = Random::new(order.seed, hash(force.name));
-                let mut acting = Acting::new(&shared, random, happened);
-                thread().spawn_scoped(scope, move || (force.act)(&mut acting))
+                let (mut acting, started) = (Acting::new(&shared, random, happened), &started);
+                thread().spawn_scoped(scope, move || {
+                    started.wait();
+                    (force.act)(&mut acting);
+                })
             })
             .collect::<Result<_, _>>()
             .map_err(|error| format!("threads for the forces: {error}"))?;

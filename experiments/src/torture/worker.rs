@@ -66,6 +66,7 @@ fn check_that_all_is_over(order: &Order) {
     }
     perseq::drain();
     perseq::release();
+    perseq::check(); // the named laws, in builds with debug assertions
     let stats = perseq::stats();
     if stats.live_small_bytes != 0 || stats.live_large_bytes != 0 {
         let (small, large) = (stats.live_small_bytes, stats.live_large_bytes);
