@@ -123,3 +123,95 @@ fn link<S: PageSource>(space: &Space<S>, id: SpanId, higher: bool) -> *mut SpanI
 fn priority(id: SpanId) -> u32 {
     id.0.wrapping_mul(0x9e37_79b1)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::PAGE_SIZE;
+    use crate::page_heap::source::Mmap;
+
+    const SPANS: u32 = 200;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        /// Puts the span of this number in, with so many pages, or takes it out if it is there.
+        Toggle(u32, usize),
+        FirstFrom(usize, usize),
+        LongestBelow(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        // Few lengths, so that the address decides often.
+        prop_oneof![
+            8 => (1..=SPANS, 1_usize..6).prop_map(|(id, pages)| Step::Toggle(id, pages)),
+            1 => (0_usize..7, 0..SPANS as usize * 8).prop_map(|(pages, page)| Step::FirstFrom(pages, page)),
+            1 => (0_usize..7).prop_map(Step::LongestBelow),
+        ]
+    }
+
+    /// Walks the tree: keys in order, and no priority above its parent's. Adds the numbers found to `found`.
+    fn walk<S: PageSource>(space: &Space<S>, at: SpanId, found: &mut Vec<u32>) {
+        if at == SpanId::NONE {
+            return;
+        }
+        for higher in [false, true] {
+            // SAFETY: the test's spans are its own.
+            let child = unsafe { *link(space, at, higher) };
+            if child != SpanId::NONE {
+                assert!(priority(child) <= priority(at), "a heap by priority");
+                assert_eq!(key(space, child) > key(space, at), higher, "a search tree by key");
+            }
+            if higher {
+                found.push(at.0);
+            }
+            walk(space, child, found);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_treap_is_an_ordered_map(steps in prop::collection::vec(step(), 1..600)) {
+            let mut space = Space::bounded(Mmap::new(), 64 << 20);
+            space.new_frontier(1, PAGE_SIZE, 0).expect("a region with its records");
+            let (mut runs, mut model) = (FreeRuns::EMPTY, BTreeMap::<Key, u32>::new());
+            let first_page = |id: u32| id as usize * 8;
+            for step in steps {
+                match step {
+                    Step::Toggle(number, pages) => {
+                        let (id, span) = (SpanId(number), space.span(SpanId(number)));
+                        let there = (span.pages(), span.first_page());
+                        if model.remove(&there).is_some() {
+                            runs.remove(&space, id);
+                        } else {
+                            span.set_extent(first_page(number), pages);
+                            runs.insert(&space, id);
+                            model.insert((pages, first_page(number)), number);
+                        }
+                    }
+                    Step::FirstFrom(pages, page) => prop_assert_eq!(
+                        runs.first_from(&space, (pages, page)).map(|id| id.0),
+                        model.range((pages, page)..).next().map(|(_, number)| *number)
+                    ),
+                    Step::LongestBelow(pages) => prop_assert_eq!(
+                        runs.longest_below(&space, pages).map(|id| id.0),
+                        model.range(..(pages, 0)).next_back().map(|(_, number)| *number)
+                    ),
+                }
+            }
+            let mut found = Vec::new();
+            walk(&space, runs.root, &mut found);
+            prop_assert_eq!(found, model.into_values().collect::<Vec<_>>());
+            // SAFETY: nobody uses it any more.
+            unsafe { space.give_back() };
+        }
+    }
+}
