@@ -154,7 +154,7 @@
 //!   interrupts a slow path of its own thread waits for no lock: it gets memory from regions apart, and what it frees
 //!   goes home on the next slow path. In the two modes, a thread's lists are changed by plain loads and stores, and a handler
 //!   that allocates between them may get an object that the interrupted code gets, too. Statistics,
-//!   [`drain`](crate::drain), [`release`](crate::release()) and the types [`Heap`], [`pages`] and [`objects`] are not for handlers; nor
+//!   [`drain`], [`release`](crate::release()) and the types [`Heap`], [`pages`] and [`objects`] are not for handlers; nor
 //!   is a background thread, which a slow path may have to start.
 //! * **fork** is right at any time, also in a handler, and its child may allocate. A thread that allocates during a fork
 //!   waits for it 50 ms at most, and then gets memory from the same regions: so no thread keeps a fork waiting for what
