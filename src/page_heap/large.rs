@@ -53,9 +53,44 @@ pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Lay
     // SAFETY: both runs are ours, and so long; after this nobody uses the old one.
     unsafe {
         if !moved {
-            ptr::copy_nonoverlapping(start as *const u8, target as *mut u8, kept * PAGE_SIZE);
+            copy(start as *const u8, target as *mut u8, kept);
         }
         pages.release(id, moved && kept == old);
     }
     Some(target)
+}
+
+/// Copies so many pages. Those that read as zero on both sides are left alone: what the program never touched takes no
+/// memory in the copy either.
+///
+/// # Safety
+///
+/// * Both places are the caller's, apart, aligned to a page and so long.
+unsafe fn copy(source: *const u8, target: *mut u8, pages: usize) {
+    if pages * PAGE_SIZE < RELOCATE_BYTES {
+        // SAFETY: by our own contract.
+        return unsafe { ptr::copy_nonoverlapping(source, target, pages * PAGE_SIZE) };
+    }
+    for offset in (0..pages).map(|page| page * PAGE_SIZE) {
+        // SAFETY: by our own contract, here and below: within both.
+        let (from, to) = unsafe { (source.add(offset), target.add(offset)) };
+        // SAFETY: as above.
+        unsafe {
+            if !(is_zero(from) && is_zero(to)) {
+                ptr::copy_nonoverlapping(from, to, PAGE_SIZE);
+            }
+        }
+    }
+}
+
+/// Whether a page reads as zero. One that was never touched does, and stays untouched.
+///
+/// # Safety
+///
+/// * The page is the caller's, and nobody writes to it.
+unsafe fn is_zero(page: *const u8) -> bool {
+    // SAFETY: by our own contract; any word is a number.
+    let words = unsafe { core::slice::from_raw_parts(page.cast::<u64>(), PAGE_SIZE / size_of::<u64>()) };
+    // In parts, of which the first one of a page that was used is nearly always enough.
+    words.chunks(64).all(|part| part.iter().fold(0, |all, word| all | word) == 0)
 }
