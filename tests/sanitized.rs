@@ -5,7 +5,7 @@ mod kit;
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::sync::atomic::{
-    AtomicBool, AtomicPtr,
+    AtomicBool, AtomicPtr, AtomicUsize,
     Ordering::{AcqRel, Relaxed},
 };
 use std::time::Instant;
@@ -116,9 +116,17 @@ fn a_race_is_reported() {
         assert!(!raced.status.success() && raced.stderr.contains("data race"), "{raced}");
         return;
     }
+    // Both are there before either writes: else the allocator's locks could order one's writes before the other's.
+    static THERE: AtomicUsize = AtomicUsize::new(0);
     let threads = [1, 2].map(|byte| {
-        // SAFETY: as above.
-        std::thread::spawn(move || (0..1000).for_each(|_| unsafe { WORD.0.get().write_volatile(byte) }))
+        std::thread::spawn(move || {
+            THERE.fetch_add(1, Relaxed);
+            while THERE.load(Relaxed) < 2 {
+                std::thread::yield_now();
+            }
+            // SAFETY: as above.
+            (0..1000).for_each(|_| unsafe { WORD.0.get().write_volatile(byte) });
+        })
     });
     threads.into_iter().for_each(|thread| thread.join().expect("it only writes"));
 }
