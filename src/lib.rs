@@ -167,9 +167,9 @@
 //!   registers its own at its first allocation; where the kernel lends no code for its clock, `clock_gettime`.
 //! * **A background thread** (`PERSEQ_BACKGROUND=1`) makes a process multi-threaded: `unshare(CLONE_NEWUSER)` and
 //!   `setns` of a user namespace fail with `EINVAL`, as in any such process.
-//! * In the modes `perthread` and `perthread-drain`, free pages beyond 64 MiB and a quarter of what is in use go back at once: a
-//!   thread whose own cache has all it wants never comes to a slow path again. In the other modes with a fast path a
-//!   thread comes there when it is moved to another CPU; one that never is keeps a burst until it misses.
+//! * **Memory goes back from slow paths.** Small traffic that a cache serves comes to none: in `perthread` and
+//!   `perthread-drain` for ever, in the other modes until the thread is moved to another CPU. A burst before it then stays
+//!   resident. A background thread gives it back in every mode; giving it back at once would not wait for the period.
 //!
 //! # Limits
 //!

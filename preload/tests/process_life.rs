@@ -102,13 +102,15 @@ fn a_process_that_sleeps_gives_back_in_one_period() {
     run(command).ended(0, "gave it back");
 }
 
-/// Small traffic that a thread's own cache serves does not keep a burst.
+/// Small traffic that caches serve keeps no burst: not where it comes to slow paths, and nowhere with the thread.
 #[test]
 fn small_traffic_does_not_keep_a_burst() {
     let program = build_c("life/idle.c", &[]);
-    for mode in ["perthread", "perthread-drain", "sharded", "percpu-lock", "central"] {
+    let with_thread = ["percpu", "percpu-mmcid", "perthread", "perthread-drain"];
+    let modes = with_thread.map(|mode| (mode, "1")).into_iter();
+    for (mode, background) in modes.chain(["sharded", "percpu-lock", "central"].map(|mode| (mode, "0"))) {
         let mut command = on_libperseq(&program, mode, &[]);
-        command.args(["traffic", "400", "120", "30"]);
+        command.args(["traffic", "400", "120", "30"]).env("PERSEQ_BACKGROUND", background);
         run(command).ended(0, "gave it back");
     }
 }

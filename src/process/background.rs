@@ -11,8 +11,6 @@ use core::sync::atomic::{
     Ordering::{AcqRel, Relaxed, Release},
 };
 
-use crate::config::RELEASE_STEP_PAGES;
-use crate::decided;
 use crate::emergency;
 use crate::errno::keep_errno;
 use crate::middle::back_end::BACK_END;
@@ -60,25 +58,6 @@ fn tend_slow() {
         RUNNING.store(false, Release);
     }
     BACK_END.pages.tend();
-    if decided::mode().active.has_thread_caches() {
-        keep_little();
-    }
-}
-
-/// Gives back at once what is beyond [`RELEASE_STEP_PAGES`] and a quarter of the pages in use, where each thread has a cache
-/// of its own: small traffic that goes on after a burst finds all it wants there, for ever, and nobody looks at the
-/// clock again. In the other modes a thread comes to a slow path, at the latest when it is moved to another CPU.
-fn keep_little() {
-    let pages = &BACK_END.pages;
-    if pages.dirty_pages() <= RELEASE_STEP_PAGES {
-        return;
-    }
-    let totals = pages.totals();
-    let most = RELEASE_STEP_PAGES.max((totals.small + totals.large) / 4);
-    // Some more, so that a call is worth it.
-    if pages.dirty_pages() > most + RELEASE_STEP_PAGES / 4 {
-        pages.release_pages(pages.dirty_pages() - most);
-    }
 }
 
 /// The child of a fork does not have its parent's thread.
