@@ -61,7 +61,7 @@ fn wrong_arguments_are_refused_in_one_line() {
         &["--cases", "weather"][..],
         &["--heaps", "best"],
         &["--libperseq", "no/such/file", "--heaps", "percpu"],
-        &["--peers", "no/such/folder"],
+        &["--peers", "no/such/folder", "--heaps", "mimalloc2"],
     ] {
         let output = limits(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
