@@ -228,7 +228,7 @@ static int numbers(void) {
         CHECK(with.arena == with.uordblks + with.fordblks);
         free(block);
         struct mallinfo2 after = mallinfo2();
-        CHECK(after.uordblks < with.uordblks && after.fordblks > with.fordblks - (with.arena - after.arena));
+        CHECK(after.uordblks < with.uordblks && after.fordblks + (with.arena - after.arena) > with.fordblks);
         CHECK(after.ordblks > with.ordblks);
     }
     enum { BLOCKS = 5000 };
