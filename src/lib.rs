@@ -160,8 +160,8 @@
 //!   waits for it 50 ms at most, and then gets memory from the same regions: so no thread keeps a fork waiting for what
 //!   it holds, a stream of stdio for example. A fork in a handler that interrupted an allocation waits for no lock. Where
 //!   another thread held one at that moment, the child allocates from those regions only, and gives nothing back.
-//! * **No call is a point where a thread is cancelled**, and none but the first opens a file. After the first allocation, allocating
-//!   and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
+//! * **No call is a point where a thread is cancelled**, and none but the first opens a file. After the first
+//!   allocation, allocating and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
 //!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: a
 //!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
 //!   registers its own at its first allocation; where the kernel lends no code for its clock, `clock_gettime`.
