@@ -34,6 +34,13 @@ pub struct Question {
     /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter_group: Option<String>,
+    /// Which copy of the measured loop runs: drawn for each block, the same for all of it. Rows of older versions have
+    /// none, which is 0: there was one copy.
+    #[serde(default)]
+    pub layout: u64,
+    /// Percent by which known work slows this sample of the baseline down. Null: it is not planted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planted_percent: Option<u64>,
 }
 
 /// A planned sample of an experiment.
@@ -44,6 +51,11 @@ pub type Row = row::Row<Question, Report>;
 impl Task for Question {
     fn subject(&self) -> &str {
         self.mode_requested.name()
+    }
+
+    fn arm(&self) -> String {
+        let subject = self.subject();
+        self.planted_percent.map_or(subject.into(), |percent| format!("{subject}-planted-{percent}"))
     }
 
     /// Measured part, warm-up, start and end of a process.
@@ -61,6 +73,11 @@ impl Task for Question {
 }
 
 impl Question {
+    /// Whether the sample is of the comparison of modes: timed, and with nothing planted.
+    pub fn plain(&self) -> bool {
+        self.counter_group.is_none() && self.planted_percent.is_none()
+    }
+
     /// The measured time asked for.
     pub fn measure(&self) -> Duration {
         Duration::from_millis(self.params.get("measure_ms").copied().unwrap_or(0))
@@ -125,12 +142,10 @@ pub fn remarks(report: &Report) -> Vec<String> {
     trend.then(|| "nonsteady: the windows have a trend".to_owned()).into_iter().collect()
 }
 
-/// The value of a metric, if the sample counts and has it.
+/// The value of a metric, if the sample is one of the comparison of modes, counts and has it.
 pub fn value(row: &Row, metric: &str) -> Option<f64> {
-    if row.planned.task.counter_group.is_some() {
-        return None;
-    }
-    row.counts()?.measurement.metrics.get(metric).copied()
+    let report = row.counts().filter(|_| row.planned.task.plain())?;
+    report.measurement.metrics.get(metric).copied()
 }
 
 /// The only sample of a run of its own, for checks with known answers.
@@ -143,6 +158,8 @@ pub fn single(run: &str, workload: &str, subject: Subject, params: Parameters) -
         fairness: None,
         mode_requested: subject,
         counter_group: None,
+        layout: 0,
+        planted_percent: None,
     };
     Planned {
         sample_id: place::name(&cell, 0, subject.name(), false),

@@ -76,6 +76,8 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                                 fairness: cell.rule,
                                 mode_requested: subject,
                                 counter_group: None,
+                                layout: 0,
+                                planted_percent: None,
                             },
                         })
                         .collect::<Vec<_>>(),

@@ -66,7 +66,7 @@ struct Line<'a> {
     #[serde(skip)]
     cell: &'a str,
     #[serde(skip)]
-    subject: &'a str,
+    arm: String,
     #[serde(skip)]
     twin: bool,
     #[serde(skip)]
@@ -103,7 +103,7 @@ fn print<S: Study>(arguments: &Arguments, archive: &Archive) -> Result<Exit, Fai
             reason: row.reason.as_deref(),
             value: metric.and_then(|metric| value(row, metric)),
             cell: &row.planned.cell_id,
-            subject: row.planned.task.subject(),
+            arm: row.planned.task.arm(),
             twin: row.planned.twin,
             block: row.planned.block,
         })
@@ -168,8 +168,8 @@ fn summary(lines: &[Line], baseline: &str, twinned: &str) -> String {
     let cells: BTreeSet<&str> = lines.iter().map(|line| line.cell).collect();
     let mut subjects: Vec<(&str, bool)> = Vec::new();
     for line in lines {
-        if !subjects.contains(&(line.subject, line.twin)) {
-            subjects.push((line.subject, line.twin));
+        if !subjects.contains(&(line.arm.as_str(), line.twin)) {
+            subjects.push((&line.arm, line.twin));
         }
     }
     let rank = |name: &str| Subject::from_name(name).map_or(usize::MAX, Subject::rank);
@@ -177,7 +177,7 @@ fn summary(lines: &[Line], baseline: &str, twinned: &str) -> String {
     let mut text = String::new();
     for cell in cells {
         let series = |subject: &str, twin: bool| -> BTreeMap<u64, f64> {
-            let own = lines.iter().filter(|line| line.cell == cell && line.subject == subject && line.twin == twin);
+            let own = lines.iter().filter(|line| line.cell == cell && line.arm == subject && line.twin == twin);
             own.filter_map(|line| Some((line.block, line.value.as_ref()?.as_f64()?))).collect()
         };
         for (subject, twin) in &subjects {

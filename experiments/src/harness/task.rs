@@ -10,6 +10,11 @@ pub trait Task: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
     /// The name of what is measured: a mode, or an allocator.
     fn subject(&self) -> &str;
 
+    /// The name of what runs in a block: the subject, or the subject with something planted in it.
+    fn arm(&self) -> String {
+        self.subject().to_owned()
+    }
+
     /// Expected time of a sample on a quiet host.
     fn estimate(&self) -> Duration;
 
