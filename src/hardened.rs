@@ -266,8 +266,11 @@ pub fn allocate_large(layout: Layout) -> Option<Run> {
     Some(run)
 }
 
-/// Ends the process if the large block at `start` is in quarantine.
+/// Ends the process if the large block at `start` is in quarantine. Where no lock can be waited for, it is not looked for.
 pub fn check_large(start: usize) {
+    if emergency::is_now() {
+        return;
+    }
     let freed = QUARANTINE.lock_unless_forking().is_some_and(|quarantine| quarantine.large.contains(start));
     if freed {
         Misuse::ResizeOfFreedLarge.end();

@@ -155,7 +155,8 @@
 //!   goes home on the next slow path. In the two modes, a thread's lists are changed by plain loads and stores, and a handler
 //!   that allocates between them may get an object that the interrupted code gets, too. Statistics,
 //!   [`drain`], [`release`](crate::release()) and the types [`Heap`], [`pages`] and [`objects`] are not for handlers; nor
-//!   is a background thread, which a slow path may have to start.
+//!   is a background thread, which a slow path may have to start. A handler that calls one in the middle of the same ends
+//!   the process, with a line on standard error.
 //! * **fork** is right at any time, also in a handler, and its child may allocate. A thread that allocates during a fork
 //!   waits for it 50 ms at most, and then gets memory from the same regions: so no thread keeps a fork waiting for what
 //!   it holds, a stream of stdio for example. A fork in a handler that interrupted an allocation waits for no lock. Where

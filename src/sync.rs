@@ -20,6 +20,7 @@ use crate::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use crate::lock_order::{Order, Rank};
+use crate::message::broken;
 use crate::this_thread;
 
 const FREE: u32 = 0;
@@ -71,14 +72,12 @@ impl<T> Mutex<T> {
     /// and does not end. It may be waiting for what this thread holds, a stream's lock of stdio for example.
     ///
     /// A thread that holds another lock of ours waits as long as it takes: a fork takes locks in their order, so it waits
-    /// for that one and does not have this one.
+    /// for that one and does not have this one. One that holds this lock, being in a handler, does not wait at all.
     #[inline]
     pub fn lock_unless_forking(&self) -> Option<Guard<'_, T>> {
         self.order.before_waiting();
         let this = this_thread::enter();
-        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err()
-            && !self.acquire_slow(this, this_thread::locks() == 1)
-        {
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() && !self.acquire_slow(this, true) {
             this_thread::leave();
             this_thread::go_without();
             return None;
@@ -108,16 +107,17 @@ impl<T> Mutex<T> {
         self.order.taken();
     }
 
-    /// Waits. False if the thread `can_leave` and a fork holds the lock for long.
+    /// Waits. False if the caller `can_do_without`, and a fork holds the lock for long or this thread itself does.
     #[cold]
     #[inline(never)]
-    fn acquire_slow(&self, this: u32, can_leave: bool) -> bool {
+    fn acquire_slow(&self, this: u32, can_do_without: bool) -> bool {
         for _ in 0..SPINS {
             if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_ok() {
                 return true;
             }
             core::hint::spin_loop();
         }
+        let can_leave = can_do_without && this_thread::locks() == 1;
         // A sleeper is not woken when a fork takes the lock, so whoever can leave looks again by itself.
         let patience = can_leave.then_some(PATIENCE_MS);
         let mut in_vain = false;
@@ -129,6 +129,14 @@ impl<T> Mutex<T> {
                     return true;
                 }
                 continue;
+            }
+            if now & this_thread::NUMBER == this {
+                if !can_do_without {
+                    broken(&[
+                        "a signal handler called what its own thread is in the middle of, and only one at a time can be",
+                    ]);
+                }
+                return false;
             }
             if can_leave && now & FORKING != 0 && (in_vain || STUCK.load(Relaxed)) {
                 STUCK.store(true, Relaxed); // a hint, until the fork ends

@@ -5,6 +5,8 @@ mod kit;
 #[path = "kit/timed.rs"]
 mod timed;
 
+use std::os::unix::process::ExitStatusExt;
+
 use timed::{build_c, every_mode, on_libperseq, run};
 
 /// Runs a program in every mode and hardened; it must end with `code` after it printed `text`.
@@ -44,19 +46,32 @@ fn crash_reporter() {
     }
 }
 
-/// In all modes whose lists are not changed by plain loads and stores of their thread.
+/// In all modes whose lists are not changed by plain loads and stores of their thread: mostly small blocks, which caches
+/// serve, and mostly large ones, which none serves. A debug build sees a handler that waits out of the locks' order.
 #[test]
 fn handlers_allocate() {
     let program = build_c("life/allocate_in_handler.c", &[]);
     for mode in every_mode().filter(|mode| !mode.starts_with("perthread")) {
-        let mut command = on_libperseq(&program, mode, &[]);
-        // A checked operation takes longer than a usual one: the handlers must leave time for the program.
-        command.args(["2", if mode == "hardened" { "3000" } else { "150" }]);
-        run(command).ended(0, "every block was whole");
+        for library in [kit::library(), kit::debug_library()] {
+            for large_one_in in ["40", "2"] {
+                let mut command = on_libperseq(&program, mode, &[]);
+                command.env("LD_PRELOAD", library).args(["1", "150", large_one_in]);
+                run(command).ended(0, "every block was whole");
+            }
+        }
     }
 }
 
-/// What the modes of the test above are left out for: their fast path is not whole to a handler of its own thread.
+/// What handlers may not call ends the process with a word: it does not wait for its own thread.
+#[test]
+fn statistics_in_a_handler() {
+    let program = build_c("life/statistics_in_handler.c", &[]);
+    let outcome = run(on_libperseq(&program, "central", &[]));
+    assert!(outcome.stderr.contains("perseq: a signal handler called"), "{outcome}");
+    assert_eq!(outcome.status.signal(), Some(libc::SIGABRT), "{outcome}");
+}
+
+/// What two modes are left out of `handlers_allocate` for: their fast path is not whole to a handler of its own thread.
 #[test]
 fn handlers_must_not_allocate_per_thread() {
     let program = build_c("life/allocate_in_handler.c", &[]);

@@ -1,6 +1,6 @@
 // Handlers allocate, free and resize, and leave blocks behind that the threads free, wherever they interrupt an operation
-// of their own thread's; every block carries its contents. Arguments: seconds, and microseconds
-// from one signal of a thread to the next.
+// of their own thread's; every block carries its contents. Arguments: seconds, microseconds from one signal of a thread
+// to the next, and of how many blocks one is large.
 #define _GNU_SOURCE
 #include <sched.h>
 #include <signal.h>
@@ -13,6 +13,7 @@
 enum { THREADS = 3, HELD = 2000, LEFT = 512 };
 static atomic_int stop;
 static long interval = 150;
+static unsigned large_one_in = 40;
 static atomic_long in_handlers;
 
 struct block { size_t size; unsigned char bytes[]; };
@@ -37,10 +38,13 @@ static void check(struct block *block) {
 static __thread struct block *_Atomic left[LEFT];
 static __thread unsigned handler_seed;
 static __thread int ready;
+// What the thread itself has done, and had done when it was interrupted before.
+static __thread volatile long steps;
+static __thread long steps_before;
 
 static size_t any_size(unsigned seed) {
-    switch ((seed >> 8) % 40) {
-        case 0: return 40000 + seed % 300000;
+    if ((seed >> 8) % large_one_in == 0) return 40000 + seed % 300000;
+    switch ((seed >> 13) % 40) {
         case 1: case 2: return 2000 + seed % 30000;
         default: return seed % 600;
     }
@@ -48,7 +52,9 @@ static size_t any_size(unsigned seed) {
 
 static void on_timer(int signal) {
     (void)signal;
-    if (!ready) return;
+    // Where signals come faster than they are handled, the thread must go on between them all the same.
+    if (!ready || steps == steps_before) return;
+    steps_before = steps;
     for (int i = 0; i < 3; i++) {
         handler_seed = handler_seed * 1664525 + 1013904223;
         struct block *_Atomic *place = &left[(handler_seed >> 12) % LEFT];
@@ -96,6 +102,8 @@ static void *work(void *number) {
             struct block *theirs = atomic_exchange(&left[(seed >> 5) % LEFT], NULL);
             if (theirs) check(theirs);
             free(theirs);
+            steps++;
+            watch_count++;
         }
         if (seed % 7 == 0) {
             cpu_set_t one;
@@ -103,7 +111,6 @@ static void *work(void *number) {
             CPU_SET(seed / 7 % (unsigned)sysconf(_SC_NPROCESSORS_ONLN), &one);
             sched_setaffinity(0, sizeof one, &one);
         }
-        watch_count++;
     }
     timer_delete(timer);
     ready = 0;
@@ -120,6 +127,7 @@ int main(int count, char **arguments) {
     action.sa_flags = SA_RESTART;
     sigaction(SIGUSR1, &action, NULL);
     if (count > 2) interval = atol(arguments[2]);
+    if (count > 3) large_one_in = (unsigned)atoi(arguments[3]);
     watch(30);
     pthread_t threads[THREADS];
     for (size_t i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, work, (void *)i);

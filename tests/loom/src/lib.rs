@@ -34,6 +34,13 @@ pub mod lock_order {
     }
 }
 
+/// The end of a process.
+pub mod message {
+    pub fn broken(parts: &[&str]) -> ! {
+        panic!("{parts:?}")
+    }
+}
+
 /// Numbers of threads, and their locks: each thread's own.
 pub mod this_thread {
     use std::cell::Cell;
