@@ -5,8 +5,9 @@
 //!
 //! A list begins without an array, and with a slow start as of TCP: its first miss fetches two objects, each further
 //! miss twice as many, up to the class's batch. A list that missed while it was empty gets an array twice as large if
-//! its array cannot hold the next refill, or if it was full since it last grew. The old array is free at once, because
-//! exchanging arrays is one word committed in a sequence.
+//! its array cannot hold the next refill, or if it was full since it last grew. A list that was full gets one if it
+//! cannot hold two batches: then a cache that only frees hands on whole batches, which caches that only allocate fetch.
+//! The old array is free at once, because exchanging arrays is one word committed in a sequence.
 //!
 //! All arrays of a cache together hold what its budget allows (`budget`). When the budget is used up, a list that was
 //! not used lately loses its array and starts slowly again. Which list, the clock algorithm of page replacement says
@@ -223,22 +224,31 @@ impl<B: Behind> Cache<B> {
         unsafe { lists.push(list, object) }.is_ok()
     }
 
-    /// Gives a batch of a full list back and puts `object` into the list. The caller holds no lock.
-    pub fn flush<L: Lists>(&self, lists: L, class: SizeClass, object: NonNull<u8>) {
-        let list = class.index();
+    /// Gives a batch of a full list back and puts `object` into the list, which gets a larger array if it cannot hold two
+    /// batches, so that who only frees hands on whole ones. Starved if it is to grow and nobody has left so many bytes.
+    /// The caller holds no lock.
+    pub fn flush<L: Lists>(&self, lists: L, class: SizeClass, object: NonNull<u8>) -> Result<(), Starved> {
+        let (list, most) = (class.index(), class.info().batch as usize);
         self.overflowed[list].store(true, Relaxed);
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
-        let half = self.capacity(class).div_ceil(2).min(class.info().batch as usize);
+        let words = self.capacity(class) + 2;
         // SAFETY: the objects become ours.
-        let mut count = unsafe { lists.pop_batch(list, &mut batch[..half]) }.unwrap_or(0);
+        let mut count = unsafe { lists.pop_batch(list, &mut batch[..most.min(words / 2)]) }.unwrap_or(0);
         // SAFETY: as above.
         if unsafe { lists.push(list, object) }.is_err() {
             batch[count] = object.as_ptr();
             count += 1;
         }
         let given = self.give(class, &batch[..count]);
+        if words < 2 * most {
+            return match judge(given.and(self.grow(lists, class, 0, Room::Unused))) {
+                Grown::Starved(bytes) => Err(Starved(bytes)),
+                Grown::Yes | Grown::No => Ok(()),
+            };
+        }
         let kept = self.shape.try_lock().map_or(Ok(0), |mut shape| self.keep_to_budget(lists, &mut shape));
         judge(given.and(kept));
+        Ok(())
     }
 
     /// Counts a miss. True now and then: it is time to look for idle caches.
@@ -268,8 +278,8 @@ impl<B: Behind> Cache<B> {
         self.capacity[class.index()].load(Relaxed) as usize
     }
 
-    /// Gives an empty list a larger array if it has earned one or could not hold `wanted` objects less one, and if
-    /// there is `room`.
+    /// Gives a list a larger array if it has earned one or could not hold `wanted` objects less one, and if there is
+    /// `room`. The list holds a batch at most.
     fn grow<L: Lists>(&self, lists: L, class: SizeClass, wanted: usize, room: Room) -> Result<Grown, Misuse> {
         let (list, size, batch) = (class.index(), class.size(), class.info().batch as usize);
         // Whoever holds the lock is changing this cache's shape: another miss will find it free.
@@ -297,7 +307,7 @@ impl<B: Behind> Cache<B> {
                 return Ok(Grown::No);
             }
         }
-        if !self.exchange_for_new(lists, &mut shape, class, words) {
+        if !self.exchange_for_new(lists, &mut shape, class, words)? {
             B::release(added);
             return Ok(Grown::No);
         }
@@ -308,17 +318,30 @@ impl<B: Behind> Cache<B> {
         Ok(Grown::Yes)
     }
 
-    /// Gives an empty list a new array of `words`, whose growth was reserved.
-    fn exchange_for_new<L: Lists>(&self, lists: L, shape: &mut Shape, class: SizeClass, words: usize) -> bool {
-        let Some(memory) = B::allocate_array(words) else { return false };
+    /// Gives a list a new array of `words`, whose growth was reserved, and what was in the old one.
+    fn exchange_for_new<L: Lists>(
+        &self,
+        lists: L,
+        shape: &mut Shape,
+        class: SizeClass,
+        words: usize,
+    ) -> Result<bool, Misuse> {
+        let Some(memory) = B::allocate_array(words) else { return Ok(false) };
         // SAFETY: `words` words, ours alone.
         let array = unsafe { make_array(memory, words - 2) };
+        let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
+        // SAFETY: the objects become ours.
+        let count = unsafe { lists.pop_batch(class.index(), &mut batch) }.unwrap_or(0);
         let done = self.exchange(lists, shape, class, array, words - 2);
         if !done {
             // SAFETY: nobody has seen the array.
             unsafe { B::release_array(array, words - 2) };
         }
-        done
+        let objects = &mut batch[..count];
+        objects.reverse(); // newest last, as they were
+        // SAFETY: the objects are ours until they are in a list.
+        let kept = unsafe { lists.push_batch(class.index(), objects) }.unwrap_or(0);
+        if kept < count { self.give(class, &objects[kept..]).map(|()| done) } else { Ok(done) }
     }
 
     /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.
@@ -379,7 +402,7 @@ impl<B: Behind> Cache<B> {
         finding
     }
 
-    /// Gives an empty list of this cache another array and the old one to the spares. False if the list is
+    /// Gives an empty list another array and the old one to the spares. False if the list is
     /// not empty, or if the thread is no longer where this cache is. The budget is the caller's.
     fn exchange<L: Lists>(
         &self,

@@ -91,7 +91,9 @@ fn flush<F: Lists>(cache: &'static Cache, lists: F, class: SizeClass, object: No
     if cache.count_miss() {
         reclaim::look_around();
     }
-    cache.flush(lists, class, object);
+    if let Err(Starved(bytes)) = cache.flush(lists, class, object) {
+        reclaim::steal_budget(cache, bytes); // for the next time
+    }
 }
 
 fn pop_uncached(class: SizeClass) -> Option<NonNull<u8>> {

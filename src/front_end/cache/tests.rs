@@ -213,7 +213,26 @@ fn free(cache: &Cache<Fake>, lists: impl Lists, class: SizeClass, object: usize)
     let object = NonNull::new(ptr::without_provenance_mut(object)).expect("an address");
     // SAFETY: an object of the class that nobody has.
     if unsafe { lists.push(class.index(), object) }.is_err() && !cache.push_to_first_array(lists, class, object) {
-        cache.flush(lists, class, object);
+        _ = cache.flush(lists, class, object);
+    }
+}
+
+/// A cache whose objects all come from another's: it hands on whole batches, and keeps less than four.
+#[test]
+fn who_only_frees_hands_on_whole_batches() {
+    const OBJECTS: usize = 10_000;
+    for class in SizeClass::all().filter(|class| class.size() <= 4096) {
+        world(|world| {
+            *world = World { objects_left: OBJECTS, arrays_left: 9, most: 1 << 20, total: 1 << 20, ..World::default() }
+        });
+        let (cache, batch) = (new_cache(), class.info().batch as usize);
+        // SAFETY: this thread alone uses the cache.
+        let lists = unsafe { Exclusive::new(&cache.slab) };
+        (0..OBJECTS).for_each(|number| free(cache, lists, class, address(class, number)));
+        let overflows = cache.counts[class.index()].overflows.load(Relaxed) as usize;
+        assert!(overflows <= OBJECTS / batch + 8, "{overflows} overflows, {batch} objects a batch");
+        assert!(cache.holdings(|_, _| ()).objects < 4 * batch);
+        cache.check(&cache.shape().lock());
     }
 }
 
