@@ -73,6 +73,24 @@ fn samples_are_started_in_one_place() {
     assert_eq!(found, OTHERS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
+/// The model of caches knows nothing of what it is fed with, and its files stand one above the other.
+#[test]
+fn the_cache_model_stands_alone() {
+    const FILES: &[&str] = &["topology", "geometry", "lines", "cache", "counts", "objects", "model", "lib"];
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("cache-model/Cargo.toml");
+    let manifest: toml::Table = fs::read_to_string(manifest).expect("a manifest").parse().expect("TOML");
+    assert!(!manifest.contains_key("dependencies"), "{:?}", manifest["dependencies"]);
+    let texts = texts_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cache-model/src"));
+    assert_eq!(texts.keys().map(String::as_str).collect::<BTreeSet<_>>(), FILES.iter().copied().collect());
+    let modules = texts.keys().cloned().collect();
+    let place = |name: &str| FILES.iter().position(|file| *file == name);
+    for (from, text) in &texts {
+        for to in targets(from, text, &modules).iter().filter(|to| *to != "lib") {
+            assert!(place(to) < place(from), "{from} uses {to}");
+        }
+    }
+}
+
 /// The test can fail: a circle and an arrow upwards are seen where there are some.
 #[test]
 fn circles_and_paths_are_seen() {
@@ -101,23 +119,28 @@ fn layer(module: &str) -> usize {
 
 /// The text of every module.
 fn texts() -> BTreeMap<String, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let texts = texts_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(texts.len() > 80, "only {} files were found", texts.len());
+    texts
+}
+
+/// The text of every module of a crate whose sources are in `root`.
+fn texts_below(root: &Path) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
-    let mut folders = vec![root.clone()];
+    let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder of the sources").flatten() {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let name = path.strip_prefix(&root).expect("below the sources").with_extension("");
+                let name = path.strip_prefix(root).expect("below the sources").with_extension("");
                 let name = name.to_str().expect("UTF-8").replace('/', "::");
                 let name = name.strip_suffix("::mod").map_or(name.clone(), str::to_owned);
                 texts.insert(name, fs::read_to_string(path).expect("a source file"));
             }
         }
     }
-    assert!(texts.len() > 80, "only {} files were found", texts.len());
     texts.retain(|name, _| !name.ends_with("::tests"));
     texts
 }

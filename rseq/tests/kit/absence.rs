@@ -33,6 +33,7 @@ const KNOWN: &[&str] = &[
     "java", // with its compiler
     "node",
     "g++",
+    "cc",
 ];
 
 /// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may
