@@ -36,6 +36,10 @@ pub const IDLE_DRAIN_MS: u64 = 10_000;
 /// none: each may cost a fence.
 pub const MISSES_PER_STEAL: [u64; 2] = [16, 256];
 
+/// Misses of a cache from one attempt to take arrays from its lists to the next, after it found some that were not in
+/// use and after it found none: each moves objects and arrays, and costs as much as several misses.
+pub const MISSES_PER_SWEEP: [u64; 2] = [16, 256];
+
 /// Slots of the mode `sharded` for each CPU unless `PERSEQ_SHARDS` says otherwise: so many that two running threads
 /// seldom share one.
 pub const SHARDS_PER_CPU: usize = 4;

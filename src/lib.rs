@@ -105,6 +105,7 @@
 //! | `PERSEQ_MODE` | how a thread finds its cache | percpu, percpu-mmcid, perthread, perthread-drain, sharded, percpu-lock, central | `percpu` |
 //! | `PERSEQ_CACHE_BYTES` | bytes each cache may hold; not together with PERSEQ_TOTAL_BYTES | bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, PERSEQ_MODE=central | `1M` |
 //! | `PERSEQ_TOTAL_BYTES` | bytes all caches together may hold, in equal shares; not together with PERSEQ_CACHE_BYTES | bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, PERSEQ_MODE=central | not set |
+//! | `PERSEQ_LENDING` | whether a cache borrows what others do not use of PERSEQ_TOTAL_BYTES, in the modes that can | 0 or 1 | `1` |
 //! | `PERSEQ_RELEASE` | when free pages go back to the kernel | now, never, or the milliseconds that nobody used them, 1 to 4294967294 | `2000` |
 //! | `PERSEQ_BACKGROUND` | whether a thread gives memory back, also when the process is idle | 0 or 1 | `0` |
 //! | `PERSEQ_SOFT_LIMIT` | bytes held above which free pages go back before more memory is taken | bytes, above 0, as in 512M or 2G, or 1% to 100% of the memory this process may have | not set |

@@ -192,6 +192,35 @@ fn budget_moves_to_who_misses() {
     }
 }
 
+/// Where the environment forbids lending, a cache that misses keeps to its share in every mode.
+#[test]
+fn without_lending_each_cache_keeps_to_its_share() {
+    const TEST: &str = "without_lending_each_cache_keeps_to_its_share";
+    const TOTAL: u64 = 256 << 10;
+    if kit::role().is_none() {
+        for mode in Mode::ALL.into_iter().filter(|mode| mode.has_caches()) {
+            let child = Child::of(TEST, "fixed").mode(mode).env("PERSEQ_TOTAL_BYTES", "256K");
+            child.env("PERSEQ_LENDING", "0").env("PERSEQ_IDLE_DRAIN", "off").run().passed();
+        }
+        return;
+    }
+    if !kit::as_requested() {
+        return;
+    }
+    let Some([one, other]) = two_puppets("shares of CPUs") else { return };
+    // Both have their cache before one fills it.
+    other.does(|| miss(64));
+    one.does(|| miss(64));
+    for _ in 0..8 {
+        one.does(fill_cache);
+    }
+    let (now, all) = (stats(), caches());
+    let busiest = all.iter().max_by_key(|cache| cache.capacity_bytes).expect("a cache");
+    assert!(busiest.capacity_bytes <= TOTAL / all.len().min(2) as u64, "{busiest:?} among {all:?}");
+    assert!(busiest.capacity_bytes > TOTAL / 16, "the share is used: {busiest:?}");
+    assert_eq!(now.lendings, 0, "{now:?}");
+}
+
 /// The cache of a CPU that no thread uses any more, or of a thread that sleeps, is emptied after its period, and with
 /// idle drains off it is not.
 #[test]

@@ -10,7 +10,7 @@
 //! In a mode whose caches can be seized, a cache may borrow beyond its share what no other has reserved. A cache that
 //! misses takes it back, first from caches that did not miss lately (`reclaim`). In `perthread`, where no cache can be
 //! seized, a cache keeps to its share: it gives back what is over the share at its own next miss, and without a miss it
-//! keeps what it has.
+//! keeps what it has. `PERSEQ_LENDING=0` makes this the rule of every mode, so that modes can be compared under one.
 //!
 //! # Invariant
 //!
@@ -34,6 +34,8 @@ static STARVED: AtomicBool = AtomicBool::new(false);
 
 /// Others can take back what a cache borrows. Set before there is a cache.
 static LENDS: AtomicBool = AtomicBool::new(false);
+/// The environment has each cache keep to its share. Set before there is a cache.
+static FIXED: AtomicBool = AtomicBool::new(false);
 
 /// Bytes a cache has a right to now.
 pub fn share() -> usize {
@@ -46,7 +48,7 @@ pub fn share() -> usize {
 /// Bytes a cache may have now, if they can be reserved.
 pub fn most() -> usize {
     match EACH.load(Relaxed) {
-        0 if LENDS.load(Relaxed) && !STARVED.load(Relaxed) => TOTAL.load(Relaxed),
+        0 if lends() && !STARVED.load(Relaxed) => TOTAL.load(Relaxed),
         0 => share(),
         each => each,
     }
@@ -75,6 +77,16 @@ pub fn starve(starved: bool) {
 /// Whether the mode lets others take back what a cache borrows.
 pub fn set_lending(lends: bool) {
     LENDS.store(lends, Relaxed);
+}
+
+/// Whether each cache keeps to its share, whatever the mode would let it.
+pub fn set_fixed(fixed: bool) {
+    FIXED.store(fixed, Relaxed);
+}
+
+/// Whether caches borrow, and give back to who misses.
+pub fn lends() -> bool {
+    LENDS.load(Relaxed) && !FIXED.load(Relaxed)
 }
 
 /// Every cache may hold `bytes`.

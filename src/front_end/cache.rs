@@ -3,15 +3,18 @@
 //! The slab is the mechanism ([`rseq::slab`]); this is the policy over it, and it is the same in every
 //! mode: a [`Lists`] says only how a list is changed.
 //!
-//! A list begins without an array, and with a slow start as of TCP: its first miss fetches two objects, each further
-//! miss twice as many, up to the class's batch. A list that missed while it was empty gets an array twice as large if
-//! its array cannot hold the next refill, or if it was full since it last grew. A list that was full gets one if it
-//! cannot hold two batches: then a cache that only frees hands on whole batches, which caches that only allocate fetch.
-//! The old array is free at once, because exchanging arrays is one word committed in a sequence.
+//! A list begins without an array, and with a slow start as of TCP: its first miss fetches two objects, or of small ones
+//! as many as fill whole cache lines, so that two caches that begin do not share one; each further miss twice as many,
+//! up to the class's batch. A list that missed while it was empty gets an array twice as large if its array cannot hold
+//! the next refill, or if it was full since it last grew. A list that was full gets one if it cannot hold two batches:
+//! then a cache that only frees hands on whole batches, which caches that only allocate fetch. The old array is free at
+//! once, because exchanging arrays is one word committed in a sequence.
 //!
 //! All arrays of a cache together hold what its budget allows (`budget`). When the budget is used up, a list that was
 //! not used lately loses its array and starts slowly again. Which list, the clock algorithm of page replacement says
-//! (second chance): the next list that has not missed, and whose top has not moved, since the hand last passed it.
+//! (second chance): the next list that has not missed, and whose top has not moved, since the hand last passed it. The
+//! hand moves once in so many misses: a cache too small for its work would otherwise exchange arrays at each miss, and
+//! cost more than none. A list without an array passes its objects on one by one, as if there were no cache.
 //! Where the budget is shared among caches, a cache is `Starved` instead, and the slow path takes budget from other
 //! caches first.
 //!
@@ -27,7 +30,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, 
 
 use rseq::slab::{Slab, Slot, make_array};
 
-use crate::config::{LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK};
+use crate::config::{LINE, LIST_SHARE, MAX_BATCH, MAX_LIST_WORDS, MISSES_PER_LOOK, MISSES_PER_SWEEP};
 use crate::front_end::behind::{Behind, Process};
 use crate::front_end::gate::Gate;
 use crate::front_end::hits::Hits;
@@ -135,6 +138,8 @@ pub struct Shape {
     /// The clock's hand: where the next look for a victim begins, and each list's top when it last passed.
     hand: usize,
     passed: [*mut Slot; CLASSES],
+    /// The number of misses from which a list that grows may take other lists' arrays again.
+    next_sweep: u64,
 }
 
 // SAFETY: the pointers name the cache's own arrays.
@@ -159,7 +164,7 @@ impl<B: Behind> Cache<B> {
     /// * `memory` is zero, valid for a `Cache` for ever, and nobody else uses it.
     pub unsafe fn initialize(memory: NonNull<u8>) -> &'static Self {
         let cache = memory.cast::<Self>();
-        let shape = Shape { capacity_bytes: 0, hand: 0, passed: [ptr::null_mut(); CLASSES] };
+        let shape = Shape { capacity_bytes: 0, hand: 0, passed: [ptr::null_mut(); CLASSES], next_sweep: 0 };
         // SAFETY: ours alone; zero is a value of every field but the slab and the locks, which are written first, and
         // `base`, which is written next.
         unsafe {
@@ -266,7 +271,7 @@ impl<B: Behind> Cache<B> {
     fn next_refill(&self, class: SizeClass) -> usize {
         let (doublings, batch) = (&self.doublings[class.index()], class.info().batch as usize);
         let count = doublings.load(Relaxed);
-        let wanted = (2 << count).min(batch);
+        let wanted = (first_refill(class.size()) << count).min(batch);
         if wanted < batch {
             doublings.store(count + 1, Relaxed);
         }
@@ -289,13 +294,13 @@ impl<B: Behind> Cache<B> {
         if capacity > 0 && capacity + 1 >= wanted && !self.overflowed[list].load(Relaxed) {
             return Ok(Grown::No);
         }
-        let words = if capacity == 0 { first_words(batch) } else { (capacity + 2) * 2 };
         let most_slots = (most / LIST_SHARE / size).max(2);
+        let words = if capacity == 0 { first_words(size, batch, most_slots) } else { (capacity + 2) * 2 };
         if words > MAX_LIST_WORDS || (capacity > 0 && words - 2 > most_slots) {
             return Ok(Grown::No);
         }
         let added = (words - 2 - capacity) * size;
-        if !self.make_room(lists, &mut shape, Some(list), most, added)? {
+        if !self.sweep(lists, &mut shape, list, most, added)? {
             return Ok(Grown::No);
         }
         if !B::reserve(added) {
@@ -303,7 +308,7 @@ impl<B: Behind> Cache<B> {
             if room == Room::Unused {
                 return Ok(Grown::Starved(added));
             }
-            if !(self.make_room(lists, &mut shape, Some(list), had, added)? && B::reserve(added)) {
+            if !(self.sweep(lists, &mut shape, list, had, added)? && B::reserve(added)) {
                 return Ok(Grown::No);
             }
         }
@@ -358,6 +363,29 @@ impl<B: Behind> Cache<B> {
         Ok(had - shape.capacity_bytes)
     }
 
+    /// As [`Cache::make_room`] for a list that grows, but not at each miss. False at once where nothing would help.
+    fn sweep<L: Lists>(
+        &self,
+        lists: L,
+        shape: &mut Shape,
+        list: usize,
+        budget: usize,
+        added: usize,
+    ) -> Result<bool, Misuse> {
+        if shape.capacity_bytes + added <= budget {
+            return Ok(true);
+        }
+        if added > budget || self.misses() < shape.next_sweep {
+            return Ok(false);
+        }
+        let begin = shape.hand;
+        let made = self.make_room(lists, shape, Some(list), budget, added);
+        // The hand came round: what it took at last was in use, and will be missed.
+        let crowded = shape.hand - begin > CLASSES;
+        shape.next_sweep = self.misses() + MISSES_PER_SWEEP[usize::from(crowded)];
+        made
+    }
+
     /// Takes arrays from lists other than `keep` that were not used lately until `added` bytes more fit into the
     /// budget. False if they do not fit.
     fn make_room<L: Lists>(
@@ -373,7 +401,7 @@ impl<B: Behind> Cache<B> {
                 return Ok(true);
             }
             let victim = shape.hand % CLASSES;
-            shape.hand = victim + 1;
+            shape.hand += 1;
             let top = self.slab.top(victim);
             let used = self.missed[victim].swap(false, Relaxed) || top != shape.passed[victim];
             shape.passed[victim] = top;
@@ -515,7 +543,15 @@ impl<B: Behind> Cache<B> {
     }
 }
 
-/// Words of a list's first array: six slots, or two where a batch is small because objects are large.
-fn first_words(batch: usize) -> usize {
-    if batch >= 16 { 8 } else { 4 }
+/// Objects of a list's first refill: of those smaller than a line, as many as fill whole lines, so that neighbours on a
+/// line go to one cache.
+fn first_refill(size: usize) -> usize {
+    if size < LINE { LINE >> size.trailing_zeros() } else { 2 }
+}
+
+/// Words of a list's first array: room for its first refill and six slots at least, or two where a batch is small
+/// because objects are large, or where the budget is.
+fn first_words(size: usize, batch: usize, most_slots: usize) -> usize {
+    let slots = if batch >= 16 { 6.max(first_refill(size) - 1) } else { 2 };
+    if slots <= most_slots { (slots + 2).next_power_of_two() } else { 4 }
 }

@@ -155,11 +155,11 @@ fn empty_idle(now: u64, period: u64) -> Result<(), Misuse> {
     finding
 }
 
-/// Takes budget from other caches for `cache`, which wants `bytes` more. The caller holds no lock.
+/// Takes budget from other caches for `cache`, which wants `bytes` more, if caches lend. The caller holds no lock.
 #[cold]
 pub fn steal_budget(cache: &'static Cache, bytes: usize) {
     let has_right = cache.capacity_bytes() + bytes <= budget::share();
-    if !lends() || cache.misses() < cache.look.next_steal.load(Relaxed) {
+    if !budget::lends() || cache.misses() < cache.look.next_steal.load(Relaxed) {
         return;
     }
     let Some(mut right) = RIGHT.try_lock() else { return };

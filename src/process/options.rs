@@ -52,7 +52,7 @@ const HARD_LIMIT: &str = "bytes, at least 1M, as in 512M or 2G, or 1% to 100% of
 const BYTES: &str = "bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, \
                      PERSEQ_MODE=central";
 
-static OPTIONS: [RuntimeOption; 13] = [
+static OPTIONS: [RuntimeOption; 14] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -73,6 +73,13 @@ static OPTIONS: [RuntimeOption; 13] = [
         expected: BYTES,
         default: "not set",
         apply: |text| bytes_from(text, LEAST_CACHE).map(budget::set_total).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_LENDING",
+        meaning: "whether a cache borrows what others do not use of PERSEQ_TOTAL_BYTES, in the modes that can",
+        expected: "0 or 1",
+        default: "1",
+        apply: |text| matches!(text, "0" | "1").then(|| budget::set_fixed(text == "0")).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_RELEASE",

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use rseq::sequence::Miss;
 
 use super::*;
+use crate::config::LINE;
 
 /// What the fake behind a cache knows, one for each test's thread.
 #[derive(Default)]
@@ -26,6 +27,8 @@ struct World {
     most: usize,
     total: usize,
     reserved: usize,
+    /// Times the tiers or the arrays were asked or given to.
+    visits: usize,
 }
 
 std::thread_local! {
@@ -50,6 +53,7 @@ enum Fake {}
 impl Behind for Fake {
     fn remove_range(class: SizeClass, out: &mut [*mut u8]) -> usize {
         world(|world| {
+            world.visits += 1;
             let count = out.len().min(world.objects_left);
             for place in &mut out[..count] {
                 let known = world.kept.iter().copied().find(|address| class_of(*address) == class.index());
@@ -67,6 +71,7 @@ impl Behind for Fake {
 
     fn insert_range(class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
         world(|world| {
+            world.visits += 1;
             for object in objects {
                 assert_eq!(class_of(object.addr()), class.index(), "an object came back to another class");
                 assert!(world.kept.insert(object.addr()), "an object came back twice");
@@ -81,6 +86,7 @@ impl Behind for Fake {
         world(|world| {
             world.arrays_left = world.arrays_left.checked_sub(1)?;
             world.arrays_out += 1;
+            world.visits += 1;
             Some(NonNull::from(Box::leak(std::vec![0usize; words].into_boxed_slice())).cast())
         })
     }
@@ -91,7 +97,10 @@ impl Behind for Fake {
             let words = ptr::slice_from_raw_parts_mut(lowest.sub(1).cast::<usize>(), capacity + 2);
             drop(Box::from_raw(words));
         }
-        world(|world| (world.arrays_left, world.arrays_out) = (world.arrays_left + 1, world.arrays_out - 1));
+        world(|world| {
+            (world.arrays_left, world.arrays_out) = (world.arrays_left + 1, world.arrays_out - 1);
+            world.visits += 1;
+        });
     }
 
     fn most() -> usize {
@@ -194,6 +203,7 @@ fn allocate(cache: &Cache<Fake>, lists: impl Lists, class: SizeClass, room: Room
             Err(Miss::Moved) => continue,
             Err(Miss::Unfit) => {}
         }
+        cache.count_miss();
         let wanted = cache.begin_refill(class);
         match cache.refill(lists, class, wanted, room) {
             Ok(object) => return object.map(|object| object.addr().get()),
@@ -213,6 +223,7 @@ fn free(cache: &Cache<Fake>, lists: impl Lists, class: SizeClass, object: usize)
     let object = NonNull::new(ptr::without_provenance_mut(object)).expect("an address");
     // SAFETY: an object of the class that nobody has.
     if unsafe { lists.push(class.index(), object) }.is_err() && !cache.push_to_first_array(lists, class, object) {
+        cache.count_miss();
         _ = cache.flush(lists, class, object);
     }
 }
@@ -336,4 +347,60 @@ fn room_that_is_not_accounted_is_found() {
         cache.shape().lock().capacity_bytes += 8;
         cache.check(&cache.shape().lock());
     });
+}
+
+/// A cache too small for its work is not worse than none, which visits the tiers twice a pair.
+#[test]
+fn a_cache_that_is_too_small_costs_no_more_than_none() {
+    let of_size = |size| SizeClass::of(Layout::from_size_align(size, 8).expect("a size")).expect("a small size");
+    let few = [16, 32, 64, 128, 256, 512].map(of_size);
+    let many: Vec<_> = SizeClass::all().step_by(3).collect();
+    for (classes, budget) in
+        [&few[..], &many[..]].into_iter().flat_map(|classes| [16, 256, 1024, 4096, 16384].map(|bytes| (classes, bytes)))
+    {
+        world(|world| {
+            let (objects_left, arrays_left) = (1 << 20, 1 << 20);
+            *world = World { objects_left, arrays_left, most: budget, total: 2 * budget, ..World::default() };
+        });
+        let cache = new_cache();
+        // SAFETY: this thread alone uses the cache.
+        let lists = unsafe { Exclusive::new(&cache.slab) };
+        let (rounds, objects) = (40, 256);
+        let mut held = Vec::new();
+        for _ in 0..rounds {
+            for class in (0..objects).map(|number| classes[number % classes.len()]) {
+                held.push((class, allocate(cache, lists, class, Room::OtherLists).expect("there are enough")));
+            }
+            while let Some((class, object)) = held.pop() {
+                free(cache, lists, class, object);
+            }
+        }
+        let (visits, pairs) = (world(|world| world.visits), rounds * objects);
+        // One in fifty for the arrays that a sweep exchanges.
+        assert!(
+            visits <= 2 * pairs + pairs / 50,
+            "{visits} visits for {pairs} pairs of {} classes in {budget} bytes",
+            classes.len()
+        );
+        cache.check(&cache.shape().lock());
+    }
+}
+
+/// Two caches that begin take objects of different lines.
+#[test]
+fn the_first_refill_is_a_line() {
+    for (size, least) in [(8, 8), (16, 4), (24, 8), (32, 2), (48, 4), (64, 2), (1024, 2)] {
+        world(|world| {
+            let (objects_left, arrays_left) = (1000, 9);
+            *world = World { objects_left, arrays_left, most: 1 << 20, total: 1 << 20, ..World::default() };
+        });
+        let cache = new_cache();
+        // SAFETY: this thread alone uses the cache.
+        let lists = unsafe { Exclusive::new(&cache.slab) };
+        let class = SizeClass::of(Layout::from_size_align(size, 8).expect("a size")).expect("a small size");
+        allocate(cache, lists, class, Room::Unused).expect("there are enough");
+        let held = cache.holdings(|_, _| ()).objects + 1;
+        assert_eq!(held, least, "of {size} bytes");
+        assert_eq!(held * size % LINE, 0, "of {size} bytes");
+    }
 }
