@@ -1,5 +1,6 @@
 //! The columns of the table: the C library's malloc, perseq in its modes, and the peers that were built.
 
+use crate::checksum;
 use crate::failure::Failure;
 use crate::peers;
 use nix::libc;
@@ -72,11 +73,13 @@ pub fn all(choice: &Choice) -> Result<Vec<Heap>, Failure> {
     let mut heaps = Vec::new();
     let named = |mode: &Mode| choice.heaps.map_or(USUAL.contains(mode), |_| wanted(mode.name()));
     for mode in Mode::ALL.into_iter().filter(named) {
+        let library = libperseq(choice.libperseq)?;
+        let sum = checksum::of_file(&library).map_err(|error| Failure::file(&library, "read", error))?;
         heaps.push(Heap {
             name: mode.name().into(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: format!("{}, libperseq.so of SHA-256 {}", env!("CARGO_PKG_VERSION"), &sum[..16]),
             is_perseq: true,
-            library: Some(libperseq(choice.libperseq)?),
+            library: Some(library),
             environment: vec![("PERSEQ_MODE".into(), mode.name().into())],
         });
     }

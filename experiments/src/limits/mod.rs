@@ -5,19 +5,22 @@
 //! a busy host does as well as a quiet one.
 //!
 //! `case.rs` holds the rows of the table, `probe.rs` the process that measures one, `core.rs` the row that needs a
-//! debugger, `heap.rs` the columns, `table.rs` the table.
+//! debugger, `heap.rs` the columns, `table.rs` the table, `kept.rs` what a run that was cut had measured.
 
 mod case;
 mod core;
 mod heap;
+mod kept;
 pub mod probe;
 mod table;
 
 use crate::failure::{Exit, Failure};
-use crate::output;
+use crate::{output, written};
 use case::{CASES, Case};
-use std::fs;
+use heap::Heap;
+use kept::Kept;
 use std::path::PathBuf;
+use table::{Number, Table};
 
 /// Options of `perseq limits`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +28,7 @@ use std::path::PathBuf;
 Examples:
   perseq peers --only mimalloc2,mimalloc3,jemalloc,tcmalloc    the others, once
   perseq limits                                                the table, in Markdown
-  perseq limits --out docs/limits.md --check
+  perseq limits --rows target/limits.jsonl --out docs/limits.md --check
   perseq limits --cases idle,core --heaps system,percpu")]
 pub struct Arguments {
     /// Only these rows.
@@ -41,9 +44,13 @@ pub struct Arguments {
     /// Folder of `perseq peers`.
     #[arg(long, value_name = "DIR")]
     peers: Option<PathBuf>,
-    /// Also write the table to this file.
+    /// Also write the table to this file, as far as it is made after each row.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Keep each number in this file as soon as it is measured, and measure only what it lacks: repeat the command, and a
+    /// run that was cut goes on. A number counts for the same library on the same kernel.
+    #[arg(long, value_name = "FILE")]
+    rows: Option<PathBuf>,
     /// Fail if a number of perseq's is worse than the worst of the others'.
     #[arg(long)]
     check: bool,
@@ -66,23 +73,35 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         peers: arguments.peers.as_deref(),
     };
     let heaps = heap::all(&choice)?;
-    let mut rows = Vec::new();
-    for case in cases {
-        let row: Vec<_> = heaps
-            .iter()
-            .map(|heap| {
-                eprintln!("{}: {}", case.name, heap.name);
-                if case.name == core::CASE { core::measure(heap) } else { probe::ask(case, heap) }
-            })
-            .collect();
-        rows.push((case, row));
+    let mut kept = Kept::open(arguments.rows.as_deref())?;
+    let mut table = Table::new(&heaps);
+    output::print(table.head())?;
+    for (index, case) in cases.iter().enumerate() {
+        let numbers = heaps.iter().map(|heap| number(case, heap, &mut kept)).collect::<Result<Vec<_>, Failure>>()?;
+        output::print(&table.row(case, &numbers))?;
+        if let Some(path) = &arguments.out {
+            written::whole(path, table.whole(&cases[index + 1..]).as_bytes())?;
+        }
     }
-    let (text, worse) = table::markdown(&heaps, &rows);
-    output::print(&text)?;
-    if let Some(path) = &arguments.out {
-        fs::write(path, &text).map_err(|error| Failure::file(path, "write", error))?;
+    output::print(&table.foot(&[]))?;
+    Ok(if table.worse && arguments.check { Exit::Invalid } else { Exit::Done })
+}
+
+/// One number, measured now unless it was kept. Where there was none, it is tried again.
+fn number(case: &Case, heap: &Heap, kept: &mut Kept) -> Result<Number, Failure> {
+    let (number, from) = match kept.find(case, heap) {
+        Some(number) => (Ok(number), " (kept)"),
+        None => (if case.name == core::CASE { core::measure(heap) } else { probe::ask(case, heap) }, ""),
+    };
+    match &number {
+        Ok(value) => eprintln!("{}, {}: {} {}{from}", case.name, heap.name, table::plain(*value), case.unit),
+        Err(reason) => eprintln!("{}, {}: none: {reason}", case.name, heap.name),
     }
-    Ok(if worse && arguments.check { Exit::Invalid } else { Exit::Done })
+    match &number {
+        Ok(value) if from.is_empty() => kept.add(case, heap, *value)?,
+        _ => {}
+    }
+    Ok(number)
 }
 
 fn cases(wanted: Option<&[String]>) -> Result<Vec<&'static Case>, Failure> {
