@@ -220,8 +220,10 @@ impl Perseq {
 #[cold]
 #[inline(never)]
 fn free_other(pointer: *mut u8) {
+    if pointer.is_null() {
+        return; // often: before anything is looked up
+    }
     match block(pointer) {
-        _ if pointer.is_null() => {}
         Some(Block::Large { .. } | Block::Apart { .. }) => dealloc_large(pointer),
         Some(Block::Small(class)) if emergency::object_at(pointer as usize) == Some((class, 0)) => {
             // SAFETY: an object of this class, which the caller gave up, so not null.
