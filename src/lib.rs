@@ -167,6 +167,12 @@
 //!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: a
 //!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
 //!   registers its own at its first allocation; where the kernel lends no code for its clock, `clock_gettime`.
+//! * **A refused call** of those (a filter, an old kernel, a limit) means one thing each. What a mode needs (rseq,
+//!   `membarrier`, concurrency ids) is asked for at the first allocation, which decides once; [`active_mode`] says what
+//!   runs and why. What is refused later changes no mode. `mmap` or `mprotect`: memory is exhausted, null and `ENOMEM`.
+//!   `madvise`: free pages stay resident, and are counted. `munmap`: address space stays. `mremap`: blocks are copied
+//!   where they grow. `membarrier`: caches of others stay full. `getcpu`, or `rseq` for a thread's own area: that thread
+//!   goes past the caches.
 //! * **A background thread** (`PERSEQ_BACKGROUND=1`) makes a process multi-threaded: `unshare(CLONE_NEWUSER)` and
 //!   `setns` of a user namespace fail with `EINVAL`, as in any such process.
 //! * **Memory goes back from slow paths.** Small traffic that a cache serves comes to none: in `perthread` and
