@@ -36,6 +36,7 @@ pub const STORMS: &[Storm] = &[
     storm("signals", "signals from thread to thread, and moves", &["signals", "moves"]),
     storm("forks", "trees of forked children that check, allocate, free and fork", &["forks"]),
     storm("spawns", "programs started by posix_spawn", &["spawns"]),
+    storm("vforks", "children that allocate on their parent's memory, and moves", &["vforks", "moves"]),
     storm("births", "threads that live for a moment and leave blocks behind", &["births"]),
     storm("cancels", "cancelled threads, some before their first allocation", &["cancels"]),
     storm("plugins", "plugins on perseq loaded, used and unloaded", &["plugins"]),

@@ -1,5 +1,6 @@
 //! What happens to the team, a file for each kind.
 
+mod borrowers;
 mod cpus;
 mod external;
 mod filters;
@@ -29,6 +30,7 @@ pub const FORCES: &[&Force] = &[
     &signals::SIGNALS,
     &processes::FORKS,
     &processes::SPAWNS,
+    &borrowers::VFORKS,
     &threads::BIRTHS,
     &threads::CANCELS,
     &loading::PLUGINS,
