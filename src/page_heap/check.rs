@@ -32,7 +32,8 @@ impl<S: PageSource> PageHeap<S> {
     /// * **committed**: what is committed is in a span, or ahead of the frontier.
     /// * **packed**: the counts of each huge page are those of its pages' spans.
     pub(crate) fn check(&self) {
-        let heap = self.state.lock();
+        let mut heap = self.state.lock();
+        self.settle(&mut heap);
         let mut counts = Counts::default();
         for id in (1..=heap.records).map(SpanId) {
             self.check_span(&heap, id, &mut counts);
@@ -92,7 +93,8 @@ impl<S: PageSource> PageHeap<S> {
                 &mut counts.small
             }
             SpanState::Large => &mut counts.large,
-            SpanState::Own => &mut counts.own,
+            // None is kept any more.
+            SpanState::Own | SpanState::Kept => &mut counts.own,
             SpanState::Free => match self.contents(heap, id) {
                 Contents::Old => &mut counts.old,
                 Contents::Zero => &mut counts.zero,

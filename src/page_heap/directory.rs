@@ -46,9 +46,11 @@ const LEAVES: usize = 1 << (ADDRESS_BITS - LEAF_BYTES.trailing_zeros());
 /// One past the last page that the map can name.
 pub const LAST_PAGE: usize = LEAVES * PAGES_PER_LEAF;
 
-/// Records of the first segment of spans; each of the others is twice the one before it.
-const FIRST_SEGMENT: usize = 64;
-const SEGMENTS: usize = 25;
+/// Records of the first segment of spans; each of the others is twice the one before it. A span's place is this and its
+/// number: the segment of 2^n records has the places from 2^n on.
+const FIRST_SEGMENT: u32 = 64;
+/// One past the last segment that is made, as spans' numbers go: 30 bits and a little.
+const LAST_SEGMENT: usize = 31;
 
 /// For each page of a leaf the class of the small span it is in, plus one, or 0.
 type Classes = [AtomicU8; PAGES_PER_LEAF];
@@ -75,7 +77,8 @@ pub struct Directory {
     end: AtomicUsize,
     /// The classes of a leaf that has none. Never written.
     nothing: Classes,
-    segments: [AtomicPtr<Span>; SEGMENTS],
+    /// Where each segment would begin if it had all places before it: so a place is found by one addition.
+    segments: [AtomicPtr<Span>; u32::BITS as usize],
     /// Huge pages that have tables.
     covered: AtomicUsize,
     /// Memory for tables: where it begins and ends. See [`Directory::take`].
@@ -84,16 +87,7 @@ pub struct Directory {
 }
 
 /// The process's.
-pub static DIRECTORY: Directory = Directory {
-    leaves: [const { AtomicUsize::new(0) }; LEAVES],
-    first: AtomicUsize::new(0),
-    end: AtomicUsize::new(0),
-    nothing: [const { AtomicU8::new(0) }; PAGES_PER_LEAF],
-    segments: [const { AtomicPtr::new(ptr::null_mut()) }; SEGMENTS],
-    covered: AtomicUsize::new(0),
-    next: AtomicUsize::new(0),
-    limit: AtomicUsize::new(0),
-};
+pub static DIRECTORY: Directory = Directory::new();
 
 /// The first tables: a short process asks the kernel for no others.
 const FIRST_TABLES: usize = 768 << 10;
@@ -125,6 +119,19 @@ pub fn class_at(address: usize) -> Option<SizeClass> {
 }
 
 impl Directory {
+    const fn new() -> Self {
+        Directory {
+            leaves: [const { AtomicUsize::new(0) }; LEAVES],
+            first: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            nothing: [const { AtomicU8::new(0) }; PAGES_PER_LEAF],
+            segments: [const { AtomicPtr::new(ptr::null_mut()) }; u32::BITS as usize],
+            covered: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            limit: AtomicUsize::new(0),
+        }
+    }
+
     #[inline]
     fn leaf(&self, number: usize) -> Option<&Leaf> {
         let leaf = self.leaves.get(number)?.load(Acquire); // pairs with `cover`: the leaf is zero
@@ -207,19 +214,23 @@ impl Directory {
     /// The record of a span.
     #[inline]
     pub fn span(&self, id: SpanId) -> &Span {
-        let (segment, place) = segment_of(id);
+        let place = id.0 + FIRST_SEGMENT;
+        // At least the first segment, and no test for 0, of which there is no logarithm.
+        let segment = u32::BITS - 1 - (place | FIRST_SEGMENT).leading_zeros();
+        let before = self.segments[segment as usize].load(Relaxed);
         // SAFETY: numbers are given out for records that `make_record` made, which live for ever.
-        unsafe { &*self.segments[segment].load(Relaxed).add(place) }
+        unsafe { &*before.wrapping_add(place as usize) }
     }
 
     /// Makes the record of the span of this number, all those before it being made. False if there is no memory.
     pub fn make_record(&self, id: SpanId) -> bool {
-        let (segment, _) = segment_of(id);
-        let Some(records) = self.segments.get(segment) else { return false };
+        let segment = (id.0 + FIRST_SEGMENT).ilog2();
+        let Some(records) = self.segments[..LAST_SEGMENT].get(segment as usize) else { return false };
         if records.load(Relaxed).is_null() {
-            let Some(memory) = self.take((FIRST_SEGMENT << segment) * size_of::<Span>()) else { return false };
+            let Some(memory) = self.take(size_of::<Span>() << segment) else { return false };
+            let before = memory.as_ptr().cast::<Span>().wrapping_sub(1 << segment);
             // Who learns of a number learns of it through a map entry, which is stored with release after this.
-            records.store(memory.as_ptr().cast(), Relaxed);
+            records.store(before, Relaxed);
         }
         true
     }
@@ -244,31 +255,30 @@ impl Directory {
     }
 }
 
-/// In which segment the record of a span is, and where there.
-#[inline]
-fn segment_of(id: SpanId) -> (usize, usize) {
-    let place = id.0 as usize + FIRST_SEGMENT;
-    let segment = (place.ilog2() - FIRST_SEGMENT.ilog2()) as usize;
-    (segment, place - (FIRST_SEGMENT << segment))
-}
-
 const _: () = assert!(PAGE_SIZE <= LEAF_BYTES && PAGES_PER_HUGE > 0);
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
-    fn segments_follow_one_another() {
-        let mut expected = (0, 0);
-        for id in 0..100_000 {
-            assert_eq!(segment_of(SpanId(id)), expected);
-            expected.1 += 1;
-            if expected.1 == FIRST_SEGMENT << expected.0 {
-                expected = (expected.0 + 1, 0);
-            }
+    fn records_of_spans_are_apart_and_stay() {
+        static APART: Directory = Directory::new();
+        let directory = &APART;
+        directory.limit.store(1, Relaxed); // the first tables are the process's
+        directory.next.store(1, Relaxed);
+        let mut places = BTreeSet::new();
+        for number in 0..10_000 {
+            assert!(directory.make_record(SpanId(number)));
+            assert!(places.insert(directory.span(SpanId(number)) as *const Span as usize));
         }
-        assert!(segment_of(SpanId((1 << 30) - 1)).0 < SEGMENTS);
+        let apart = |(one, next): (&usize, &usize)| next - one >= size_of::<Span>();
+        assert!(places.iter().zip(places.iter().skip(1)).all(apart));
+        let again = |number| places.contains(&(directory.span(SpanId(number)) as *const Span as usize));
+        assert!((0..10_000).all(again));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use crate::page_heap::source::PageSource;
 use crate::page_heap::space::Space;
-use crate::page_heap::span::SpanId;
+use crate::page_heap::span::{Span, SpanId};
 
 /// Free runs of one kind.
 pub struct FreeRuns {
@@ -22,25 +22,28 @@ impl FreeRuns {
 
     /// Adds a span that is in no tree.
     pub fn insert<S: PageSource>(&mut self, space: &Space<S>, id: SpanId) {
-        let (node, own) = (key(space, id), priority(id));
+        let new = space.span(id);
+        let (node, own) = (key(new), priority(id));
         let mut at: *mut SpanId = &mut self.root;
         // SAFETY: `at` is the root or a link of a span in the tree, all of which are ours under the lock. `lower` and
         // `higher` are links of the new span or of spans below it, never the one read from.
         unsafe {
             while *at != SpanId::NONE && priority(*at) >= own {
-                at = link(space, *at, key(space, *at) < node);
+                let span = space.span(*at);
+                at = link(span, key(span) < node);
             }
             // What was here is split by the new key into what goes below it on either side.
             let mut below = core::mem::replace(&mut *at, id);
-            let (mut lower, mut higher) = (link(space, id, false), link(space, id, true));
+            let (mut lower, mut higher) = (link(new, false), link(new, true));
             while below != SpanId::NONE {
-                if key(space, below) < node {
+                let span = space.span(below);
+                if key(span) < node {
                     *lower = below;
-                    lower = link(space, below, true);
+                    lower = link(span, true);
                     below = *lower;
                 } else {
                     *higher = below;
-                    higher = link(space, below, false);
+                    higher = link(span, false);
                     below = *higher;
                 }
             }
@@ -51,15 +54,17 @@ impl FreeRuns {
 
     /// Takes a span of this tree out of it.
     pub fn remove<S: PageSource>(&mut self, space: &Space<S>, id: SpanId) {
-        let node = key(space, id);
+        let old = space.span(id);
+        let node = key(old);
         let mut at: *mut SpanId = &mut self.root;
         // SAFETY: as in `insert`: every pointer is the root or a link of a span in the tree.
         unsafe {
             while *at != id {
                 debug_assert!(*at != SpanId::NONE, "the span is in the tree");
-                at = link(space, *at, key(space, *at) < node);
+                let span = space.span(*at);
+                at = link(span, key(span) < node);
             }
-            let (mut lower, mut higher) = (*link(space, id, false), *link(space, id, true));
+            let (mut lower, mut higher) = (*link(old, false), *link(old, true));
             loop {
                 if lower == SpanId::NONE || higher == SpanId::NONE {
                     *at = if lower == SpanId::NONE { higher } else { lower };
@@ -67,11 +72,11 @@ impl FreeRuns {
                 }
                 if priority(lower) >= priority(higher) {
                     *at = lower;
-                    at = link(space, lower, true);
+                    at = link(space.span(lower), true);
                     lower = *at;
                 } else {
                     *at = higher;
-                    at = link(space, higher, false);
+                    at = link(space.span(higher), false);
                     higher = *at;
                 }
             }
@@ -82,12 +87,13 @@ impl FreeRuns {
     pub fn first_from<S: PageSource>(&self, space: &Space<S>, from: Key) -> Option<SpanId> {
         let (mut at, mut best) = (self.root, None);
         while at != SpanId::NONE {
-            let fits = key(space, at) >= from;
+            let span = space.span(at);
+            let fits = key(span) >= from;
             if fits {
                 best = Some(at);
             }
             // SAFETY: a span in the tree, ours under the lock.
-            at = unsafe { *link(space, at, !fits) };
+            at = unsafe { *link(span, !fits) };
         }
         best
     }
@@ -96,27 +102,29 @@ impl FreeRuns {
     pub fn longest_below<S: PageSource>(&self, space: &Space<S>, pages: usize) -> Option<SpanId> {
         let (mut at, mut best) = (self.root, None);
         while at != SpanId::NONE {
-            let fits = space.span(at).pages() < pages;
+            let span = space.span(at);
+            let fits = span.pages() < pages;
             if fits {
                 best = Some(at);
             }
             // SAFETY: as above.
-            at = unsafe { *link(space, at, fits) };
+            at = unsafe { *link(span, fits) };
         }
         best
     }
 }
 
-fn key<S: PageSource>(space: &Space<S>, id: SpanId) -> Key {
-    let span = space.span(id);
+#[inline]
+fn key(span: &Span) -> Key {
     (span.pages(), span.first_page())
 }
 
-/// The link of `id` to what is lower or higher. The span is ours under the lock.
-fn link<S: PageSource>(space: &Space<S>, id: SpanId, higher: bool) -> *mut SpanId {
+/// The link of a span to what is lower or higher. The span is ours under the lock.
+#[inline]
+fn link(span: &Span, higher: bool) -> *mut SpanId {
     // SAFETY: a free span's fields belong to the lock, which whoever has a `FreeRuns` holds; no reference is kept.
-    let span = unsafe { space.span(id).locked() };
-    if higher { &mut span.previous } else { &mut span.next }
+    let locked = unsafe { span.locked() };
+    if higher { &mut locked.previous } else { &mut locked.next }
 }
 
 /// Fibonacci hashing: numbers that follow one another are far apart.
@@ -163,10 +171,10 @@ mod tests {
         }
         for higher in [false, true] {
             // SAFETY: the test's spans are its own.
-            let child = unsafe { *link(space, at, higher) };
+            let child = unsafe { *link(space.span(at), higher) };
             if child != SpanId::NONE {
                 assert!(priority(child) <= priority(at), "a heap by priority");
-                assert_eq!(key(space, child) > key(space, at), higher, "a search tree by key");
+                assert_eq!(key(space.span(child)) > key(space.span(at)), higher, "a search tree by key");
             }
             if higher {
                 found.push(at.0);

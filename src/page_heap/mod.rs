@@ -18,6 +18,7 @@ pub mod free_pages;
 pub mod free_runs;
 mod grow;
 pub mod huge_pages;
+mod kept;
 pub mod large;
 pub mod limits;
 pub mod metadata;
@@ -65,6 +66,8 @@ pub struct PageHeap<S: PageSource = Mmap> {
 pub struct State {
     /// Free runs by what they hold: [`Contents`].
     pub(crate) free: [FreeRuns; 3],
+    /// See `kept`.
+    pub(crate) kept: SpanId,
     /// Free runs that are not mapped.
     pub(crate) holes: usize,
     /// Records of spans that are not in use, linked by `next`, and their number.
@@ -130,6 +133,7 @@ impl<S: PageSource> PageHeap<S> {
                 Rank::PageHeap,
                 State {
                     free: [FreeRuns::EMPTY; 3],
+                    kept: SpanId::NONE,
                     holes: 0,
                     unused: SpanId::NONE,
                     unused_count: 0,
@@ -207,6 +211,12 @@ impl<S: PageSource> PageHeap<S> {
         let spare = align.max(PAGE_SIZE) / PAGE_SIZE - 1;
         let wanted = pages.checked_add(spare).filter(|wanted| *wanted < MOST_PAGES)?;
         let mut heap = self.state.lock_unless_forking()?;
+        if state == SpanState::Large
+            && let Some(id) = self.take_kept(&mut heap, pages, align)
+        {
+            return Some(Run { id, zero: false });
+        }
+        self.settle(&mut heap);
         let mut relieved = false;
         if self.space.has_nothing() {
             self.move_frontier(&mut heap, pages, align)?;
@@ -272,6 +282,9 @@ impl<S: PageSource> PageHeap<S> {
         };
         let span = self.span(id);
         *heap.total(span.state()) -= span.pages();
+        if span.state() == SpanState::Large && !zero {
+            return self.keep(&mut heap, id);
+        }
         if span.state() == SpanState::Small {
             self.set_class_number(span, 0);
         }
@@ -311,6 +324,7 @@ impl<S: PageSource> PageHeap<S> {
     /// * The span is large and the caller's, and pages beyond `pages` are not used any more.
     pub unsafe fn resize(&self, id: SpanId, pages: usize) -> bool {
         let Some(mut heap) = self.state.lock_unless_forking() else { return false };
+        self.settle(&mut heap);
         let span = self.span(id);
         let (first, old) = (span.first_page(), span.pages());
         debug_assert!(span.state() == SpanState::Large && pages > 0);
@@ -373,7 +387,8 @@ impl<S: PageSource> PageHeap<S> {
 
     /// What is held now.
     pub fn totals(&self) -> Totals {
-        let heap = self.state.lock();
+        let mut heap = self.state.lock();
+        self.settle(&mut heap);
         Totals { held_bytes: heap.held_bytes(), huge: self.space.huge_page_stats(), ..heap.totals }
     }
 

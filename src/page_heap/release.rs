@@ -146,6 +146,7 @@ impl<S: PageSource> PageHeap<S> {
 
     /// As [`PageHeap::release_pages`], by the holder of the pass.
     fn release_under(&self, most: usize) -> usize {
+        self.settle(&mut self.state.lock());
         let (mut released, mut below) = (0, usize::MAX);
         while released < most {
             let Some(id) = self.take_longest(most - released, &mut below) else { break };

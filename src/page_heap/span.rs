@@ -47,6 +47,8 @@ pub enum SpanState {
     Large,
     /// The allocator's own: nothing a program may name.
     Own,
+    /// Pages nobody uses, in no tree of free runs: see `kept`.
+    Kept,
 }
 
 /// What free pages hold.
@@ -137,6 +139,7 @@ impl Span {
             2 => SpanState::Small,
             3 => SpanState::Large,
             4 => SpanState::Own,
+            5 => SpanState::Kept,
             _ => SpanState::Unused,
         }
     }
