@@ -428,3 +428,43 @@ fn moves_refused() {
     assert!(now.held_bytes < 8 * MIB as u64, "{now:?}");
     perseq::check();
 }
+
+/// Where contents are copied, a block of which little was ever written stays such a block: it takes little memory at its new
+/// place, whatever was there before, and none at its old one.
+#[test]
+fn sparse_blocks_copied() {
+    use kit::seccomp::Refusal;
+    static REFUSED: [Refusal; 1] = [Refusal { call: libc::SYS_mremap, errno: libc::EINVAL }];
+    if kit::role().is_none() {
+        Child::of("sparse_blocks_copied", "refused").refusing(&REFUSED).run().passed();
+        return;
+    }
+    const COUNT: usize = 8;
+    const WRITTEN: [usize; 3] = [0, 5 * MIB + 5, 12 * MIB - 1];
+    perseq::set_release(perseq::ReleasePolicy::Never);
+    let apart = |size: usize| [block(size, 8), block(64 << 10, 8)]; // and a wall, so that none joins or grows in place
+    let sparse: Vec<_> = (0..COUNT).map(|_| apart(12 * MIB)).collect();
+    let old: Vec<_> = (0..COUNT).map(|_| apart(16 * MIB)).collect();
+    // SAFETY: ours, here and below, of the size that is written, read or freed.
+    unsafe {
+        old.iter().for_each(|[start, _]| start.write_bytes(0xee, 16 * MIB));
+        sparse.iter().for_each(|[start, _]| WRITTEN.iter().for_each(|at| start.add(*at).write(0x5a)));
+    }
+    old.iter().for_each(|[start, _]| free(*start, 16 * MIB, 8));
+    let before = kit::resident_bytes();
+    for [start, _] in &sparse {
+        // SAFETY: as above.
+        let moved = unsafe { realloc(*start, layout(12 * MIB, 8), 15 * MIB) };
+        assert!(!moved.is_null() && moved != *start);
+        assert!(old.iter().any(|[old, _]| *old == moved), "a place with old data");
+        for at in 0..12 * MIB {
+            let expected = if WRITTEN.contains(&at) { 0x5a } else { 0 };
+            // SAFETY: as above.
+            assert_eq!(unsafe { moved.add(at).read() }, expected, "byte {at}");
+        }
+    }
+    let after = kit::resident_bytes();
+    let gone = (COUNT * 11 * MIB) as u64;
+    assert!(after + gone < before, "{before} bytes were resident, and {after} after the copies");
+    assert_eq!(stats().relocated_bytes, 0);
+}

@@ -4,9 +4,17 @@ use core::alloc::Layout;
 use core::ptr;
 
 use crate::config::{PAGE_SIZE, RELOCATE_BYTES};
+use crate::os;
 use crate::page_heap::source::{PageSource, Relocation};
 use crate::page_heap::span::{SpanId, SpanState};
 use crate::page_heap::{PageHeap, Run};
+
+/// Bytes that are looked at together: a usual page of the kernel's.
+const UNIT: usize = if PAGE_SIZE < 4096 { PAGE_SIZE } else { 4096 };
+/// Units of zeroes one after another from which a block that is copied counts as one the program hardly touched.
+const SPARSE: usize = 16;
+/// Bytes that are made readable at a time.
+const READABLE: usize = 2 << 20;
 
 /// The large block that begins at `address`, if one does.
 pub fn at<S: PageSource>(pages: &PageHeap<S>, address: usize) -> Option<SpanId> {
@@ -49,48 +57,72 @@ pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Lay
             Relocation::Lost => run = allocate(pages, layout)?,
         }
     }
-    let target = pages.start(run.id);
     // SAFETY: both runs are ours, and so long; after this nobody uses the old one.
     unsafe {
-        if !moved {
-            copy(start as *const u8, target as *mut u8, kept);
-        }
-        pages.release(id, moved && kept == old);
+        let zero = if moved { kept == old } else { copy(pages, id, run, kept) && pages.empty(id, 0, old) };
+        pages.release(id, zero);
     }
-    Some(target)
+    Some(pages.start(run.id))
 }
 
-/// Copies so many pages. Those that read as zero on both sides are left alone: what the program never touched takes no
-/// memory in the copy either.
+/// Copies so many pages. What reads as zero on both sides is left alone: what the program never touched takes no memory
+/// in the copy either. Returns whether that was most of it.
+///
+/// Only a look says what was touched, and each look at a page that was not is a page fault. So where zeroes follow one
+/// another, the kernel is told to make many pages readable at a time, and old data at the new place goes back instead
+/// of being looked at.
 ///
 /// # Safety
 ///
-/// * Both places are the caller's, apart, aligned to a page and so long.
-unsafe fn copy(source: *const u8, target: *mut u8, pages: usize) {
-    if pages * PAGE_SIZE < RELOCATE_BYTES {
+/// * Both runs are the caller's, apart and so long. The second holds nothing anybody needs.
+unsafe fn copy<S: PageSource>(pages: &PageHeap<S>, from: SpanId, to: Run, count: usize) -> bool {
+    let (source, target) = (pages.start(from) as *const u8, pages.start(to.id) as *mut u8);
+    let bytes = count * PAGE_SIZE;
+    if bytes < RELOCATE_BYTES {
         // SAFETY: by our own contract.
-        return unsafe { ptr::copy_nonoverlapping(source, target, pages * PAGE_SIZE) };
+        unsafe { ptr::copy_nonoverlapping(source, target, bytes) };
+        return false;
     }
-    for offset in (0..pages).map(|page| page * PAGE_SIZE) {
+    let (mut zeroes, mut in_a_row, mut readable, mut asked, mut target_is_zero) = (0, 0, 0, to.zero, to.zero);
+    for offset in (0..bytes).step_by(UNIT) {
         // SAFETY: by our own contract, here and below: within both.
-        let (from, to) = unsafe { (source.add(offset), target.add(offset)) };
+        let (here, there) = unsafe { (source.add(offset), target.add(offset)) };
+        if in_a_row >= SPARSE {
+            if offset >= readable {
+                readable = bytes.min(offset + READABLE);
+                // SAFETY: as above; what is read stays as it is.
+                unsafe { os::make_readable(here, readable - offset) };
+            }
+            if !asked && offset.is_multiple_of(PAGE_SIZE) {
+                let page = offset / PAGE_SIZE;
+                // SAFETY: as above.
+                (asked, target_is_zero) = (true, unsafe { pages.empty(to.id, page, count - page) });
+            }
+        }
         // SAFETY: as above.
         unsafe {
-            if !(is_zero(from) && is_zero(to)) {
-                ptr::copy_nonoverlapping(from, to, PAGE_SIZE);
+            if !is_zero(here) {
+                in_a_row = 0;
+                ptr::copy_nonoverlapping(here, there, UNIT);
+                continue;
+            }
+            (zeroes, in_a_row) = (zeroes + 1, in_a_row + 1);
+            if !target_is_zero && !is_zero(there) {
+                there.write_bytes(0, UNIT);
             }
         }
     }
+    zeroes * UNIT * 2 > bytes
 }
 
-/// Whether a page reads as zero. One that was never touched does, and stays untouched.
+/// Whether a unit reads as zero. One that was never touched does, and stays untouched.
 ///
 /// # Safety
 ///
-/// * The page is the caller's, and nobody writes to it.
-unsafe fn is_zero(page: *const u8) -> bool {
+/// * It is the caller's, and nobody writes to it.
+unsafe fn is_zero(unit: *const u8) -> bool {
     // SAFETY: by our own contract; any word is a number.
-    let words = unsafe { core::slice::from_raw_parts(page.cast::<u64>(), PAGE_SIZE / size_of::<u64>()) };
+    let words = unsafe { core::slice::from_raw_parts(unit.cast::<u64>(), UNIT / size_of::<u64>()) };
     // In parts, of which the first one of a page that was used is nearly always enough.
     words.chunks(64).all(|part| part.iter().fold(0, |all, word| all | word) == 0)
 }

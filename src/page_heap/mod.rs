@@ -349,6 +349,19 @@ impl<S: PageSource> PageHeap<S> {
         true
     }
 
+    /// Gives the contents of `pages` pages of a run back at once, from its page `from` on: they read as zero. False, and
+    /// they are as they were, if the source cannot.
+    ///
+    /// # Safety
+    ///
+    /// * The run is the caller's and so long, and what these pages hold is not needed.
+    pub unsafe fn empty(&self, id: SpanId, from: usize, pages: usize) -> bool {
+        let (start, bytes) = (self.start(id) + from * PAGE_SIZE, pages * PAGE_SIZE);
+        let whole = (start | bytes).is_multiple_of(self.space.source.release_granule());
+        // SAFETY: by our own contract.
+        whole && NonNull::new(start as *mut u8).is_some_and(|start| unsafe { self.space.source.release(start, bytes) })
+    }
+
     /// Moves the first pages of one large run to another, whose start reads as zero afterwards or whose pages are
     /// gone: then a run that cannot be used remains the heap's own, and another has to be found.
     ///
