@@ -216,6 +216,20 @@ fn pages_smaller_than_the_kernels() {
     }
 }
 
+/// Regions end where the kernel's pages do, however much the heap may have.
+#[test]
+fn regions_of_whole_pages() {
+    for bound in [100_000, 40 * MIB + 24_576, 200 * MIB] {
+        let pages = PageAllocator::new(LargePages(Mmap::new()), bound);
+        let runs: Vec<_> = std::iter::from_fn(|| pages.allocate(MIB.min(bound / 7), 1)).collect();
+        let sum: usize = runs.iter().map(|run| run.bytes).sum();
+        assert!(sum <= bound + LargePages::GRANULE && sum + bound / 4 >= bound, "{sum} of {bound} bytes");
+        // SAFETY: ours, and released once.
+        runs.into_iter().for_each(|run| unsafe { pages.release(run.start) });
+        pages.release_free();
+    }
+}
+
 fn arena(bytes: usize) -> Arena {
     let mut memory = Vec::with_capacity(bytes);
     memory.resize(bytes, MaybeUninit::new(0xee)); // what it holds does not matter

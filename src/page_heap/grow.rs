@@ -146,6 +146,7 @@ impl<S: PageSource> PageHeap<S> {
         let granule = (S::GRANULE / PAGE_SIZE).max(1);
         let room = self.space.most_pages() - heap.totals.committed.min(self.space.most_pages());
         let ample = (committed + step).next_multiple_of(PAGES_PER_HUGE).min(limit).min(committed + room);
+        let ample = ample / granule * granule;
         let least = end.next_multiple_of(granule).min(limit);
         let mut refusal = Refusal::NoMemory;
         for to in [ample.max(least), least] {

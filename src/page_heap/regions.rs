@@ -197,7 +197,7 @@ fn get(field: &AtomicUsize) -> usize {
 pub fn bytes_for(pages: usize, granule: usize) -> usize {
     let most = pages * PAGE_SIZE / 63 * 64 + (1 << 20); // more than tables take, to count their huge pages
     let tables = pages * (size_of::<u32>() + size_of::<Span>()) + (most / HUGE_PAGE + 4) * size_of::<HugePage>();
-    let bytes = pages * PAGE_SIZE + tables + (SPARE + 1) * size_of::<Span>() + 3 * granule.max(PAGE_SIZE);
+    let bytes = pages * PAGE_SIZE + tables + (SPARE + 1) * size_of::<Span>() + 4 * granule.max(PAGE_SIZE);
     bytes.next_multiple_of(granule)
 }
 
@@ -210,7 +210,9 @@ fn lay_out(start: usize, length: usize, granule: usize) -> Option<Layout> {
     let per_page = PAGE_SIZE + size_of::<u32>() + size_of::<Span>();
     let once = 2 * granule + (SPARE + 1) * size_of::<Span>() + 3 * size_of::<HugePage>();
     let per_huge = (room / HUGE_PAGE + 1) * size_of::<HugePage>();
-    let pages = (room.checked_sub(once + per_huge)? / per_page).min((1 << 31) - 1);
+    // Whole granules: the last of them is committed, too.
+    let unit = (granule / PAGE_SIZE).max(1);
+    let pages = (room.checked_sub(once + per_huge)? / per_page).min((1 << 31) - 1) / unit * unit;
     if pages == 0 {
         return None;
     }
@@ -237,7 +239,8 @@ mod tests {
                     };
                     let huge_pages =
                         huge_of(layout.base / PAGE_SIZE + layout.pages - 1).0 - huge_of(layout.base / PAGE_SIZE).0 + 1;
-                    assert!(start <= layout.base && layout.base.is_multiple_of(PAGE_SIZE));
+                    assert!(start <= layout.base && layout.base.is_multiple_of(PAGE_SIZE.max(granule)));
+                    assert!((layout.pages * PAGE_SIZE).is_multiple_of(granule), "what is committed is whole granules");
                     assert!(layout.base + layout.pages * PAGE_SIZE <= layout.huge);
                     assert!(layout.huge + huge_pages * size_of::<HugePage>() <= layout.map);
                     assert!(layout.map + layout.pages * 4 <= layout.spans);

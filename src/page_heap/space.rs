@@ -21,7 +21,7 @@
 //!
 //! Each hole, and each range whose contents were moved there, is a mapping more, of which a process may have 65,530:
 //! both are bounded ([`MAX_HOLES`](crate::config::MAX_HOLES), [`MAX_SEAMS`](crate::config::MAX_SEAMS)). Beyond that, what
-//! goes back stays mapped and what grows is copied.
+//! goes back stays mapped and what grows is copied: `large` says what of it.
 //!
 //! The tables are the [`Directory`]'s.
 //!
@@ -84,7 +84,11 @@ impl<S: PageSource> Space<S> {
     pub fn most_pages(&self) -> usize {
         match self.directory {
             Some(_) => LAST_PAGE,
-            None => self.bound.div_ceil(PAGE_SIZE).min(self.source.most_bytes() / PAGE_SIZE),
+            None => {
+                // Whole granules, as what is committed.
+                let (unit, bound) = ((S::GRANULE / PAGE_SIZE).max(1), self.bound.div_ceil(PAGE_SIZE));
+                bound.div_ceil(unit).saturating_mul(unit).min(self.source.most_bytes() / PAGE_SIZE)
+            }
         }
     }
 
