@@ -177,7 +177,8 @@
 //!   `setns` of a user namespace fail with `EINVAL`, as in any such process.
 //! * **Memory goes back from slow paths.** Small traffic that a cache serves comes to none: in `perthread` and
 //!   `perthread-drain` for ever, in the other modes until the thread is moved to another CPU. A burst before it then stays
-//!   resident. A background thread gives it back in every mode; giving it back at once would not wait for the period.
+//!   resident. A background thread gives it back in every mode, and [`release`](crate::release()) at once.
+//!   `docs/architecture.md` says why nothing else could without a price on the fast path.
 //!
 //! # Limits
 //!

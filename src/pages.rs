@@ -26,7 +26,8 @@ pub use crate::page_heap::sources::{Arena, Counting, Counts, Failing, HugeTlb, T
 use crate::page_heap::span::SpanId;
 
 /// A page allocator with its own source. All operations take one lock; dropping it gives everything back, runs that
-/// are still in use among it.
+/// are still in use among it. Until then, what goes back is the contents of free pages: the regions that they lie in
+/// stay the allocator's, as those of a [`Heap`](crate::Heap) do.
 pub struct PageAllocator<S: PageSource = Mmap> {
     pages: PageHeap<S>,
 }

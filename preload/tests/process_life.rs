@@ -117,6 +117,18 @@ fn a_process_that_sleeps_gives_back_in_one_period() {
     run(command).ended(0, "gave it back");
 }
 
+/// What the documentation says of modes whose threads come to a slow path by a miss only.
+#[test]
+fn small_traffic_keeps_a_burst_without_a_slow_path() {
+    let program = build_c("life/idle.c", &[]);
+    for mode in ["perthread", "perthread-drain"] {
+        let mut command = on_libperseq(&program, mode, &[]);
+        // Twice the period.
+        command.args(["traffic", "400", "120", "4"]).env("PERSEQ_BACKGROUND", "0");
+        run(command).ended(3, "MiB at the burst");
+    }
+}
+
 /// Small traffic that caches serve keeps no burst: not where it comes to slow paths, and nowhere with the thread.
 #[test]
 fn small_traffic_does_not_keep_a_burst() {

@@ -10,7 +10,8 @@ use crate::config::{HUGE_PAGE, SMALL_HEAP_BYTES};
 pub use crate::os::Relocation;
 use crate::os::{self, HugeAdvice, MAX_OS_PAGE};
 
-/// Gives a heap its memory. What is committed stays so until the heap is dropped.
+/// Gives a heap its memory. What is reserved or committed stays so until the heap is dropped: a reader without a lock
+/// may look at the tables of a region at any time, and records of its spans may serve other regions.
 ///
 /// Calls come from one thread at a time, but for `release` and `relocate`. None may allocate from the heap it serves.
 ///
