@@ -1,0 +1,30 @@
+//! Instructions of the guest that mean something here. `perseq simulate`'s part in the guest executes them, and has the
+//! same numbers.
+
+/// Look at accesses from now on.
+pub const LOOK: usize = 1;
+/// Count from now on.
+pub const START: usize = 2;
+/// Count no more.
+pub const STOP: usize = 3;
+
+/// The displacement of the first mark, less one. Nothing that a compiler or the kernel emits has it.
+const BASE: u32 = 0x5053_5100;
+
+/// The number of a mark: `nopl BASE+n(%rax,%rax,1)`.
+pub fn mark(bytes: &[u8]) -> Option<usize> {
+    let displacement = bytes.strip_prefix(&[0x0F, 0x1F, 0x84, 0x00])?;
+    let displacement = u32::from_le_bytes(displacement.try_into().ok()?);
+    let number = displacement.checked_sub(BASE)? as usize;
+    (LOOK..=STOP).contains(&number).then_some(number)
+}
+
+/// Whether it is the store of the self-test: `mov %rcx, BASE+4(%rax)`.
+pub fn is_test(bytes: &[u8]) -> bool {
+    bytes.strip_prefix(&[0x48, 0x89, 0x88]) == Some(&(BASE + 4).to_le_bytes())
+}
+
+/// Whether it is `syscall`.
+pub fn is_system_call(bytes: &[u8]) -> bool {
+    bytes == [0x0F, 0x05]
+}
