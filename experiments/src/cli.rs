@@ -116,6 +116,8 @@ Examples:
     Suite(crate::suite::Arguments),
     /// Run real programs on libperseq and compare what they print, need and take with the C library's malloc.
     Programs(crate::programs::Arguments),
+    /// Run experiments in a simulated machine: more CPUs, other caches, and every miss counted. No times.
+    Simulate(crate::simulate::Arguments),
     /// Say what each allocator leaves of the limits on a process: address space, locked memory, commit charge, mappings.
     Limits(crate::limits::Arguments),
     /// Measure one row of that table (started by limits).

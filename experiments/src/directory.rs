@@ -10,6 +10,7 @@ use crate::programs::{self, Programs};
 use crate::replay::{self, Replay};
 use crate::report;
 use crate::run;
+use crate::simulate::{self, Simulation};
 use crate::suite::{self, Suite, arm};
 use std::path::{Path, PathBuf};
 
@@ -64,6 +65,7 @@ pub fn resume(arguments: &Resume) -> Result<Exit, Failure> {
             let missing = || Failure::usage("resume: this run replays a trace; expected --trace FILE");
             replay::finish(&archive, run, arguments.trace.as_deref().ok_or_else(missing)?)
         }
+        Simulation::KIND => simulate::resume(&archive),
         _ => run::finish(&archive, conduct::reopen::<Experiments>(&archive)?),
     }
 }
@@ -76,6 +78,7 @@ pub fn report(root: &Path, accept: bool) -> Result<Exit, Failure> {
         Suite::KIND => suite::again(&archive, archive.read(reading)?),
         Programs::KIND => programs::again(&archive, &archive.read(reading)?),
         Replay::KIND => replay::again(&archive, &archive.read(reading)?),
+        Simulation::KIND => simulate::again(&archive, &archive.read(reading)?),
         _ => {
             let path = report::write(&archive, archive.read(reading)?)?;
             output::print(&format!("{}\n", path.display())).map(|()| Exit::Done)

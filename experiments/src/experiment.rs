@@ -84,7 +84,7 @@ impl Question {
     }
 
     /// Variables of the worker: mode and capacity.
-    fn environment(&self) -> Vec<(String, String)> {
+    pub fn environment(&self) -> Vec<(String, String)> {
         let mut variables = Vec::new();
         if let Subject::Perseq(mode) = self.mode_requested {
             variables.push(("PERSEQ_MODE".to_owned(), mode.name().to_owned()));
@@ -103,17 +103,22 @@ impl Question {
     }
 }
 
-/// The process of a sample, which replays `trace` if its workload replays one.
-pub fn job(planned: &Sample, trace: Option<PathBuf>) -> Result<Job, String> {
-    let question = &planned.task;
-    let order = Order {
+/// What the worker of a sample is told.
+pub fn order(question: &Question, seed: u64, trace: Option<PathBuf>) -> Order {
+    Order {
         workload: question.workload.clone(),
         parameters: question.params.clone(),
         subject: question.mode_requested,
-        seed: planned.invocation_seed,
+        seed,
         counters: question.counter_group.clone(),
         trace_file: trace,
-    };
+    }
+}
+
+/// The process of a sample, which replays `trace` if its workload replays one.
+pub fn job(planned: &Sample, trace: Option<PathBuf>) -> Result<Job, String> {
+    let question = &planned.task;
+    let order = order(question, planned.invocation_seed, trace);
     let deadline = question.estimate() * 10 + Duration::from_secs(20);
     let job = Job::own("worker", &order, deadline)?;
     Ok(job.environment([planned.padding()]).environment(question.environment()))

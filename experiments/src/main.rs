@@ -7,9 +7,10 @@
 //! 4. [`worker`]: inside that process, a [`workload`] runs and [`proof`] shows in which mode.
 //! 5. [`report`]: [`statistics`] over the rows alone, the same bytes each time.
 //!
-//! Four kinds of run share the harness: the experiments ([`mod@experiment`], started by [`run`]); the [`suite`], which
+//! Five kinds of run share the harness: the experiments ([`mod@experiment`], started by [`run`]); the [`suite`], which
 //! measures each [`pattern`] on the rivals that [`peers`] builds, through the C interface; [`programs`], which runs real
-//! programs on libperseq; and [`replay`], which repeats a [`trace`] of another program.
+//! programs on libperseq; [`replay`], which repeats a [`trace`] of another program; and [`mod@simulate`], which runs the
+//! experiments in emulated guests and counts what a model of caches says.
 //!
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
 //! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
@@ -50,6 +51,7 @@ mod report;
 mod rows;
 mod run;
 mod selftest;
+mod simulate;
 mod statistics;
 mod subject;
 mod suite;
@@ -69,6 +71,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     harness::launch::if_asked();
+    simulate::guest::if_first();
     let outcome = match cli::Cli::parse().command {
         Command::Doctor { json, deep } => doctor::main(json, deep),
         Command::Selftest { json } => selftest::main(json),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Peers(arguments) => peers::main(&arguments),
         Command::Suite(arguments) => suite::main(&arguments),
         Command::Programs(arguments) => programs::main(&arguments),
+        Command::Simulate(arguments) => simulate::main(&arguments),
         Command::Limits(arguments) => limits::main(&arguments),
         Command::LimitsProbe { case } => limits::probe::main(&case).map(|()| Exit::Done),
         Command::Torture(arguments) => torture::main(&arguments),

@@ -13,6 +13,7 @@ use crate::output;
 use crate::programs::Programs;
 use crate::replay::Replay;
 use crate::report::number;
+use crate::simulate::Simulation;
 use crate::statistics::{Paired, median};
 use crate::subject::Subject;
 use crate::suite::Suite;
@@ -80,6 +81,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         Suite::KIND => print::<Suite>(arguments, &archive),
         Programs::KIND => print::<Programs>(arguments, &archive),
         Replay::KIND => print::<Replay>(arguments, &archive),
+        Simulation::KIND => print::<Simulation>(arguments, &archive),
         _ => print::<Experiments>(arguments, &archive),
     }
 }

@@ -47,10 +47,15 @@ pub fn main() -> Result<(), Failure> {
 }
 
 fn work(order: &Order) -> Result<Report, String> {
+    report(order, workload::run)
+}
+
+/// Has the work done by `run`, which may do something before it and after it, and reports.
+pub fn report(order: &Order, run: impl FnOnce(&Order) -> Result<Measurement, String>) -> Result<Report, String> {
     if let Some(group) = &order.counters {
         counters::want(group);
     }
-    let mut measurement = workload::run(order)?;
+    let mut measurement = run(order)?;
     measurement.counted = counters::totals();
     measurement.drop_infinite();
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();

@@ -23,8 +23,8 @@
 //!
 //! # What it leaves out
 //!
-//! Time, prefetchers, speculation, store buffers, instruction fetches and the accesses of page-table walks. Levels index
-//! their sets by the lowest bits of the line's number, where processors hash those of large caches. Replacement in
+//! Time, prefetchers, speculation, store buffers, instruction fetches and the accesses of page-table walks. Levels
+//! index their sets by the lowest bits of the line's number, where processors hash those of large caches. Replacement in
 //! processors is an approximation of this one. So a count is that of the program's own accesses under an idealised
 //! cache: ratios between programs mean something, the sum of nanoseconds does not exist.
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// Multiplication by a large odd number: line numbers need no more, and the standard hasher takes longer than a look-up.
+/// Multiplication by a large odd number: line numbers need no more, and the standard hasher takes longer than that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LineHasher(u64);
 

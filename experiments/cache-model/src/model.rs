@@ -7,12 +7,12 @@
 //! * **private inclusion**: a CPU's first level holds no line that its second does not, and in the same state.
 //! * **single writer**: a line that is exclusive or modified in a private cache is in no other private cache, and in no
 //!   last level of another group.
-//! * **last level**: an inclusive one holds all that the private caches of its group hold; a victim one holds nothing of
-//!   that. A line that is modified in a last level is in no cache of another group.
+//! * **last level**: an inclusive one holds all that the private caches of its group hold; a victim one holds nothing
+//!   of that. A line that is modified in a last level is in no cache of another group.
 //! * **directory**: it knows of each line which private caches and which last levels hold it, and nothing else.
 //!
-//! The state of a line in a last level says whether memory is up to date: `Modified` if not, else `Shared`. There is no
-//! state `Owned`: a modified line that another CPU reads is written back, to an inclusive last level that both are under
+//! The state of a line in a last level says whether memory is up to date: `Modified` if not, else `Shared`. There is
+//! no state `Owned`: a modified line that another CPU reads is written back, to an inclusive last level that both are under
 //! and otherwise to memory.
 
 use crate::LINE_BYTES;

@@ -1,0 +1,172 @@
+//! `perseq simulate`: the experiments on CPUs and caches that this host does not have.
+//!
+//! 1. [`packages`]: QEMU and a kernel, as Debian has them, in a folder of the user's cache.
+//! 2. [`image`]: the guest's files: this very binary as `/init`, the libraries it needs, and its order.
+//! 3. [`emulator`]: the command line that makes a guest deterministic, with the plugin that holds the model of caches
+//!    (`cache-plugin/`, `cache-model/`).
+//! 4. [`guest`]: what happens inside: the self-test, the workload between two marks, the worker's report.
+//! 5. [`study`]: all that as a kind of run. Counts stand in the rows; times do not, for a guest's clock counts
+//!    instructions.
+//! 6. [`table`]: counts per pair, and ratios with their intervals over the seeds.
+//!
+//! What is not simulated (time, prefetchers and more) is said in `cache-model/src/lib.rs`. CPUs take turns of some ten
+//! thousand instructions, so that lines which several write at once move less often than on processors.
+
+mod emulator;
+pub mod guest;
+mod image;
+mod machine;
+mod packages;
+mod study;
+mod table;
+
+pub use study::Simulation;
+
+use crate::definition;
+use crate::experiment::Sample;
+use crate::failure::{Exit, Failure};
+use crate::harness::archive::{Archive, Contents};
+use crate::harness::conduct;
+use crate::harness::manifest::{self, Manifest};
+use crate::harness::place::{self, Planned};
+use crate::host::Host;
+use crate::host::limits::Limits;
+use crate::output;
+use crate::plan::{self, Choice};
+use crate::subject::Subject;
+use crate::written::Folder;
+use machine::Machine;
+use regex::Regex;
+use std::path::PathBuf;
+use study::{About, Guest};
+
+/// Options of `perseq simulate`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  perseq simulate --cpus 8 --geometry zen3 --filter E01 --seeds 2
+  perseq simulate --cpus 16 --llc-groups 2 --geometry zen5 --filter 'E03/rule=A' --modes percpu,perthread
+  perseq rows DIR --metric l2_misses_per_pair       the counts of each sample
+
+QEMU and a kernel are fetched once, from Debian's archive, into the user's cache; nothing is installed. Counts are those
+of a model of caches, not of hardware: the report says `simulated` wherever it says a number.")]
+pub struct Arguments {
+    /// CPUs of the guest.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: u32,
+    /// Groups of CPUs with a last-level cache each. Default: as many as the processor would have.
+    #[arg(long, value_name = "G", value_parser = clap::value_parser!(u32).range(1..=64))]
+    llc_groups: Option<u32>,
+    /// Caches of this processor: zen3, zen5, sapphire-rapids, neoverse-v2, this-host.
+    #[arg(long, default_value = "zen3", value_name = "NAME")]
+    geometry: String,
+    /// Only cells whose id, or experiments whose title, matches.
+    #[arg(long, value_name = "REGEX")]
+    filter: Option<Regex>,
+    /// Modes to compare.
+    #[arg(long, value_delimiter = ',', default_value = "percpu,perthread", value_name = "A,B")]
+    modes: Vec<Subject>,
+    /// Starts of each cell and mode, each disturbed by its seed.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// Seed that all others are drawn from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Simulated milliseconds of each sample: 125,000 instructions each.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    measure_ms: u64,
+    /// The plugin. Default: `libperseq_cache_plugin.so` beside this program.
+    #[arg(long, value_name = "PATH")]
+    plugin: Option<PathBuf>,
+    /// Directory to create for the run. Default: `runs/TIME-simulation`, in UTC.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the plan, and stop.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// `perseq simulate`.
+pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
+    let machine = Machine::new(&arguments.geometry, arguments.cpus as usize, arguments.llc_groups)?;
+    let mut limits = Limits::read();
+    // Those of the guest. Its kernel has sequences and concurrency ids.
+    limits.cpus = u64::from(arguments.cpus);
+    limits.max_threads = 8192;
+    limits.max_bytes = emulator::MEMORY_BYTES / 4;
+    limits.sequences = crate::known::Known::is(true);
+    limits.concurrency_ids = crate::known::Known::is(true);
+    let choice = Choice {
+        profile: "quick".into(),
+        filter: arguments.filter.clone(),
+        modes: Some(arguments.modes.clone()),
+        blocks: Some(arguments.seeds),
+        measure_ms: Some(arguments.measure_ms),
+        seed: arguments.seed,
+        counters: Vec::new(),
+    };
+    let plan = plan::make(&definition::all(), &choice, &limits)?;
+    // The same start twice would give the same bits twice.
+    let plan = place::numbered(plan.into_iter().filter(|planned| !planned.twin).map(guest).collect());
+    if arguments.dry_run {
+        let lines = plan.iter().map(|planned| format!("{:>5}  {}\n", planned.order_index, planned.sample_id));
+        let lines: String = lines.collect();
+        return output::print(&format!("{lines}{} guests\n", plan.len())).map(|()| Exit::Done);
+    }
+    let study = Simulation::prepare(machine.clone(), arguments.plugin.as_deref())?;
+    let run_id = format!("{}-simulation", manifest::stamp());
+    let about = About {
+        machine,
+        emulator: study.versions(),
+        plugin_sha256: study.plugin_sum()?,
+        modes: arguments.modes.clone(),
+        seeds: arguments.seeds,
+    };
+    let manifest = Manifest::new(Simulation::NAME, run_id, arguments.seed, &Host::read(), about)?;
+    let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
+    let run = Contents::new(&archive, manifest, plan)?;
+    finish(&archive, run, &study)
+}
+
+/// A sample of an experiment, in a guest.
+fn guest(sample: Sample) -> Planned<Guest> {
+    Planned {
+        sample_id: sample.sample_id,
+        cell_id: sample.cell_id,
+        twin: sample.twin,
+        block: sample.block,
+        order_index: sample.order_index,
+        invocation_seed: sample.invocation_seed,
+        env_pad: 0, // its environment is what the kernel's command line says
+        skip: sample.skip,
+        task: Guest(sample.task),
+    }
+}
+
+/// Takes what is missing and writes the report.
+fn finish(archive: &Archive, mut run: Contents<Simulation>, study: &Simulation) -> Result<Exit, Failure> {
+    if !conduct::complete(study, archive, &mut run)? {
+        return Ok(Exit::Partial);
+    }
+    let exit = conduct::verdict(&run.rows);
+    again(archive, &run).map(|_| exit)
+}
+
+/// Completes a run that was interrupted, with the same plugin, emulator and kernel.
+pub fn resume(archive: &Archive) -> Result<Exit, Failure> {
+    let run = conduct::reopen::<Simulation>(archive)?;
+    let about = &run.manifest.about;
+    let study = Simulation::prepare(about.machine.clone(), None)?;
+    if study.plugin_sum()? != about.plugin_sha256 || study.versions() != about.emulator {
+        return Err(Failure::usage("resume: this run was made with another plugin, emulator or kernel"));
+    }
+    finish(archive, run, &study)
+}
+
+/// The report again, from the rows.
+pub fn again(archive: &Archive, run: &Contents<Simulation>) -> Result<Exit, Failure> {
+    run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    let text = table::text(&run.rows, &run.manifest.about);
+    let path = Folder::create(archive.root().join("report"), run.changed.clone())?.save("report.txt", &text)?;
+    output::print(&format!("{text}\n{}\n", path.display())).map(|()| Exit::Done)
+}

@@ -1,0 +1,102 @@
+//! `perseq simulate`: what it refuses, what it plans, and that a guest gives the same bits each time.
+
+#[path = "../../rseq/tests/kit/absence.rs"]
+mod absence;
+
+use serde_json::Value;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// Runs perseq where the directories of its runs are in nobody's way; killed if it hangs.
+fn perseq(arguments: &[&str]) -> Output {
+    let folder = tempfile::tempdir().expect("a directory");
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "900", env!("CARGO_BIN_EXE_perseq"), "simulate"]).args(arguments);
+    command.current_dir(folder.path()).output().expect("timeout")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn machines_that_cannot_be_are_refused() {
+    for (arguments, named) in [
+        (&["--geometry", "zen9"][..], "sapphire-rapids"),
+        (&["--cpus", "65"], "65"),
+        (&["--cpus", "0"], "0"),
+        (&["--cpus", "8", "--llc-groups", "3"], "8 CPUs"),
+        (&["--filter", "E99"], "E99"),
+        (&["--modes", "best"], "best"),
+        (&["--plugin", "/no/such/plugin.so"], "perseq-cache-plugin"),
+    ] {
+        let output = perseq(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(named), "{arguments:?}: {}", stderr(&output));
+    }
+}
+
+/// Cells are those of the guest's CPUs, not of the host's, and no start is planned twice.
+#[test]
+fn the_plan_is_that_of_the_guest() {
+    let output = perseq(&["--cpus", "16", "--filter", "E01", "--seeds", "2", "--dry-run"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(plan.ends_with("8 guests\n"), "{plan}");
+    assert!(plan.contains("E01/depth=1/block=1/perthread\n") && !plan.contains("twin"), "{plan}");
+}
+
+/// The plugin, built from this workspace into a folder of its own.
+fn plugin() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache-plugin");
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("cache-plugin/Cargo.toml");
+    let status = Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--offline", "--manifest-path"])
+        .arg(manifest)
+        .arg("--target-dir")
+        .arg(&target)
+        .status();
+    assert!(status.expect("cargo starts").success());
+    target.join("debug/libperseq_cache_plugin.so")
+}
+
+/// The rows of a run, each reduced to what its guest reported.
+fn reports(dir: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(dir.join("samples.jsonl")).expect("rows");
+    let parse = |line: &str| -> Value { serde_json::from_str(line).expect("a row in JSON") };
+    let reported = ["sample_id", "status", "reason", "simulated", "mode_active", "pairs", "metrics", "counted"];
+    let reduce = |row: Value| reported.iter().map(|name| row[*name].clone()).collect();
+    text.lines().map(parse).map(reduce).collect()
+}
+
+/// Two guests of the same seed agree in every count; both modes prove themselves, and so does the attribution.
+#[test]
+fn the_same_seed_gives_the_same_bits() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (plugin, dirs) = (plugin(), ["first", "second"].map(|name| folder.path().join(name)));
+    for dir in &dirs {
+        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+        let arguments = "--cpus 2 --geometry zen3 --filter E01/depth=1$ --modes percpu --seeds 1 --measure-ms 20";
+        let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
+        arguments.extend(["--plugin".into(), text(&plugin), "--out".into(), text(dir)]);
+        let output = perseq(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        if output.status.code() == Some(3) {
+            return absence::not_tested("guest", "simulated machines", stderr(&output).trim());
+        }
+        let rows = fs::read_to_string(dir.join("samples.jsonl")).unwrap_or_default();
+        assert_eq!(output.status.code(), Some(0), "{} {rows}", stderr(&output));
+        let report = fs::read_to_string(dir.join("report/report.txt")).expect("a report");
+        assert!(report.starts_with("SIMULATED") && report.contains("E01/depth=1"), "{report}");
+    }
+    let [first, second] = dirs.map(|dir| reports(&dir));
+    assert_eq!(first.len(), 1);
+    let row = &first[0];
+    assert_eq!((&row[1], &row[3], &row[4]), (&"ok".into(), &true.into(), &"percpu".into()), "{row}");
+    let user = &row[7]["classes"]["user"]["total"];
+    // A pair signs and checks its object and changes a list twice: few accesses, nearly all in the first level.
+    let per_pair = row[6]["user_accesses_per_pair"].as_f64().expect("a metric");
+    assert!((8.0..1000.0).contains(&per_pair), "{per_pair}");
+    assert!(user["l1_misses"].as_u64() < user["reads"].as_u64().map(|reads| reads / 20), "{user}");
+    assert_eq!(first, second);
+}
