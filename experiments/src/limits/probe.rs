@@ -52,8 +52,29 @@ pub fn ask(case: &Case, heap: &Heap) -> Result<f64, String> {
     match said.trim().parse() {
         Ok(number) if status.success() => Ok(number),
         _ => {
-            let reason = complained.lines().last().unwrap_or("").trim_start_matches("perseq: ").to_owned();
-            Err(if reason.is_empty() { status.to_string() } else { reason })
+            let reason = complained.lines().last().unwrap_or("").trim_start_matches("perseq: ");
+            Err(if reason.is_empty() { status.to_string() } else { without_folders(reason) })
         }
+    }
+}
+
+/// Of the files that a library was built from, their names: the table is not about this machine's folders.
+fn without_folders(reason: &str) -> String {
+    let short = |word: &str| match word.rsplit_once('/') {
+        Some((folder, name)) if folder.starts_with('/') && !folder.starts_with("/proc") => name.to_owned(),
+        _ => word.to_owned(),
+    };
+    reason.split_whitespace().map(short).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_name_no_folders() {
+        let said = "/home/me/tcmalloc/arena.cc:55] CHECK in  Alloc: none (1/2)";
+        assert_eq!(without_folders(said), "arena.cc:55] CHECK in Alloc: none (1/2)");
+        assert_eq!(without_folders("/proc/self/smaps: refused"), "/proc/self/smaps: refused");
     }
 }
