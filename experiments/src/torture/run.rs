@@ -124,7 +124,9 @@ impl Runner {
             HARDENED => drop(command.env("PERSEQ_HARDENED", "1")),
             mode => {
                 command.env("PERSEQ_MODE", mode);
-                command.envs(setting(own_seed).iter().copied());
+                // A background thread starts whenever there is something to do, which a sandbox forbids.
+                let forbidden = |name: &str| storm.name == "sandbox" && name == "PERSEQ_BACKGROUND";
+                command.envs(setting(own_seed).iter().copied().filter(|(name, _)| !forbidden(name)));
             }
         }
         let end_with_us = || {
