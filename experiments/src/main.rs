@@ -24,6 +24,7 @@ mod checksum;
 mod classes;
 mod cli;
 mod compare;
+mod compressed;
 mod counters;
 mod definition;
 mod directory;

@@ -136,8 +136,8 @@ pub fn finish(archive: &Archive, mut run: Contents<Replay>, trace: &Path) -> Res
 pub fn again(archive: &Archive, run: &Contents<Replay>) -> Result<Exit, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let text = table(&run.rows, &run.manifest.about);
-    Folder::create(archive.root().to_owned(), run.changed.clone())?.save("table.txt", &text)?;
-    output::print(&text).map(|()| Exit::Done)
+    Folder::create(archive.root().to_owned(), run.origin())?.save("table.txt", &text)?;
+    output::print(&run.origin().mark("table.txt", &text)).map(|()| Exit::Done)
 }
 
 fn table(rows: &[Row], about: &About) -> String {

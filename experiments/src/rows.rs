@@ -121,7 +121,8 @@ fn print<S: Study>(arguments: &Arguments, archive: &Archive) -> Result<Exit, Fai
     }
     let about = &run.manifest.about;
     let mark = run.changed.iter().map(|changed| written::banner(changed) + "\n\n").collect::<String>();
-    output::print(&(mark + &page(&lines, metric, S::baseline(about), S::twinned(about)))).map(|()| Exit::Done)
+    let page = page(&lines, metric, S::baseline(about), S::twinned(about));
+    output::print(&(mark + &page + &run.origin().line() + "\n")).map(|()| Exit::Done)
 }
 
 /// As the file has it. Of a row that does not count: nothing. A name is that of a metric, or of a field of the row.

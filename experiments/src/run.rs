@@ -50,6 +50,9 @@ pub struct Arguments {
     /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Compress the rows when all are taken: `samples.jsonl.gz`.
+    #[arg(long)]
+    compress: bool,
     /// Print the plan and the time it takes, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -116,7 +119,11 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     manifest::warn_of_debug_build(&manifest.tool);
     let run = Contents::new(&archive, manifest, plan)?;
-    finish(&archive, run)
+    let exit = finish(&archive, run)?;
+    if arguments.compress && archive.finished() {
+        archive.compress()?;
+    }
+    Ok(exit)
 }
 
 /// E00, for the modes of the plan. A failure stops nothing, but the report will have no headline.

@@ -1,5 +1,6 @@
 //! `perseq trace`: what a program allocated, recorded, checked and replayed in every mode.
 
+use crate::compressed;
 use crate::failure::{Exit, Failure};
 use crate::output;
 use crate::replay;
@@ -32,7 +33,7 @@ pub enum Action {
     Import {
         /// The recording.
         recording: PathBuf,
-        /// The trace to write.
+        /// The trace to write; compressed if its name ends in `.gz`.
         out: PathBuf,
     },
     /// Make up a trace, the same each time.
@@ -115,8 +116,12 @@ fn open(path: &Path) -> Result<Trace, Failure> {
     trace::read(path).map_err(Failure::usage)
 }
 
+/// Compressed where the name ends so.
 fn write(path: &Path, trace: &Trace) -> Result<Exit, Failure> {
-    fs::write(path, trace.bytes()).map_err(|error| Failure::file(path, "write", error))?;
+    let bytes = trace.bytes();
+    let packed = path.extension().is_some_and(|ending| ending == "gz");
+    let bytes = if packed { compressed::gzip(&bytes) } else { Ok(bytes) };
+    bytes.and_then(|bytes| fs::write(path, bytes)).map_err(|error| Failure::file(path, "write", error))?;
     output::print(&stat(trace)).map(|()| Exit::Done)
 }
 

@@ -151,6 +151,20 @@ impl Copy<'_> {
         self.write("manifest.json", &(serde_json::to_string_pretty(&manifest).expect("JSON") + "\n"));
     }
 
+    /// Every file below it that was made of the rows, as `report` leaves them.
+    fn all_made(&self, kind: &Kind) -> Vec<PathBuf> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.root().join("report")]);
+        if kind.made == ["table.txt"] {
+            return vec![self.root().join("table.txt")];
+        }
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).expect("a report").flatten() {
+                if entry.path().is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
+            }
+        }
+        files
+    }
+
     /// Every command that reads the directory refuses it, with one line that says this and nothing written.
     fn refused(&self, kind: &Kind, what: &str, expected: &str) {
         let before = self.made(kind);
@@ -176,8 +190,11 @@ impl Copy<'_> {
         let output = perseq(self.workshop, &format!("report {} --accept-changed", self.name));
         good(&output, &format!("{}, {what}", kind.name));
         assert!(stderr(&output).starts_with("warning: "), "{}", stderr(&output));
-        for name in kind.made {
-            assert!(self.read(name).contains("CHANGED FILES"), "{}, {what}: {name} is not marked", kind.name);
+        let made = self.all_made(kind);
+        assert!(made.len() >= kind.made.len(), "{}: {made:?}", kind.name);
+        for path in made {
+            let text = fs::read_to_string(&path).expect("a file of the report");
+            assert!(text.contains("CHANGED FILES"), "{}, {what}: {} is not marked", kind.name, path.display());
         }
     }
 
@@ -196,6 +213,13 @@ fn copy_folder(from: &Path, to: &Path) {
             fs::copy(entry.path(), to).expect("a file of the run");
         }
     }
+}
+
+fn compress(program: &str, root: &Path) {
+    let mut command = Command::new(program);
+    let done = command.args(["-q", "-f", "samples.jsonl"]).current_dir(root).status().expect("the program starts");
+    assert!(done.success());
+    drop(fs::remove_file(root.join("samples.jsonl"))); // zstd leaves it
 }
 
 fn sum(bytes: &[u8]) -> String {
@@ -218,6 +242,19 @@ fn every_change_to_the_files_of_every_kind_of_run_is_refused() {
         let before = copy.made(kind);
         good(&perseq(workshop.path(), &format!("report {}", copy.name)), kind.name);
         assert!(copy.made(kind) == before, "{}: the same rows, the same bytes", kind.name);
+        // Everything that was made names the rows it was made of, in its first lines or in a column of its own.
+        let root = sum(copy.lines().last().expect("a row").as_bytes());
+        for path in copy.all_made(kind) {
+            let text = fs::read_to_string(&path).expect("a file of the report");
+            let ending = path.extension().and_then(|ending| ending.to_str()).expect("an ending");
+            let traced = match ending {
+                "csv" => text.lines().skip(1).all(|line| line.ends_with(&format!(",{}", &root[..16]))),
+                "svg" => text.contains(&root),
+                "html" => text.split_once("</h1>").is_some_and(|(_, rest)| rest[..400].contains(&root)),
+                _ => text.lines().take(3).any(|line| line.contains(&root)),
+            };
+            assert!(traced, "{}: {} does not name {root}", kind.name, path.display());
+        }
         copy.renew();
         good(&perseq(workshop.path(), &format!("report {}", copy.name)), "sums that are renewed without a change");
 
@@ -306,6 +343,40 @@ fn every_change_to_the_files_of_every_kind_of_run_is_refused() {
                 copy.refused(kind, file, expected);
                 copy.accepted(kind, file);
             }
+        }
+        // In another mode than was asked for, where a row says in which it was.
+        if kind.subject == "mode_requested" {
+            let copy = Copy::of(workshop.path(), kind);
+            let mut lines = copy.lines();
+            let at = lines.iter().position(|line| line.contains("\"status\":\"ok\"")).expect("a row that counts");
+            lines[at] = change(&lines[at], |row| {
+                assert!(row["mode_active"].is_string(), "{row}");
+                row["mode_active"] = if row["mode_active"] == "percpu" { "perthread" } else { "percpu" }.into();
+            });
+            copy.set_lines(&lines);
+            copy.renew();
+            copy.refused(kind, "another mode active", "was asked for");
+            copy.accepted(kind, "another mode active");
+        }
+
+        // Compressed rows are the same rows: read as they were, and refused where they were changed.
+        let rows = copy.read("samples.jsonl");
+        for (program, ending, what) in [("gzip", "gz", "compressed by gzip"), ("zstd", "zst", "compressed by zstd")] {
+            let copy = Copy::of(workshop.path(), kind);
+            if Command::new(program).arg("--version").output().is_err() {
+                assert!(program == "zstd" && std::env::var_os("CI").is_none(), "{program} is needed");
+                println!("not tested: rows compressed by {program}, which is not here");
+                continue;
+            }
+            compress(program, &copy.root());
+            good(&perseq(workshop.path(), &format!("report {}", copy.name)), what);
+            assert!(copy.made(kind) == before, "{}, {what}: the same rows, the same bytes", kind.name);
+            copy.write("samples.jsonl", &rows);
+            copy.refused(kind, "compressed rows beside plain ones", "expected one file of rows");
+            fs::remove_file(copy.root().join(format!("samples.jsonl.{ending}"))).expect("packed rows to remove");
+            copy.write("samples.jsonl", &rows.replacen("\"started_ns\":", "\"started_ns\":1", 1));
+            compress(program, &copy.root());
+            copy.refused(kind, "edited rows, compressed", "line before it");
         }
         let copy = Copy::of(workshop.path(), kind);
         fs::remove_file(copy.root().join("SHA256SUMS")).expect("sums to remove");

@@ -1,5 +1,7 @@
 //! The directory of a run: `manifest.json`, `plan.jsonl`, `samples.jsonl`, their `SHA256SUMS`, and what is made of them.
 //!
+//! The rows of a finished run may be compressed, as `samples.jsonl.gz` or `.zst`: they are read as they were.
+//!
 //! Rows are only ever appended, each handed to the disk before the next sample starts, and each holds the sum of the
 //! line before it. All other files are written whole or not at all. An existing run is never overwritten. Reading
 //! checks everything; what does not fit is refused in one line.
@@ -10,8 +12,9 @@ use super::row::{Row, SCHEMA};
 use super::study::Study;
 use super::verify;
 use crate::checksum;
+use crate::compressed;
 use crate::failure::Failure;
-use crate::written;
+use crate::written::{self, Origin};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -23,8 +26,6 @@ const MANIFEST: &str = "manifest.json";
 const PLAN: &str = "plan.jsonl";
 const SAMPLES: &str = "samples.jsonl";
 const SUMS: &str = "SHA256SUMS";
-/// What a run consists of; everything else is made from it.
-const RAW: [&str; 3] = [MANIFEST, PLAN, SAMPLES];
 
 /// How strictly a directory is read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +64,8 @@ pub struct Contents<S: Study> {
     pub changed: Option<String>,
     complete_bytes: u64,
     last: String,
+    /// What stands for all rows.
+    root: String,
 }
 
 impl Archive {
@@ -141,7 +144,7 @@ impl Archive {
     /// Writes the sums of the raw files, in the format of `sha256sum -c`.
     pub fn write_sums(&self) -> Result<(), Failure> {
         let mut text = String::new();
-        for name in RAW {
+        for name in [MANIFEST, PLAN, &self.samples_name()?] {
             text += &format!("{}  {name}\n", self.sum(name)?);
         }
         written::whole(&self.root.join(SUMS), text.as_bytes())
@@ -198,7 +201,9 @@ impl Archive {
             }
             (None, _) => {}
         }
-        Ok(Contents { manifest, plan, rows, warning, changed, complete_bytes: complete as u64, last: walked.last })
+        let root = if chained { walked.last.clone() } else { checksum::of(&samples) };
+        let complete_bytes = complete as u64;
+        Ok(Contents { manifest, plan, rows, warning, changed, complete_bytes, last: walked.last, root })
     }
 
     fn manifest_json(&self) -> Result<(String, Value), Failure> {
@@ -234,9 +239,37 @@ impl Archive {
         }
     }
 
+    /// The name of the file of rows, compressed or not.
+    fn samples_name(&self) -> Result<String, Failure> {
+        let names = [""].into_iter().chain(compressed::ENDINGS).map(|ending| format!("{SAMPLES}{ending}"));
+        let there: Vec<_> = names.filter(|name| self.root.join(name).exists()).collect();
+        match there.as_slice() {
+            [] => Ok(SAMPLES.into()),
+            [name] => Ok(name.clone()),
+            several => {
+                let (root, several) = (self.root.display(), several.join(" and "));
+                Err(Failure::usage(format!("{root}: {several}; expected one file of rows")))
+            }
+        }
+    }
+
     fn samples(&self) -> Result<Vec<u8>, Failure> {
-        let path = self.root.join(SAMPLES);
-        fs::read(&path).map_err(|error| Failure::file(&path, "read", error))
+        let path = self.root.join(self.samples_name()?);
+        compressed::read(&path).map_err(|error| Failure::file(&path, "read", error))
+    }
+
+    /// Whether all samples were taken and their sums written.
+    pub fn finished(&self) -> bool {
+        self.root.join(SUMS).exists()
+    }
+
+    /// Compresses the rows of a finished run.
+    pub fn compress(&self) -> Result<(), Failure> {
+        let (plain, packed) = (self.root.join(SAMPLES), self.root.join(format!("{SAMPLES}.gz")));
+        let bytes = fs::read(&plain).and_then(|bytes| compressed::gzip(&bytes));
+        written::whole(&packed, &bytes.map_err(|error| Failure::file(&plain, "compress", error))?)?;
+        fs::remove_file(&plain).map_err(|error| Failure::file(&plain, "remove", error))?;
+        self.write_sums()
     }
 
     /// Which raw file is not the one whose sum was written when the run ended.
@@ -245,10 +278,14 @@ impl Archive {
             let fault = format!("{SUMS} is missing, and the run is finished");
             return Ok(Some(fault).filter(|_| expected && reading != Reading::ToResume));
         };
-        for name in RAW.into_iter().filter(|name| self.root.join(name).exists()) {
-            let known = sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
-            let told = name == SAMPLES && missing && reading == Reading::ToResume;
-            if known != Some(&self.sum(name)?) && !told {
+        let known = |name: &str| sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
+        let rows = self.samples_name()?;
+        for name in [MANIFEST, PLAN, &rows].into_iter().filter(|name| self.root.join(name).exists()) {
+            let told = name == rows && missing && reading == Reading::ToResume;
+            // Who compresses rows does not change them.
+            let unpacked = || known(SAMPLES) == Some(&checksum::of(&self.samples().unwrap_or_default()));
+            let same = known(name) == Some(&self.sum(name)?) || (name == rows && name != SAMPLES && unpacked());
+            if !same && !told {
                 return Ok(Some(format!("{name} is not the file that this run ended with; see {SUMS}")));
             }
         }
@@ -264,7 +301,11 @@ impl Archive {
     pub fn appender<S: Study>(&self, read: &Contents<S>) -> Result<Appender, Failure> {
         // The sums are those of a finished run; it is not finished any more.
         drop(fs::remove_file(self.root.join(SUMS)));
-        let path = self.root.join(SAMPLES);
+        let (path, found) = (self.root.join(SAMPLES), self.root.join(self.samples_name()?));
+        if found != path && found.exists() {
+            written::whole(&path, &self.samples()?)?;
+            fs::remove_file(&found).map_err(|error| Failure::file(&found, "remove", error))?;
+        }
         let fail = |error| Failure::file(&path, "append", error);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fail)?;
         file.set_len(read.complete_bytes).map_err(fail)?;
@@ -282,7 +323,25 @@ impl<S: Study> Contents<S> {
         archive.write_plan(&plan)?;
         archive.write_manifest(&mut manifest)?;
         let last = archive.sum(PLAN)?;
-        Ok(Contents { manifest, plan, rows: Vec::new(), warning: None, changed: None, complete_bytes: 0, last })
+        let root = last.clone();
+        Ok(Contents { manifest, plan, rows: Vec::new(), warning: None, changed: None, complete_bytes: 0, last, root })
+    }
+
+    /// What names the rows in everything that is made of them.
+    pub fn origin(&self) -> Origin {
+        Origin {
+            run_id: self.manifest.run_id.clone(),
+            rows: self.rows.len(),
+            root: self.root.clone(),
+            chained: minor(&self.manifest.schema) >= 2,
+            changed: self.changed.clone(),
+        }
+    }
+
+    /// Says in the manifest which rows the run ended with.
+    pub fn seal(&mut self, appender: &Appender) {
+        self.root = appender.last.clone();
+        self.manifest.rows = Some(Rows { count: self.rows.len(), last: appender.last.clone() });
     }
 
     /// What was read of an older schema, in words.
@@ -340,11 +399,6 @@ impl Appender {
         }
         self.length += line.len() as u64;
         Ok(())
-    }
-
-    /// What a finished run says of its rows.
-    pub fn rows(&self, count: usize) -> Rows {
-        Rows { count, last: self.last.clone() }
     }
 }
 

@@ -74,7 +74,7 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
     progress.end();
     run.plan = plan;
     run.manifest.finished_utc = Some(manifest::now());
-    run.manifest.rows = Some(appender.rows(run.rows.len()));
+    run.seal(&appender);
     archive.write_manifest(&mut run.manifest)?;
     archive.write_sums()?;
     Ok(true)

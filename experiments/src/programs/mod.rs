@@ -139,8 +139,8 @@ pub fn again(archive: &Archive, run: &Run) -> Result<Exit, Failure> {
 fn write(archive: &Archive, run: &Run) -> Result<(), Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let text = table::heading(&run.manifest) + &table::table(&run.rows, &run.manifest.about);
-    Folder::create(archive.root().to_owned(), run.changed.clone())?.save("table.txt", &text)?;
-    output::print(&text)
+    Folder::create(archive.root().to_owned(), run.origin())?.save("table.txt", &text)?;
+    output::print(&run.origin().mark("table.txt", &text))
 }
 
 /// Every round of every program on each arm, the C library first: what is printed there is what is expected.

@@ -26,7 +26,7 @@ use std::path::PathBuf;
 /// Writes `report/` and returns the path of the page to open.
 pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<PathBuf, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let folder = Folder::create(archive.root().join("report"), run.changed.clone())?;
+    let folder = Folder::create(archive.root().join("report"), run.origin())?;
     let analysis = Analysis::new(run);
     let document = text::document(&analysis)?;
     let figures = folder.below("figures")?;

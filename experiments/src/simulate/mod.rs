@@ -167,6 +167,6 @@ pub fn resume(archive: &Archive) -> Result<Exit, Failure> {
 pub fn again(archive: &Archive, run: &Contents<Simulation>) -> Result<Exit, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let text = table::text(&run.rows, &run.manifest.about);
-    let path = Folder::create(archive.root().join("report"), run.changed.clone())?.save("report.txt", &text)?;
+    let path = Folder::create(archive.root().join("report"), run.origin())?.save("report.txt", &text)?;
     output::print(&format!("{text}\n{}\n", path.display())).map(|()| Exit::Done)
 }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 /// Writes `report/` and returns the path of the page to open.
 pub fn write(archive: &Archive, run: Run) -> Result<PathBuf, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let folder = Folder::create(archive.root().join("report"), run.changed.clone())?;
+    let folder = Folder::create(archive.root().join("report"), run.origin())?;
     let analysis = Analysis::new(run);
     let document = document(&analysis);
     folder.save("report.md", &markdown::write(&document))?;

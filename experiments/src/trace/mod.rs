@@ -8,11 +8,11 @@ pub mod synthetic;
 
 pub use format::{Event, Trace};
 
-use std::fs;
+use crate::compressed;
 use std::path::Path;
 
-/// Reads and checks a trace. The error names the file.
+/// Reads and checks a trace, which may be compressed. The error names the file.
 pub fn read(path: &Path) -> Result<Trace, String> {
-    let bytes = fs::read(path).map_err(|error| format!("{}: cannot read: {error}", path.display()))?;
+    let bytes = compressed::read(path).map_err(|error| format!("{}: cannot read: {error}", path.display()))?;
     Trace::parse(&bytes).map_err(|problem| format!("{}: {problem}", path.display()))
 }
