@@ -8,7 +8,7 @@ use crate::harness::study::Study;
 use crate::output;
 use crate::programs::{self, Programs};
 use crate::replay::{self, Replay};
-use crate::report;
+use crate::report::{self, document::Block};
 use crate::run;
 use crate::simulate::{self, Simulation};
 use crate::suite::{self, Suite, arm};
@@ -75,7 +75,7 @@ pub fn report(root: &Path, accept: bool) -> Result<Exit, Failure> {
     let archive = Archive::open(root)?;
     let reading = Reading::accepting(accept);
     match archive.kind()?.as_str() {
-        Suite::KIND => suite::again(&archive, archive.read(reading)?),
+        Suite::KIND => suite::again(&archive, archive.read(reading)?, whole_programs(&archive, reading)?),
         Programs::KIND => programs::again(&archive, &archive.read(reading)?),
         Replay::KIND => replay::again(&archive, &archive.read(reading)?),
         Simulation::KIND => simulate::again(&archive, &archive.read(reading)?),
@@ -84,4 +84,13 @@ pub fn report(root: &Path, accept: bool) -> Result<Exit, Failure> {
             output::print(&format!("{}\n", path.display())).map(|()| Exit::Done)
         }
     }
+}
+
+/// What real programs did, where a run of them lies in the folder `programs` of a run of the suite.
+fn whole_programs(archive: &Archive, reading: Reading) -> Result<Vec<Block>, Failure> {
+    let folder = archive.root().join("programs");
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    Ok(programs::section(&Archive::open(&folder)?.read::<Programs>(reading)?))
 }

@@ -91,11 +91,11 @@ fn a_library_that_is_not_the_active_allocator_is_refused_in_one_line() {
 fn a_slow_allocator_is_seen_as_slower_and_the_report_is_reproducible() {
     let folder = tempfile::tempdir().expect("a folder");
     let folder = folder.path();
-    library(folder, "slow", &wrapped("for _ in 0..200 { core::hint::spin_loop() }"));
+    library(folder, "slow", &wrapped("for _ in 0..40 { core::hint::spin_loop() }"));
     library(folder, "same", &wrapped(""));
     let arguments = ["suite", "--allocator", "slow=libslow.so", "--allocator", "same=libsame.so"];
     let amount =
-        ["--filter", "^(glibc-simple|mstress)$", "--blocks", "3", "--percent", "1", "--threads", "2", "--seed", "5"];
+        ["--filter", "^(glibc-simple|sh6bench)$", "--blocks", "3", "--percent", "1", "--threads", "2", "--seed", "5"];
     let output = perseq(folder, &[&arguments[..], &amount, &["--only", "system,slow,same", "--out", "run"]].concat());
     assert_eq!(code(&output), 0, "{}", stderr(&output));
 

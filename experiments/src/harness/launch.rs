@@ -27,6 +27,10 @@ pub struct Seen {
     pub wall_ns: u64,
     /// Largest resident set of the process and of every descendant that was waited for.
     pub peak_bytes: u64,
+    /// Page faults of these that needed no disk.
+    pub minor_faults: u64,
+    /// Page faults that did.
+    pub major_faults: u64,
 }
 
 /// Becomes the launcher if the command line says so.
@@ -93,7 +97,13 @@ fn start(program: &OsString, arguments: impl Iterator<Item = OsString>) -> std::
         }
     }
     let wall_ns = begin.elapsed().as_nanos() as u64;
-    Ok(Seen { status, wall_ns, peak_bytes: (usage.ru_maxrss as u64) << 10 })
+    Ok(Seen {
+        status,
+        wall_ns,
+        peak_bytes: (usage.ru_maxrss as u64) << 10,
+        minor_faults: usage.ru_minflt as u64,
+        major_faults: usage.ru_majflt as u64,
+    })
 }
 
 fn die_with_the_parent() {

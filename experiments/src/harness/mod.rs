@@ -2,8 +2,8 @@
 //!
 //! 1. [`study`]: what a kind of run brings along: what its samples are told, how one is started and what it reports.
 //! 2. [`place`]: a planned [`task`] and its place in a shuffled order, made from one seed.
-//! 3. [`process`] starts a sample through the tiny [`launch`]er, waits for it and ends what it leaves
-//!    behind. A worker of this binary reads its order and prints its report by [`answer`].
+//! 3. [`process`] starts a sample through the tiny [`launch`]er, waits for it, with an eye on its [`resident`] set where
+//!    that is asked, and ends what it leaves behind. A worker of this binary reads its order and prints its report by [`answer`].
 //! 4. [`sample`]: one attempt, watched by the gates; whatever happens becomes a [`row`].
 //! 5. [`conduct`]: the loop over the plan, with [`progress`]; Ctrl-C leaves what `perseq resume` completes.
 //! 6. [`archive`]: the directory. The [`manifest`] says on which host; [`verify`] holds every row against the plan, the
@@ -17,6 +17,7 @@ pub mod manifest;
 pub mod place;
 pub mod process;
 pub mod progress;
+mod resident;
 pub mod row;
 pub mod sample;
 pub mod study;

@@ -1,6 +1,7 @@
 //! The process of a sample: started in one place for every kind of run, waited for, and ended.
 
 use super::launch::{PRELOAD, Seen, WORD};
+use super::resident;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -11,6 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use wait_timeout::ChildExt;
 
@@ -30,6 +32,7 @@ pub struct Job {
     folder: Option<PathBuf>,
     input: Vec<u8>,
     files: Option<[PathBuf; 2]>,
+    watched: bool,
     deadline: Duration,
 }
 
@@ -44,6 +47,7 @@ impl Job {
             folder: None,
             input: Vec::new(),
             files: None,
+            watched: false,
             deadline,
         }
     }
@@ -79,6 +83,12 @@ impl Job {
     /// The folder to work in, and files for standard output and standard error, so that both survive.
     pub fn in_folder(mut self, folder: PathBuf, files: [PathBuf; 2]) -> Job {
         (self.folder, self.files) = (Some(folder), Some(files));
+        self
+    }
+
+    /// With an eye on its resident set while it runs.
+    pub fn watched(mut self) -> Job {
+        self.watched = true;
         self
     }
 
@@ -124,6 +134,10 @@ pub struct Exited {
     pub wall_ns: u64,
     /// Largest resident set of it, and of every descendant that was waited for.
     pub peak_bytes: u64,
+    /// Mean resident set of it and its descendants, if it was watched and ran long enough.
+    pub mean_bytes: Option<u64>,
+    /// Page faults of it and of every descendant that was waited for: those that needed no disk, and those that did.
+    pub faults: [u64; 2],
 }
 
 impl Exited {
@@ -150,18 +164,25 @@ pub fn observe(job: &Job) -> Result<Ended, String> {
     let group = Pid::from_raw(child.id() as i32);
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
     let input = child.stdin.take();
+    let (id, over) = (child.id(), AtomicBool::new(false));
     let ended = std::thread::scope(|scope| {
+        let watch = job.watched.then(|| scope.spawn(|| resident::mean_bytes(id, &over)));
         let stdout = scope.spawn(|| read(out.as_mut().map(|pipe| pipe as &mut dyn Read)));
         let stderr = scope.spawn(|| read(err.as_mut().map(|pipe| pipe as &mut dyn Read)));
         // A worker that died at once closes the pipe; its exit says why.
         drop(input.map(|mut pipe| pipe.write_all(&job.input)));
         let in_time = wait(&mut child, group, job.deadline);
+        over.store(true, Relaxed);
+        let mean = watch.and_then(|watch| {
+            watch.thread().unpark();
+            watch.join().ok().flatten()
+        });
         // Nobody is left, or what was left would hold the pipes open.
         end(group, Signal::SIGKILL);
         let text = |handle: std::thread::ScopedJoinHandle<Vec<u8>>| handle.join().unwrap_or_default();
-        in_time.map(|in_time| (in_time, text(stdout), text(stderr)))
+        in_time.map(|in_time| (in_time, mean, text(stdout), text(stderr)))
     });
-    let (in_time, mut stdout, mut stderr) = ended?;
+    let (in_time, mean_bytes, mut stdout, mut stderr) = ended?;
     if !in_time {
         return Ok(Ended::TimedOut);
     }
@@ -181,6 +202,8 @@ pub fn observe(job: &Job) -> Result<Ended, String> {
             stderr: String::from_utf8_lossy(&stderr).into_owned(),
             wall_ns: seen.wall_ns,
             peak_bytes: seen.peak_bytes,
+            mean_bytes,
+            faults: [seen.minor_faults, seen.major_faults],
         })),
         Err(_) if said.is_empty() => Err("the launcher of the worker was killed".into()),
         Err(_) => Err(said),
@@ -240,6 +263,22 @@ mod tests {
         assert!(Command::new("/bin/true").status().unwrap().success());
         let direct = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_CHILDREN).unwrap().max_rss();
         assert!(direct << 10 >= 256 << 20, "the kernel no longer does this: {direct} KiB");
+    }
+
+    /// A child of the process holds 64 MiB for most of its time; the page faults of its pages are counted.
+    #[test]
+    fn the_mean_resident_set_and_the_page_faults_are_those_of_all_descendants() {
+        let hold = "python3 -c 'x = bytearray(64 << 20); import time; time.sleep(1)'; true";
+        if Command::new("python3").arg("--version").output().is_err() {
+            assert!(std::env::var_os("CI").is_none(), "python3 is needed");
+            println!("not tested: the mean resident set, without python3");
+            return;
+        }
+        let seen = exited(&shell(hold).watched());
+        let mean = seen.mean_bytes.expect("it ran for a second");
+        assert!(((32 << 20)..(128 << 20)).contains(&mean), "{mean} bytes");
+        assert!(seen.faults[0] > (16 << 10), "{:?}: 64 MiB are 16 384 pages", seen.faults);
+        assert_eq!(exited(&shell(hold)).mean_bytes, None, "nobody watched");
     }
 
     #[test]

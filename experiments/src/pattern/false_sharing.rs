@@ -4,10 +4,12 @@ use super::lanes::side_by_side;
 use super::object::{Tally, block, release};
 use super::setting::{Outcome, Setting};
 
-/// Bytes of an object: eight fit on a line.
-const BYTES: usize = 8;
-/// Times each object is written.
-const WRITES: u64 = 20_000;
+/// Bytes of an object: so many fit on a line as the allocator puts there.
+const BYTES: usize = 1;
+/// Objects of each thread, one after the other.
+const OBJECTS: u64 = 1000;
+/// Times a CPU writes each: 2 000 000 in the originals, in which the threads share the writes out.
+const WRITES: u64 = 160_000;
 
 /// cache-scratch: each thread first frees an object that the first thread allocated next to the others'.
 pub fn scratch(setting: &Setting) -> Outcome {
@@ -26,22 +28,23 @@ pub fn thrash(setting: &Setting) -> Outcome {
 
 fn write_objects(setting: &Setting, number: usize) -> Tally {
     let mut tally = Tally::new(number);
-    for round in 0..setting.rounds(8000) {
-        let object = block(BYTES).cast::<u64>();
-        let first = round ^ number as u64;
-        // SAFETY: the object has 8 bytes and is ours alone. Volatile, so that each write happens.
+    let writes = (WRITES / setting.per_cpu.max(1)).max(1);
+    for round in 0..setting.rounds(OBJECTS) {
+        let object = block(BYTES);
+        let first = (round ^ number as u64) as u8;
+        // SAFETY: the object has a byte and is ours alone. Volatile, so that each write happens.
         unsafe { object.write_volatile(first) };
-        for _ in 0..WRITES {
+        for _ in 0..writes {
             // SAFETY: as above.
             let value = unsafe { object.read_volatile() };
             // SAFETY: as above.
             unsafe { object.write_volatile(value.wrapping_add(1)) };
         }
-        tally.wrote(first.wrapping_add(WRITES));
+        tally.wrote(u64::from(first.wrapping_add(writes as u8)));
         // SAFETY: as above.
-        tally.read(unsafe { object.read_volatile() });
+        tally.read(u64::from(unsafe { object.read_volatile() }));
         tally.operations += 1;
-        release(object.cast());
+        release(object);
     }
     tally
 }

@@ -35,6 +35,14 @@ impl Tally {
         self
     }
 
+    /// The mark of one block more: a byte, seldom the same twice in a row.
+    #[inline(always)]
+    pub fn mark(&mut self) -> u8 {
+        self.serial = self.serial.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.operations += 1;
+        (self.serial >> 56) as u8
+    }
+
     /// A word was written that must be found again.
     #[inline(always)]
     pub fn wrote(&mut self, word: u64) {
@@ -106,6 +114,37 @@ impl Object {
     /// Its block, still signed.
     pub fn block(self) -> *mut u8 {
         self.0
+    }
+
+    /// Allocates and signs `size` bytes, and writes all words between the first and the last.
+    #[inline(always)]
+    pub fn full(size: usize, tally: &mut Tally) -> Object {
+        let object = Object::new(size, tally);
+        for (index, word) in object.inner().iter_mut().enumerate() {
+            *word = index as u64 ^ size as u64;
+        }
+        object
+    }
+
+    /// Reads all that [`Object::full`] wrote, and frees it. Nothing happens for [`Object::NONE`].
+    #[inline(always)]
+    pub fn free_full(self, tally: &mut Tally) {
+        if self != Object::NONE {
+            let size = self.size() as u64;
+            if self.inner().iter().enumerate().any(|(index, word)| *word != index as u64 ^ size) {
+                fatal("verification: an object was overwritten while it was in use");
+            }
+            self.free(tally);
+        }
+    }
+
+    /// The whole words between its first and its last.
+    #[inline(always)]
+    fn inner<'a>(self) -> &'a mut [u64] {
+        let words = (self.size() - 8) / 8 - 1;
+        // SAFETY: malloc aligns to 8 at least, so many words lie between the first and the last, the object is ours until
+        // it is freed, and no other reference to them is made meanwhile.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(8).cast::<u64>(), words) }
     }
 
     /// Writes one byte to each stretch of `step` bytes between its first and its last word.
@@ -233,6 +272,17 @@ mod tests {
         unsafe { *object.0.add(63) ^= 1 };
         object.free(&mut tally);
         assert_ne!(tally.found, tally.expected);
+    }
+
+    #[test]
+    fn every_word_of_a_full_object_is_read_back() {
+        let mut tally = Tally::new(1);
+        for size in [16, 17, 24, 25, 32, 1000] {
+            let object = Object::full(size, &mut tally);
+            assert_eq!(object.inner().len(), (size - 8) / 8 - 1, "{size}");
+            object.free_full(&mut tally);
+        }
+        assert_eq!((tally.found, tally.operations), (tally.expected, 6));
     }
 
     #[test]

@@ -7,6 +7,8 @@ use super::object::Tally;
 pub struct Setting {
     /// Threads of a pattern that has several.
     pub threads: usize,
+    /// How many of them share a CPU: each does so much less, and the CPU the same.
+    pub per_cpu: u64,
     /// Amount of work, 100 in the standard profile.
     pub percent: u64,
     /// Seed of every size and choice.
@@ -14,6 +16,11 @@ pub struct Setting {
 }
 
 impl Setting {
+    /// What each thread does of the `rounds` that a CPU does in the standard profile; 1 at least.
+    pub fn each(&self, rounds: u64) -> u64 {
+        (rounds * self.percent / 100 / self.per_cpu.max(1)).max(1)
+    }
+
     /// `rounds` of the standard profile in this one; 1 at least.
     pub fn rounds(&self, rounds: u64) -> u64 {
         (rounds * self.percent / 100).max(1)

@@ -1,23 +1,38 @@
 //! Patterns of one thread.
 
+use super::block::{Block, Written};
 use super::object::{Object, Random, Tally};
 use super::setting::{Outcome, Setting};
 
-/// glibc-simple: batches of one size, freed first in, first out.
+/// glibc-simple: batches of one size, every byte written, half of them freed oldest first and half newest first. In the
+/// first thread, then in a second one, then in the first again, which by then knows that there are threads.
 pub fn glibc_simple(setting: &Setting) -> Outcome {
     let mut tally = Tally::new(0);
-    let mut objects = vec![Object::NONE; 1600];
-    for _ in 0..setting.rounds(110) {
-        for size in [16, 32, 64, 128, 256, 512, 1024, 4096] {
-            for count in [25, 100, 400, 1600] {
-                for _ in 0..1600 * 4 / count {
-                    objects[..count].iter_mut().for_each(|slot| *slot = Object::new(size, &mut tally));
-                    objects[..count].iter().for_each(|object| object.free(&mut tally));
-                }
-            }
-        }
+    for size in [16, 32, 64] {
+        batches(setting, size, &mut tally);
+        let second = || {
+            let mut tally = Tally::new(size);
+            batches(setting, size, &mut tally);
+            tally
+        };
+        let second = std::thread::scope(|scope| scope.spawn(second).join());
+        tally = tally.and(second.unwrap_or_else(|_| super::object::fatal("a thread panicked")));
+        batches(setting, size, &mut tally);
     }
     tally.into()
+}
+
+fn batches(setting: &Setting, size: usize, tally: &mut Tally) {
+    let mut blocks = vec![Block::NONE; 1600];
+    for count in [25, 100, 400, 1600] {
+        for _ in 0..setting.rounds(800_000 / count as u64) {
+            let blocks = &mut blocks[..count];
+            blocks.iter_mut().for_each(|slot| *slot = Block::new(size, Written::All, tally));
+            let (first, second) = blocks.split_at(count / 2);
+            first.iter().for_each(|block| block.free(tally));
+            second.iter().rev().for_each(|block| block.free(tally));
+        }
+    }
 }
 
 /// churn: a large live set, so that the allocator's own data and the objects do not fit into a cache.

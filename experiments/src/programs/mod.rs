@@ -20,8 +20,9 @@ use crate::harness::study::Study;
 use crate::harness::{conduct, row};
 use crate::host::Host;
 use crate::output;
+use crate::report::document::Block;
 use crate::suite::{self, Arm, arm};
-use crate::written::Folder;
+use crate::written::{self, Folder};
 use catalogue::{PROGRAMS, Program};
 use perseq::Mode;
 use rand::SeedableRng;
@@ -37,7 +38,9 @@ use study::{About, Trial};
 Examples:
   perseq programs --list
   perseq programs --only git,python --modes percpu
-  perseq programs --rounds 10           with intervals")]
+  perseq programs --rounds 10           with intervals
+  perseq programs --rounds 10 --out SUITE/programs && perseq report SUITE
+                                        as a part of the report of a run of the suite")]
 pub struct Arguments {
     /// Only these programs.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
@@ -51,7 +54,7 @@ pub struct Arguments {
     /// libperseq. Default: `libperseq.so` beside this program.
     #[arg(long, value_name = "PATH")]
     libperseq: Option<PathBuf>,
-    /// Rounds of each program, in shuffled order. Two or more give intervals.
+    /// Rounds of each program, in shuffled order. Ten or more give intervals.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
     /// Install what is missing, by apt-get.
@@ -134,6 +137,15 @@ pub fn resumed(run: &Run, choice: &arm::Choice) -> Result<Vec<Arm>, Failure> {
 /// The table again, from the rows.
 pub fn again(archive: &Archive, run: &Run) -> Result<Exit, Failure> {
     write(archive, run).map(|()| Exit::Done)
+}
+
+/// The table, as a part of another report.
+pub fn section(run: &Run) -> Vec<Block> {
+    let mut blocks = vec![Block::Heading(2, "Whole programs".into())];
+    blocks.extend(run.changed.iter().map(|changed| Block::Notice(written::banner(changed))));
+    blocks.push(Block::Paragraph(format!("{} {}", run.manifest.host_caption, run.origin().line())));
+    blocks.extend(table::blocks(&run.rows, &run.manifest.about));
+    blocks
 }
 
 fn write(archive: &Archive, run: &Run) -> Result<(), Failure> {

@@ -47,6 +47,15 @@ pub struct Report {
     pub wall_ns: u64,
     /// Largest resident set of any of its processes.
     pub rss_peak_bytes: u64,
+    /// Mean resident set of its processes together. Null: it ended before anybody looked.
+    #[serde(default)]
+    pub rss_mean_bytes: Option<u64>,
+    /// Page faults of its processes that needed no disk.
+    #[serde(default)]
+    pub minor_faults: Option<u64>,
+    /// Page faults of its processes that did.
+    #[serde(default)]
+    pub major_faults: Option<u64>,
 }
 
 /// A row of real programs.
@@ -113,7 +122,7 @@ impl Study for Programs {
         let arm = Arm::find(&self.arms, &planned.task.allocator)?;
         let folder = self.folder(planned);
         prepare(program, &folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let job = Job::new("bash", DEADLINE).argument("-eu").argument(folder.join("script.sh")).inheriting();
+        let job = Job::new("bash", DEADLINE).argument("-eu").argument(folder.join("script.sh")).inheriting().watched();
         let source = [("PROJECT_SOURCE".to_owned(), concat!(env!("CARGO_MANIFEST_DIR"), "/..").to_owned())];
         let files = ["stdout", "stderr"].map(|name| folder.join(name));
         Ok(job.environment(arm.environment()).environment(source).in_folder(folder.join("work"), files))
@@ -137,6 +146,9 @@ impl Study for Programs {
             printed_sha256: checksum::of(&ended.stdout),
             wall_ns: ended.wall_ns,
             rss_peak_bytes: ended.peak_bytes,
+            rss_mean_bytes: ended.mean_bytes,
+            minor_faults: Some(ended.faults[0]),
+            major_faults: Some(ended.faults[1]),
         })
     }
 

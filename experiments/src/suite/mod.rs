@@ -24,6 +24,7 @@ use crate::harness::{conduct, manifest as manifests};
 use crate::host::Host;
 use crate::output;
 use crate::pattern::{PATTERNS, Pattern};
+use crate::report::document::Block;
 use plan::Amount;
 use regex::Regex;
 use std::path::{Path, PathBuf};
@@ -65,9 +66,10 @@ pub struct Arguments {
     /// Percent of the standard profile's work per sample, instead of the profile's.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     percent: Option<u64>,
-    /// Threads of a pattern that has several. Default: as many as CPUs are allowed, 2 at least.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=4096))]
-    threads: Option<u64>,
+    /// Threads of a pattern that has several. Default: as many as CPUs are allowed, 2 at least; in `standard` 1, 2 and 8
+    /// for each CPU. Threads that share a CPU share its work.
+    #[arg(long, value_delimiter = ',', value_name = "N,M", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    threads: Option<Vec<u64>>,
     /// Seed of every random choice. Default: drawn, and recorded.
     #[arg(long)]
     seed: Option<u64>,
@@ -89,8 +91,13 @@ pub struct Arguments {
 pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     if let Some(root) = &arguments.report {
         let archive = Archive::open(root)?;
+        if root.join("programs").is_dir() {
+            return Err(Failure::usage(
+                "suite --report: real programs are a part of this one; expected `perseq report`",
+            ));
+        }
         let run = archive.read::<Suite>(Reading::accepting(arguments.accept_changed))?;
-        return again(&archive, run);
+        return again(&archive, run, Vec::new());
     }
     let matches = |pattern: &&Pattern| arguments.filter.as_ref().is_none_or(|filter| filter.is_match(pattern.name));
     let patterns: Vec<_> = PATTERNS.iter().filter(matches).collect();
@@ -118,14 +125,22 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
 fn run(arguments: &Arguments, patterns: &[&Pattern], arms: Vec<Arm>) -> Result<Exit, Failure> {
     let (blocks, percent) = if arguments.profile == "quick" { (3, 20) } else { (10, 100) };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let amount = Amount {
+    let mut amount = Amount {
         blocks: arguments.blocks.unwrap_or(blocks),
         percent: arguments.percent.unwrap_or(percent),
-        threads: arguments.threads.map_or(cpus.max(2), |threads| threads as usize),
+        threads: match (&arguments.threads, arguments.profile.as_str()) {
+            (Some(threads), _) => threads.iter().map(|threads| *threads as usize).collect(),
+            (None, "standard") => [1, 2, 8].map(|per_cpu| per_cpu * cpus).into(),
+            (None, _) => vec![cpus.max(2)],
+        },
+        cpus,
         seed: arguments.seed.unwrap_or_else(rand::random),
     };
-    let plan = plan::make(patterns, &arms, &arguments.baseline, &amount);
-    let names = patterns.iter().map(|pattern| pattern.name.to_owned()).collect();
+    amount.threads.sort_unstable();
+    amount.threads.dedup();
+    let names: Vec<_> = patterns.iter().map(|pattern| pattern.name.to_owned()).collect();
+    let cells = plan::cells(&names, &amount.threads, cpus).unwrap_or_default();
+    let plan = plan::make(&cells, &arms, &arguments.baseline, &amount);
     let manifest = manifest(&arguments.profile, &amount, arms.clone(), &arguments.baseline, names, plan.len())?;
     let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
     manifests::warn_of_debug_build(&manifest.tool);
@@ -146,7 +161,8 @@ fn manifest(
     let about = About {
         profile: profile.into(),
         blocks: amount.blocks,
-        threads: amount.threads,
+        threads: amount.threads.clone(),
+        cpus: amount.cpus,
         percent: amount.percent,
         baseline: baseline.into(),
         patterns,
@@ -162,13 +178,13 @@ pub fn finish(archive: &Archive, mut run: Run, suite: Suite) -> Result<Exit, Fai
         return Ok(Exit::Partial);
     }
     let exit = conduct::verdict(&run.rows);
-    report::write(archive, run).and_then(|path| say(&path))?;
+    report::write(archive, run, Vec::new()).and_then(|path| say(&path))?;
     Ok(exit)
 }
 
-/// The report again, from the rows.
-pub fn again(archive: &Archive, run: Run) -> Result<Exit, Failure> {
-    report::write(archive, run).and_then(|path| say(&path)).map(|()| Exit::Done)
+/// The report again, from the rows, with a section on real programs.
+pub fn again(archive: &Archive, run: Run, programs: Vec<Block>) -> Result<Exit, Failure> {
+    report::write(archive, run, programs).and_then(|path| say(&path)).map(|()| Exit::Done)
 }
 
 /// The suite on the allocators that a run recorded.
@@ -184,6 +200,8 @@ fn listing(patterns: &[&Pattern], arms: &[Arm]) -> String {
     let mut text = String::from("patterns\n");
     for pattern in patterns {
         text += &format!("  {:14} {}\n  {:14} {}\n", pattern.name, pattern.what, "", pattern.origin);
+        let differs = pattern.differs.map(|differs| format!("  {:14} differs: {differs}\n", ""));
+        text += &differs.unwrap_or_default();
     }
     text += "\nallocators\n";
     arms.iter().for_each(|arm| text += &format!("  {}\n", arm.line()));

@@ -1,7 +1,7 @@
 //! The suite as a kind of run: what a sample is told, and what the manifest says of it.
 
 use super::arm::Arm;
-use super::plan::{self, Amount};
+use super::plan::{self, Amount, Cell};
 use super::work::Work;
 use super::worker::{Order, Report};
 use crate::harness::archive::Contents;
@@ -10,8 +10,7 @@ use crate::harness::place::Planned;
 use crate::harness::process::{Exited, Job};
 use crate::harness::row;
 use crate::harness::study::{self, Refusal, Study};
-use crate::pattern;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use std::time::Duration;
 
 /// A row of the suite.
@@ -42,8 +41,12 @@ pub struct About {
     pub profile: String,
     /// Blocks to a pattern.
     pub blocks: u64,
-    /// Threads of a pattern that has several.
-    pub threads: usize,
+    /// Numbers of threads of a pattern that has several; before schema 1.2 one number.
+    #[serde(deserialize_with = "one_or_several")]
+    pub threads: Vec<usize>,
+    /// CPUs that the threads share. 0 in runs of older versions, whose threads did all the same.
+    #[serde(default)]
+    pub cpus: usize,
     /// Amount of work, 100 in the standard profile.
     pub percent: u64,
     /// The allocator every ratio is taken to.
@@ -56,6 +59,36 @@ pub struct About {
     pub planned: usize,
 }
 
+impl About {
+    /// Patterns on their threads, in the order of the report.
+    pub fn cells(&self) -> Vec<Cell> {
+        plan::cells(&self.patterns, &self.threads, self.cpus).unwrap_or_default()
+    }
+
+    /// The numbers of threads, in words.
+    pub fn threads_text(&self) -> String {
+        self.threads.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Threads {
+        One(usize),
+        Several(Vec<usize>),
+    }
+    Ok(match Threads::deserialize(deserializer)? {
+        Threads::One(threads) => vec![threads],
+        Threads::Several(threads) => threads,
+    })
+}
+
+/// How long a sample may take before it is ended.
+pub fn deadline(planned: &Planned<Work>) -> Duration {
+    planned.estimate() * 20 + Duration::from_secs(30)
+}
+
 /// The command that takes the same samples in the same order.
 pub fn command(manifest: &Manifest<About>) -> String {
     let about = &manifest.about;
@@ -66,7 +99,7 @@ pub fn command(manifest: &Manifest<About>) -> String {
         about.profile,
         about.blocks,
         about.percent,
-        about.threads,
+        about.threads_text().replace(' ', ""),
         manifest.seed,
         about.baseline,
         names.join(",")
@@ -91,15 +124,15 @@ impl Study for Suite {
     fn job(&self, planned: &Planned<Work>) -> Result<Job, String> {
         let arm = Arm::find(&self.arms, &planned.task.allocator)?;
         let order = Order {
-            pattern: planned.cell_id.clone(),
+            pattern: planned.cell_id.split('/').next().unwrap_or_default().to_owned(),
             threads: planned.task.threads,
+            per_cpu: planned.task.per_cpu,
             percent: planned.task.percent,
             seed: planned.invocation_seed,
             library: arm.library.clone(),
             mode: arm.mode.clone(),
         };
-        let deadline = planned.estimate() * 20 + Duration::from_secs(30);
-        let job = Job::own("suite-worker", &order, deadline)?;
+        let job = Job::own("suite-worker", &order, deadline(planned))?;
         Ok(job.environment([planned.padding()]).environment(arm.environment()))
     }
 
@@ -122,9 +155,10 @@ impl Study for Suite {
     }
 
     fn plan_of(about: &About, seed: u64) -> Option<Vec<Planned<Work>>> {
-        let amount = Amount { blocks: about.blocks, threads: about.threads, percent: about.percent, seed };
-        let patterns: Option<Vec<_>> = about.patterns.iter().map(|name| pattern::find(name)).collect();
-        Some(plan::make(&patterns?, &about.allocators, &about.baseline, &amount))
+        let cells = plan::cells(&about.patterns, &about.threads, about.cpus)?;
+        let (threads, cpus) = (about.threads.clone(), about.cpus);
+        let amount = Amount { blocks: about.blocks, threads, cpus, percent: about.percent, seed };
+        Some(plan::make(&cells, &about.allocators, &about.baseline, &amount))
     }
 
     fn baseline(about: &About) -> &str {
@@ -158,11 +192,37 @@ pub mod tests {
         row
     }
 
+    /// An allocator that is called like a mode is that mode: a row that says otherwise is refused.
+    #[test]
+    fn a_row_of_another_mode_is_none_of_the_allocator() {
+        let amount = Amount { blocks: 1, threads: vec![1], cpus: 1, percent: 1, seed: 1 };
+        let cells = plan::cells(&["churn".into()], &amount.threads, 1).unwrap();
+        let plan = plan::make(&cells, &[Arm::bare("percpu")], "percpu", &amount);
+        let mut report = row(&plan[0], 7, 4096).report.unwrap();
+        let fault = |report: &Report| Suite::fault(&plan[0].task, report);
+        assert!(fault(&report).is_some_and(|fault| fault.contains("none is active")), "{:?}", fault(&report));
+        report.mode_active = Some("perthread".into());
+        assert!(fault(&report).is_some_and(|fault| fault.contains("percpu was asked for, perthread is active")));
+        report.mode_active = Some("percpu".into());
+        assert_eq!(fault(&report), None);
+        report.verified = false;
+        assert!(fault(&report).is_some());
+    }
+
+    #[test]
+    fn an_older_manifest_has_one_number_of_threads() {
+        let text = r#"{"profile":"quick","blocks":5,"threads":2,"percent":100,"baseline":"system",
+            "patterns":["larson","shbench"],"allocators":[],"planned":0}"#;
+        let about: About = serde_json::from_str(text).unwrap();
+        let cells: Vec<_> = about.cells().into_iter().map(|cell| (cell.id, cell.threads, cell.per_cpu)).collect();
+        assert_eq!(cells, [("larson".to_owned(), 2, 1), ("shbench".to_owned(), 2, 1)]);
+    }
+
     #[test]
     fn a_sample_that_failed_has_no_value() {
-        let patterns: Vec<_> = pattern::PATTERNS.iter().collect();
-        let amount = Amount { blocks: 1, threads: 1, percent: 1, seed: 1 };
-        let plan = plan::make(&patterns, &[Arm::bare("system")], "system", &amount);
+        let amount = Amount { blocks: 1, threads: vec![1], cpus: 1, percent: 1, seed: 1 };
+        let cells = plan::cells(&["churn".into()], &amount.threads, 1).unwrap();
+        let plan = plan::make(&cells, &[Arm::bare("system")], "system", &amount);
         let mut row = row(&plan[0], 7, 4096);
         let values = |row: &Row| (value(row, Metric::Time), value(row, Metric::Memory));
         assert_eq!(values(&row), (Some(7.0), Some(f64::from((1 << 20) + 4096))));

@@ -12,8 +12,19 @@ pub struct Work {
     pub allocator: String,
     /// Threads of a pattern that has several.
     pub threads: usize,
+    /// How many of them share a CPU. Each does so much less.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub per_cpu: u64,
     /// Amount of work, 100 in the standard profile.
     pub percent: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(value: &u64) -> bool {
+    *value == 1
 }
 
 impl Task for Work {

@@ -17,6 +17,8 @@ pub struct Order {
     pub pattern: String,
     /// Threads of a pattern that has several.
     pub threads: usize,
+    /// How many of them share a CPU.
+    pub per_cpu: u64,
     /// Amount of work, 100 in the standard profile.
     pub percent: u64,
     /// Seed of every size and choice.
@@ -67,7 +69,8 @@ fn work(order: &Order) -> Result<Report, String> {
     if let Some(fault) = active.fault(order.library.as_deref(), order.mode.as_deref()) {
         return Err(fault);
     }
-    let setting = Setting { threads: order.threads.max(1), percent: order.percent, seed: order.seed };
+    let setting =
+        Setting { threads: order.threads.max(1), per_cpu: order.per_cpu, percent: order.percent, seed: order.seed };
     // From here on the kernel's high-water mark counts anew, so that start-up does not hide a small pattern.
     // Where this is not allowed, the mark before the pattern is its floor.
     drop(std::fs::write("/proc/self/clear_refs", "5"));
