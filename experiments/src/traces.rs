@@ -35,6 +35,12 @@ pub enum Action {
         recording: PathBuf,
         /// The trace to write; compressed if its name ends in `.gz`.
         out: PathBuf,
+        /// Events to leave out at the start: those of a program that only begins.
+        #[arg(long, default_value_t = 0, value_name = "N")]
+        skip: u64,
+        /// Events to take at most.
+        #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_name = "N")]
+        most: u64,
     },
     /// Make up a trace, the same each time.
     Synthesize {
@@ -81,10 +87,10 @@ pub enum Action {
 pub fn main(action: &Action) -> Result<Exit, Failure> {
     match action {
         Action::Record { out, events, recorder, program } => record(out, *events, recorder.as_deref(), program),
-        Action::Import { recording, out } => {
+        Action::Import { recording, out, skip, most } => {
             let bytes = fs::read(recording).map_err(|error| Failure::file(recording, "read", error))?;
             let named = |problem: String| Failure::usage(format!("{}: {problem}", recording.display()));
-            let imported = import::import(&bytes).map_err(named)?;
+            let imported = import::import(&bytes, *skip, *most).map_err(named)?;
             for (count, what) in [
                 (imported.lost, "events had no room in the recording; record with more --events"),
                 (imported.foreign, "releases of what was allocated before the recording are left out"),

@@ -252,3 +252,27 @@ pub unsafe extern "C" fn posix_memalign(result: *mut *mut c_void, align: usize, 
     unsafe { result.write(pointer) };
     0
 }
+
+/// As the C library's, whichever library the program itself brings along: its blocks are the C library's here.
+///
+/// # Safety
+///
+/// * That of the C library's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn malloc_usable_size(pointer: *mut c_void) -> usize {
+    type Usable = unsafe extern "C" fn(*mut c_void) -> usize;
+    static FOUND: AtomicPtr<c_void> = AtomicPtr::new(null_mut());
+    let mut found = FOUND.load(Relaxed);
+    if found.is_null() {
+        // SAFETY: C strings; the C library is loaded, and this asks for nothing else.
+        let library = unsafe { libc::dlopen(c"libc.so.6".as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) };
+        // SAFETY: a handle, and a C string.
+        found = unsafe { libc::dlsym(library, c"malloc_usable_size".as_ptr()) };
+        FOUND.store(found, Relaxed);
+    }
+    if found.is_null() {
+        return 0;
+    }
+    // SAFETY: the C library's function of this name has this type; by our own contract.
+    unsafe { core::mem::transmute::<*mut c_void, Usable>(found)(pointer) }
+}

@@ -20,8 +20,8 @@ pub struct Imported {
     pub unfinished: u64,
 }
 
-/// Reads the notes of a recorder.
-pub fn import(bytes: &[u8]) -> Result<Imported, String> {
+/// Reads the notes of a recorder, `most` of them after the first `skip`. What was allocated before them is foreign.
+pub fn import(bytes: &[u8], skip: u64, most: u64) -> Result<Imported, String> {
     if bytes.get(..8) != Some(MAGIC) {
         return Err("not a recording: expected the first bytes PSQRAW01".into());
     }
@@ -35,7 +35,8 @@ pub fn import(bytes: &[u8]) -> Result<Imported, String> {
     let mut imported =
         Imported { trace: Trace::default(), lost: taken.saturating_sub(room), foreign: 0, unfinished: 0 };
     let (mut live, mut threads) = (BTreeMap::new(), BTreeMap::new());
-    for note in body.chunks_exact(NOTE_BYTES) {
+    let wanted = |count: u64| usize::try_from(count).unwrap_or(usize::MAX);
+    for note in body.chunks_exact(NOTE_BYTES).skip(wanted(skip)).take(wanted(most)) {
         let long = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| note[at + index]));
         let (address, size, thread, kind) = (long(0), long(8), long(16) as u32, long(16) >> 32);
         let number = threads.len();
@@ -84,17 +85,25 @@ mod tests {
     #[test]
     fn an_address_used_twice_is_two_objects() {
         let notes = [(64, 10, 7, 1), (64, 0, 9, 2), (64, 20, 9, 1), (128, 0, 9, 2), (0, 0, 0, 0)];
-        let imported = import(&raw(16, &notes)).unwrap();
+        let imported = import(&raw(16, &notes), 0, u64::MAX).unwrap();
         assert_eq!(imported.trace.threads[0], [Event::Allocate(0, 10)]);
         assert_eq!(imported.trace.threads[1], [Event::Free(0), Event::Allocate(1, 20)]);
         assert_eq!((imported.foreign, imported.unfinished, imported.lost), (1, 1, 0));
     }
 
     #[test]
+    fn a_part_of_a_recording_is_a_trace_of_its_own() {
+        let notes = [(64, 10, 7, 1), (128, 20, 7, 1), (64, 0, 7, 2), (128, 0, 9, 2), (192, 30, 9, 1)];
+        let imported = import(&raw(16, &notes), 1, 3).unwrap();
+        assert_eq!(imported.trace.threads, [vec![Event::Allocate(0, 20)], vec![Event::Free(0)]]);
+        assert_eq!(imported.foreign, 1);
+    }
+
+    #[test]
     fn notes_beyond_the_room_are_counted_as_lost() {
-        let imported = import(&raw(1, &[(64, 10, 7, 1), (64, 0, 7, 2)])).unwrap();
+        let imported = import(&raw(1, &[(64, 10, 7, 1), (64, 0, 7, 2)]), 0, u64::MAX).unwrap();
         assert_eq!((imported.lost, imported.trace.events()), (1, 1));
-        assert!(import(&raw(9, &[(1, 1, 1, 1)])[..70]).unwrap_err().contains("cut off"));
-        assert!(import(b"else").unwrap_err().contains("PSQRAW01"));
+        assert!(import(&raw(9, &[(1, 1, 1, 1)])[..70], 0, u64::MAX).unwrap_err().contains("cut off"));
+        assert!(import(b"else", 0, u64::MAX).unwrap_err().contains("PSQRAW01"));
     }
 }

@@ -1,9 +1,11 @@
 //! What a program allocates: the form that is replayed.
 //!
-//! [`format`] is that form, [`import`] makes it from a recorder's notes, [`synthetic`] makes it up.
+//! [`format`] is that form, [`import`] makes it from a recorder's notes, [`recorded`] holds some of real programs,
+//! [`synthetic`] makes them up.
 
 mod format;
 pub mod import;
+pub mod recorded;
 pub mod synthetic;
 
 pub use format::{Event, Trace};

@@ -4,7 +4,7 @@ use super::objects::{Sums, create, destroy, words};
 use super::order::Order;
 use super::team::{Member, Team};
 use crate::measurement::{Cache, Measurement};
-use crate::trace::{self, Event, Trace, synthetic};
+use crate::trace::{self, Event, Trace, recorded, synthetic};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
 use std::sync::Barrier;
@@ -24,12 +24,14 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let trace = match &order.trace_file {
         Some(path) => trace::read(path)?,
         None => {
-            let kind = synthetic::Kind::of(order.get("trace")?)?;
-            synthetic::make(
-                kind,
-                order.threads(super::team::allowed()?.len())?,
-                order.get("events_per_thread")? as usize,
-            )
+            let threads = order.threads(super::team::allowed()?.len())?;
+            // The first are made up, the others recorded.
+            match order.get("trace")? {
+                made_up @ ..=3 => {
+                    synthetic::make(synthetic::Kind::of(made_up)?, threads, order.get("events_per_thread")? as usize)
+                }
+                recorded => recorded::get(recorded as usize - 4, threads)?,
+            }
         }
     };
     let trace = fold(&trace, order.parameters.get("fold").copied().unwrap_or(u64::MAX));
