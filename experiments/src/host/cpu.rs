@@ -75,9 +75,7 @@ impl Cpu {
                 Known { value: Some(list), .. } => Known::is(members(&list)),
                 Known { reason, .. } => Known { value: None, reason },
             },
-            llc_domains: Known::from(
-                last_level().and_then(|index| distinct(&format!("cache/index{index}/shared_cpu_list"))),
-            ),
+            llc_domains: Known::from(last_level_caches()),
             frequency_driver: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_driver"),
             frequency_khz: range(
                 read("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_min_freq"),
@@ -88,6 +86,20 @@ impl Cpu {
             hypervisor: field("flags").map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
         }
     }
+}
+
+/// CPUs of each last-level cache.
+pub fn last_level_caches() -> Result<Vec<String>, String> {
+    last_level().and_then(|index| distinct(&format!("cache/index{index}/shared_cpu_list")))
+}
+
+/// Bytes of all last-level caches together.
+pub fn last_level_bytes() -> Result<u64, String> {
+    let size = read(&format!("/sys/devices/system/cpu/cpu0/cache/index{}/size", last_level()?));
+    let text = size.value.ok_or_else(|| size.reason.unwrap_or_default())?;
+    let kib = text.strip_suffix('K').and_then(|kib| kib.parse::<u64>().ok());
+    let kib = kib.ok_or_else(|| format!("a cache of `{text}`; expected a number and K"))?;
+    Ok((kib << 10) * last_level_caches()?.len() as u64)
 }
 
 fn field(text: &str, name: &str) -> Option<String> {

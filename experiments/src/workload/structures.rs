@@ -1,14 +1,25 @@
-//! E14: lists, trees and hash tables that threads build and change side by side, and how fast they are walked.
+//! E14: lists, trees, hash tables, graphs and an interpreter's values that threads build and change side by side, and
+//! how fast they are walked.
+
+mod btree;
+mod graph;
+mod shape;
+mod values;
 
 use super::objects::{Sums, next, signature};
 use super::order::Order;
 use super::team::{Member, Team, allowed};
 use super::unfavourable::thread_ns;
+use crate::host::cpu::last_level_bytes;
 use crate::measurement::{Cache, Measurement};
+use btree::BTree;
+use graph::Graph;
+use shape::Shape;
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use values::Values;
 
 struct Node {
     key: u64,
@@ -21,6 +32,7 @@ struct Structure<A: 'static> {
     roots: Vec<*mut Node>,
     allocator: &'static A,
     layout: Layout,
+    stack: Vec<*mut Node>,
     born: u64,
     died: u64,
 }
@@ -53,9 +65,11 @@ impl<A: GlobalAlloc> Structure<A> {
             link = unsafe { &raw mut (*node).next[side] };
         }
     }
+}
 
-    /// Adds a key that is not there: to the front of a list or chain, to a leaf of a tree. False: no memory.
-    fn insert(&mut self, key: u64) -> bool {
+impl<A: GlobalAlloc> Shape for Structure<A> {
+    /// To the front of a list or chain, to a leaf of a tree.
+    fn insert(&mut self, _: usize, key: u64) -> bool {
         // SAFETY: a node's layout has a size.
         let node = unsafe { self.allocator.alloc(self.layout) }.cast::<Node>();
         if node.is_null() {
@@ -78,8 +92,7 @@ impl<A: GlobalAlloc> Structure<A> {
         true
     }
 
-    /// Removes a key if it is there.
-    fn remove(&mut self, key: u64) -> bool {
+    fn remove(&mut self, _: usize, key: u64) -> bool {
         let link = self.find(key);
         // SAFETY: links and nodes are live, and this thread's alone, until `dealloc` below.
         unsafe {
@@ -107,9 +120,9 @@ impl<A: GlobalAlloc> Structure<A> {
         true
     }
 
-    /// Visits every node; returns how many and the sum of their keys.
-    fn walk(&self, stack: &mut Vec<*mut Node>) -> (u64, u64) {
+    fn walk(&mut self) -> (u64, u64) {
         let (mut nodes, mut sum) = (0, 0u64);
+        let stack = &mut self.stack;
         for root in &self.roots {
             stack.push(*root);
             while let Some(mut node) = stack.pop() {
@@ -127,42 +140,74 @@ impl<A: GlobalAlloc> Structure<A> {
         }
         (nodes, sum)
     }
+
+    fn blocks(&self) -> (u64, u64) {
+        (self.born, self.died)
+    }
+}
+
+/// The numbers of the structures, what they are, and about how many bytes each of their keys takes.
+const STRUCTURES: [(u64, &str, u64); 6] = [
+    (1, "list", 64),
+    (2, "tree", 64),
+    (3, "hash table", 72),
+    (4, "B-tree", 28),
+    (5, "graph", 168),
+    (6, "values of an interpreter", 200),
+];
+
+/// Keys of a thread: as many as asked for, or as many as exceed the last-level caches by so many percent, within a bound.
+fn keys(order: &Order, bytes: u64, threads: u64) -> Result<u64, String> {
+    let percent = order.parameters.get("llc_percent").copied().unwrap_or(0);
+    if percent == 0 {
+        return Ok(order.get("nodes")?.max(1));
+    }
+    let most = order.parameters.get("most_mib").copied().unwrap_or(u64::MAX >> 20) << 20;
+    let wanted = (last_level_bytes()? * percent / 100).min(most);
+    Ok((wanted / bytes / threads).max(1))
+}
+
+fn shape<A: GlobalAlloc>(allocator: &'static A, number: u64, layout: Layout, nodes: u64) -> Box<dyn Shape> {
+    let places = nodes as usize;
+    // A list keeps its nodes in chains of eight, so that a key is found without walking all of it.
+    let (kind, roots) = match number {
+        4 => return Box::new(BTree::new(allocator)),
+        5 => return Box::new(Graph::new(allocator, places)),
+        6 => return Box::new(Values::new(allocator, places)),
+        1 => (Kind::List, (places / 8).max(1)),
+        2 => (Kind::Tree, 1),
+        _ => (Kind::Hash, places),
+    };
+    let roots = vec![null_mut(); roots];
+    Box::new(Structure { kind, roots, allocator, layout, stack: Vec::new(), born: 0, died: 0 })
 }
 
 /// Runs it.
 pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Result<Measurement, String> {
-    let kind = match order.get("structure")? {
-        1 => Kind::List,
-        2 => Kind::Tree,
-        3 => Kind::Hash,
-        other => return Err(format!("structure {other}: expected 1 to 3")),
-    };
-    let nodes = order.get("nodes")?.max(1);
+    let number = order.get("structure")?;
+    let (_, _, bytes) = *STRUCTURES
+        .iter()
+        .find(|(known, ..)| *known == number)
+        .ok_or_else(|| format!("structure {number}: expected 1 to {}", STRUCTURES.len()))?;
+    let threads = order.threads(allowed()?.len())?;
+    let nodes = keys(order, bytes, threads as u64)?;
     let size = (order.get("node_bytes")? as usize).max(size_of::<Node>());
     let layout = Layout::from_size_align(size, 8).map_err(|error| format!("node_bytes {size}: {error}"))?;
     let changes = order.get("changes_per_walk")?;
-    let threads = order.threads(allowed()?.len())?;
     thread_ns()?;
     let clock = || thread_ns().unwrap_or_default(); // it cannot fail once it has worked
     let [visits, walk_ns, changed, change_ns, ops] = [const { AtomicU64::new(0) }; 5];
 
     let member = |member: &Member| {
-        // A list keeps its nodes in chains of eight, so that a key is found without walking all of it.
-        let roots = match kind {
-            Kind::Tree => 1,
-            Kind::List => (nodes / 8).max(1),
-            Kind::Hash => nodes,
-        };
-        let roots = vec![null_mut(); roots as usize];
-        let mut structure = Structure { kind, roots, allocator, layout, born: 0, died: 0 };
-        let (mut keys, mut stack, mut sums) = (Vec::with_capacity(nodes as usize), Vec::new(), Sums::default());
+        let mut structure = shape(allocator, number, layout, nodes);
+        let (mut keys, mut sums) = (Vec::with_capacity(nodes as usize), Sums::default());
         let mut random = signature(order.seed, member.number as u64, 0) | 1;
         let (mut full, mut seen, mut walked, mut altered, mut altering) = (true, 0, 0, 0, 0);
         // Key and number of it, so that no key comes twice.
         let fresh = |random: &mut u64, number: u64| (next(random) << 32) | (number & 0xffff_ffff);
         for number in 0..nodes {
             let key = fresh(&mut random, number);
-            full &= structure.insert(key);
+            full &= structure.insert(keys.len(), key);
             keys.push(key);
             if number % 64 == 0 {
                 std::thread::yield_now(); // neighbours in time are not neighbours in one thread's structure
@@ -173,32 +218,33 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         member.meet();
         while member.working() && full {
             let start = clock();
-            let (count, sum) = black_box(structure.walk(&mut stack));
+            let (count, sum) = black_box(structure.walk());
             let middle = clock();
             sums.add(Sums { found: sum.wrapping_add(count), expected: expected.wrapping_add(nodes) });
             for _ in 0..changes {
                 let place = (next(&mut random) % nodes) as usize;
-                full &= structure.remove(keys[place]);
+                full &= structure.remove(place, keys[place]);
                 expected = expected.wrapping_sub(keys[place]);
                 keys[place] = fresh(&mut random, number);
                 number += 1;
                 expected = expected.wrapping_add(keys[place]);
-                full &= structure.insert(keys[place]);
+                full &= structure.insert(place, keys[place]);
             }
             (seen, walked) = (seen + count, walked + (middle - start));
             (altered, altering) = (altered + changes, altering + (clock() - middle));
             member.count.add(changes);
             std::thread::yield_now();
         }
-        for key in keys {
-            full &= structure.remove(key);
+        for (place, key) in keys.into_iter().enumerate() {
+            full &= structure.remove(place, key);
         }
-        full &= structure.born == structure.died;
+        let (born, died) = structure.blocks();
+        full &= born == died;
         visits.fetch_add(seen, Relaxed);
         walk_ns.fetch_add(walked, Relaxed);
         changed.fetch_add(altered, Relaxed);
         change_ns.fetch_add(altering, Relaxed);
-        ops.fetch_add(structure.born, Relaxed);
+        ops.fetch_add(born, Relaxed);
         member.meet();
         member.meet();
         if full { Ok(sums) } else { Err("a node was lost, or the allocator returned null".into()) }
@@ -211,6 +257,10 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let per = |time: AtomicU64, count: AtomicU64| time.into_inner() as f64 / count.into_inner().max(1) as f64;
     measurement.set("ns_per_visit", per(walk_ns, visits));
     measurement.set("ns_per_change", per(change_ns, changed));
+    measurement.set("working_set_bytes", (nodes * bytes * threads as u64) as f64);
+    if let Ok(bytes) = last_level_bytes() {
+        measurement.set("last_level_bytes", bytes as f64);
+    }
     Ok(measurement)
 }
 
@@ -221,18 +271,54 @@ mod tests {
 
     #[test]
     fn structures_hold_what_was_put_in_and_not_removed() {
-        for (kind, roots) in [(Kind::List, 4), (Kind::Tree, 1), (Kind::Hash, 64)] {
-            let layout = Layout::new::<Node>();
-            let roots = vec![null_mut(); roots];
-            let mut structure = Structure { kind, roots, allocator: &System, layout, born: 0, died: 0 };
-            let keys: Vec<u64> = (0..200).map(|n| (n * 7919) % 1009).collect();
-            assert!(keys.iter().all(|key| structure.insert(*key)));
-            assert!(keys.iter().step_by(2).all(|key| structure.remove(*key)));
-            assert!(!structure.remove(keys[0]));
-            let rest: u64 = keys.iter().skip(1).step_by(2).sum();
-            assert_eq!(structure.walk(&mut Vec::new()), (100, rest));
-            assert!(keys.iter().skip(1).step_by(2).all(|key| structure.remove(*key)));
-            assert_eq!((structure.walk(&mut Vec::new()), structure.died), ((0, 0), 200));
+        for (number, name, _) in STRUCTURES {
+            // A prime, so that all keys differ and come in no order.
+            let keys: Vec<u64> = (0..5000).map(|n| (n * 7919) % 10_007).collect();
+            let mut shape = shape(&System, number, Layout::new::<Node>(), keys.len() as u64);
+            for round in 0..3 {
+                for (place, key) in keys.iter().enumerate() {
+                    assert!(shape.insert(place, *key), "{name}, {round}");
+                }
+                assert_eq!(shape.walk(), (5000, keys.iter().sum()), "{name}, {round}");
+                for place in (0..keys.len()).step_by(2) {
+                    assert!(shape.remove(place, keys[place]), "{name}, {round}");
+                }
+                assert!(!shape.remove(0, keys[0]), "{name}, {round}");
+                let rest: u64 = keys.iter().skip(1).step_by(2).sum();
+                assert_eq!(shape.walk(), (2500, rest), "{name}, {round}");
+                for place in (1..keys.len()).step_by(2) {
+                    assert!(shape.remove(place, keys[place]), "{name}, {round}");
+                }
+                let (born, died) = shape.blocks();
+                assert!(shape.walk() == (0, 0) && born == died && born > 0, "{name}, {round}: {born}, {died}");
+            }
+        }
+    }
+
+    /// The bytes that a key is said to take decide whether a working set exceeds a cache.
+    #[test]
+    fn keys_take_about_as_many_bytes_as_is_said() {
+        struct Counting(AtomicU64);
+        // SAFETY: all is left to the system's allocator.
+        unsafe impl GlobalAlloc for Counting {
+            unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+                self.0.fetch_add(layout.size() as u64, Relaxed);
+                // SAFETY: by our own contract.
+                unsafe { System.alloc(layout) }
+            }
+            unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+                // SAFETY: by our own contract.
+                unsafe { System.dealloc(block, layout) }
+            }
+        }
+        for (number, name, said) in STRUCTURES {
+            let counting: &'static Counting = Box::leak(Box::new(Counting(AtomicU64::new(0))));
+            let layout = Layout::from_size_align(64, 8).unwrap();
+            let mut shape = shape(counting, number, layout, 10_000);
+            let mut random = 1;
+            (0..10_000).for_each(|place| assert!(shape.insert(place, next(&mut random) << 16 | place as u64)));
+            let found = counting.0.load(Relaxed) as f64 / 1e4;
+            assert!((0.7..1.4).contains(&(said as f64 / found)), "{name}: {found} bytes to a key, {said} are said");
         }
     }
 }
