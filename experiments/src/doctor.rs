@@ -46,8 +46,11 @@ impl Deep {
         };
         let aborts = probe::count_tracepoint("rseq/rseq_ip_fixup", crate::selftest::restarts_under_signals);
         Deep {
-            processor: Known::from(known.map(|(name, _)| name.to_owned()).ok_or("not in the table of raw events")),
-            raw_events: known.map_or(&[][..], |(_, raw)| raw).iter().map(try_one).collect(),
+            processor: match &known {
+                Some(known) => Known::is(known.name.to_owned()),
+                None => Known::missing("not in the table of raw events"),
+            },
+            raw_events: known.map_or(&[][..], |known| known.events).iter().map(try_one).collect(),
             aborts: match aborts {
                 Known { value: Some((kernel, Ok(own))), .. } => Known::is((kernel, own)),
                 Known { value: Some((_, Err(reason))), .. } => Known::missing(reason),

@@ -32,8 +32,8 @@ pub struct Choice {
     pub counters: Vec<String>,
 }
 
-/// Samples of the counter pass for each group, cell and subject: counts vary less than times.
-const COUNTED: u64 = 3;
+/// Blocks of the counter pass, at most: as many pairs as a claim needs.
+const COUNTED: u64 = 10;
 
 /// Makes the plan.
 pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Result<Vec<Sample>, Failure> {
@@ -93,21 +93,23 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
         )));
     }
     let mut plan = place::shuffled(blocks, &mut random);
-    let mut counted: Vec<_> = plan
-        .iter()
-        .filter(|planned| planned.block < COUNTED && !planned.twin)
-        .filter(|planned| definitions.iter().any(|d| d.id == planned.task.experiment && d.counters))
-        .flat_map(|planned| {
-            choice.counters.iter().map(|group| Planned {
-                sample_id: format!("{}/counters={group}", planned.sample_id),
-                task: Question { counter_group: Some(group.clone()), ..planned.task.clone() },
-                ..planned.clone()
-            })
-        })
-        .collect();
-    // After the timing samples, which they must not disturb.
-    counted.shuffle(&mut random);
-    plan.extend(counted);
+    // After the timing samples, which they must not disturb, and in blocks as these are.
+    let counted = |group: &String| {
+        let count = |planned: &Sample| Planned {
+            sample_id: format!("{}/counters={group}", planned.sample_id),
+            task: Question { counter_group: Some(group.clone()), ..planned.task.clone() },
+            ..planned.clone()
+        };
+        let wanted = |planned: &&Sample| {
+            let counts = |definition: &Definition| definition.id == planned.task.experiment && definition.counters;
+            planned.block < COUNTED && planned.task.planted_percent.is_none() && definitions.iter().any(counts)
+        };
+        let same = |a: &Sample, b: &Sample| a.cell_id == b.cell_id && a.block == b.block;
+        let timed: Vec<_> = plan.iter().filter(wanted).cloned().collect();
+        timed.chunk_by(same).map(|block| block.iter().map(count).collect()).collect::<Vec<Vec<_>>>()
+    };
+    let counted: Vec<_> = choice.counters.iter().flat_map(counted).collect();
+    plan.extend(place::shuffled(counted, &mut random));
     Ok(place::numbered(plan))
 }
 
@@ -157,9 +159,12 @@ mod tests {
         let plan = make(&crate::definition::all(), &Choice { counters, ..choice(7) }, &Limits::none()).unwrap();
         let (timed, counted) = plan.split_at(quick(7).len());
         assert_eq!(timed, quick(7));
-        assert!(
-            !counted.is_empty() && counted.iter().all(|planned| planned.task.counter_group.is_some() && !planned.twin)
-        );
+        assert!(!counted.is_empty() && counted.iter().all(|planned| planned.task.counter_group.is_some()));
+        // Paired as the timing samples are: every block with its twin.
+        let twins = counted.iter().filter(|planned| planned.twin).count();
+        let blocks: BTreeSet<_> =
+            counted.iter().map(|planned| (&planned.cell_id, planned.block, &planned.task.counter_group)).collect();
+        assert_eq!(twins, blocks.len());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::host::limits::Limits;
 use crate::output;
 use crate::statistics::Paired;
 use crate::subject::{Subject, TWINNED};
-use crate::validity::{Outcome, TWIN_CHECK, Validity};
+use crate::validity::{MISSES_CHECK, Outcome, TWIN_CHECK, Validity};
 use perseq::{Mode, Owner};
 use std::time::Duration;
 
@@ -50,8 +50,13 @@ pub fn checks(modes: Vec<Mode>) -> impl Iterator<Item = Validity> {
             Err(detail) => Validity { check, status: Outcome::Failed, detail },
         })
     }
-    let mut all: Vec<Lazy> =
-        vec![lazily("clock", clock), lazily("known sleep", known_sleep), Box::new(counters), Box::new(quiet)];
+    let mut all: Vec<Lazy> = vec![
+        lazily("clock", clock),
+        lazily("known sleep", known_sleep),
+        Box::new(counters),
+        Box::new(misses),
+        Box::new(quiet),
+    ];
     let limits = Limits::read();
     for mode in modes {
         if let Some(detail) = limits.refuse_subject(Subject::Perseq(mode)) {
@@ -126,6 +131,24 @@ fn counters() -> Validity {
         None => (Outcome::Unavailable, loop_ratio.reason.unwrap_or_default()),
     };
     Validity { check: "counters".into(), status, detail }
+}
+
+/// Whether misses are counted as they are: without it no claim about caches is made. It fails nothing else.
+fn misses() -> Validity {
+    let found = Pmu::probe().known_misses;
+    let (status, detail) = match found.value {
+        Some(ratio) if (0.9..=1.1).contains(&ratio) => {
+            (Outcome::Ok, format!("a known loop counts {ratio:.3} of its misses"))
+        }
+        Some(ratio) => (
+            Outcome::Unavailable,
+            format!(
+                "a known loop counts {ratio:.3} of its misses; expected 0.9 to 1.1, so nothing is claimed of caches"
+            ),
+        ),
+        None => (Outcome::Unavailable, found.reason.unwrap_or_default()),
+    };
+    Validity { check: MISSES_CHECK.into(), status, detail }
 }
 
 /// Load and steal over a moment in which we do nothing. Noise is the gates' business: this fails nothing.

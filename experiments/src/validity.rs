@@ -6,6 +6,9 @@ use std::fmt;
 /// The check that holds one mode against itself.
 pub const TWIN_CHECK: &str = "A/A";
 
+/// The check that counts known misses.
+pub const MISSES_CHECK: &str = "known misses";
+
 /// How a check came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

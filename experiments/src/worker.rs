@@ -57,6 +57,7 @@ pub fn report(order: &Order, run: impl FnOnce(&Order) -> Result<Measurement, Str
     }
     let mut measurement = run(order)?;
     measurement.counted = counters::totals();
+    per_pair(&mut measurement);
     measurement.drop_infinite();
     let usage = getrusage(UsageWho::RUSAGE_SELF).ok();
     let mut report = Report {
@@ -85,4 +86,14 @@ pub fn report(order: &Order, run: impl FnOnce(&Order) -> Result<Measurement, Str
         report.allocator = Some(totals);
     }
     Ok(report)
+}
+
+/// The counts as metrics like all others, for each object that was allocated. One that has no value is none.
+fn per_pair(measurement: &mut Measurement) {
+    let pairs = measurement.ops_alloc.max(1) as f64;
+    let counts: Vec<_> =
+        measurement.counted.iter().filter_map(|(name, value)| Some((name.clone(), value.scaled?))).collect();
+    for (name, count) in counts {
+        measurement.set(&counters::metric(&name), count / pairs);
+    }
 }

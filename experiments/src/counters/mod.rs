@@ -7,6 +7,7 @@
 pub mod probe;
 pub mod vendor;
 
+use crate::host::cpu::last_level_caches;
 use perf_event::events::{Event, Hardware, Software};
 use perf_event::{Builder, Counter, Group};
 use serde::{Deserialize, Serialize};
@@ -147,16 +148,26 @@ fn events(group: &str) -> Vec<(&'static str, Kind, &'static str)> {
     if group == "branches" {
         events.push(("branch-misses", Kind::Generic(Hardware::BRANCH_MISSES), "branches that were guessed wrong"));
     }
-    let raw = this_processor().map_or(&[][..], |(_, raw)| raw);
-    events
-        .extend(raw.iter().filter(|raw| raw.group == group).map(|raw| (raw.name, Kind::Raw(raw.config), raw.supports)));
+    let raw = this_processor().map_or(&[][..], |known| known.events);
+    let possible = |raw: &&vendor::Raw| raw.group == group && !(raw.beyond && one_last_level());
+    events.extend(raw.iter().filter(possible).map(|raw| (raw.name, Kind::Raw(raw.config), raw.supports)));
     events
 }
 
-/// Name and raw events of this processor, if it is in the table.
-pub fn this_processor() -> Option<(&'static str, &'static [vendor::Raw])> {
+/// Whether all CPUs share one last-level cache, so that nothing can come from another.
+fn one_last_level() -> bool {
+    static ONE: OnceLock<bool> = OnceLock::new();
+    *ONE.get_or_init(|| last_level_caches().is_ok_and(|domains| domains.len() == 1))
+}
+
+/// Why there are no transfers to be counted, where the processor counts only those from beyond a last-level cache.
+const NONE_POSSIBLE: &str = "none possible: all CPUs share one last-level cache, and what another core beside it had \
+                             is not told apart from what the cache had";
+
+/// What is known of this processor, if it is in the table.
+pub fn this_processor() -> Option<vendor::Known> {
     static CPUINFO: OnceLock<String> = OnceLock::new();
-    vendor::events(CPUINFO.get_or_init(|| std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
+    vendor::known(CPUINFO.get_or_init(|| std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()))
 }
 
 /// Groups worth counting here: the kernel's, and those of the processor where it lets us.
@@ -188,6 +199,13 @@ pub fn catalogue() -> Vec<Listed> {
             }
         }
     }
+    let raw = this_processor().map_or(&[][..], |known| known.events);
+    let never = raw.iter().filter(|raw| raw.beyond && one_last_level());
+    listed.extend(never.map(|raw| Listed {
+        name: raw.name.into(),
+        group: raw.group.into(),
+        supports: NONE_POSSIBLE.into(),
+    }));
     listed
 }
 
@@ -295,6 +313,11 @@ impl Running {
             totals.entry((*name).to_owned()).and_modify(|total| total.add(value)).or_insert(value);
         }
     }
+}
+
+/// The name of an event's count per pair, among the metrics of a sample of the counter pass.
+pub fn metric(event: &str) -> String {
+    format!("{event} per pair")
 }
 
 /// What all threads counted.

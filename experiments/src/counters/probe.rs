@@ -19,6 +19,8 @@ pub struct Pmu {
     pub events: Vec<Counter>,
     /// The known-instruction loop, relative to its length. Null without hardware.
     pub known_loop: Known<f64>,
+    /// The known-miss loop, relative to its length. Null without hardware, or for a processor that is in no table.
+    pub known_misses: Known<f64>,
 }
 
 /// One event and whether it can be counted.
@@ -60,6 +62,7 @@ impl Pmu {
             perf_event_paranoid: read("/proc/sys/kernel/perf_event_paranoid"),
             events: events.into(),
             known_loop: known_loop(),
+            known_misses: known_misses(),
         }
     }
 
@@ -69,9 +72,11 @@ impl Pmu {
     }
 }
 
+/// The kernel's number for raw events of the processor.
+const PERF_TYPE_RAW: u32 = 4;
+
 /// One raw event of the vendor's table, tried.
 pub fn try_raw(config: u64) -> Status {
-    const PERF_TYPE_RAW: u32 = 4;
     let mut builder = Builder::new();
     let attributes = builder.attrs_mut();
     (attributes.type_, attributes.config) = (PERF_TYPE_RAW, config);
@@ -163,8 +168,112 @@ fn spin(iterations: u64) -> Option<u64> {
     Some(4)
 }
 
+/// Runs `iterations` of a loop and says how many instructions each has.
+#[cfg(target_arch = "aarch64")]
+fn spin(iterations: u64) -> Option<u64> {
+    // SAFETY: counts a register down to zero and touches nothing else but the flags.
+    unsafe {
+        std::arch::asm!(
+            "2:", "nop", "nop", "subs {n}, {n}, #1", "b.ne 2b",
+            n = inout(reg) iterations => _, options(nomem, nostack)
+        );
+    }
+    Some(4)
+}
+
+/// Lines of the known-miss loop: 16 MiB, several times a second cache, so that hardly any is in the first when it is
+/// asked for.
+const LINES: usize = 1 << 18;
+/// Times it goes round.
+const ROUNDS: usize = 4;
+
+/// One line of a ring.
+#[repr(align(64))]
+#[derive(Clone, Copy)]
+struct Line {
+    next: u32,
+}
+
+/// A ring through all lines in an order that no prefetcher guesses: one cycle, by Sattolo's shuffle.
+fn ring() -> Vec<Line> {
+    let mut ring: Vec<Line> = (0..LINES as u32).map(|next| Line { next }).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    for last in (1..LINES).rev() {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let other = ((state >> 33) as usize) % last;
+        let next = ring[last].next;
+        ring[last].next = ring[other].next;
+        ring[other].next = next;
+    }
+    ring
+}
+
+/// Follows a ring, each step after the one before.
+fn follow(ring: &[Line], steps: usize) -> u32 {
+    let mut at = 0;
+    for _ in 0..steps {
+        at = black_box(ring[at as usize].next);
+    }
+    at
+}
+
+/// Counts the misses of a loop in which every load misses the first cache: 1.0 means the counter is right.
+fn known_misses() -> Known<f64> {
+    let Some(known) = super::this_processor() else {
+        return Known::missing("this processor is in no table of events");
+    };
+    let mut builder = Builder::new();
+    let attributes = builder.attrs_mut();
+    (attributes.type_, attributes.config) = (PERF_TYPE_RAW, known.misses.config);
+    let counted = builder.build().and_then(|mut counter| {
+        let ring = ring();
+        black_box(follow(&ring, LINES));
+        counter.enable()?;
+        black_box(follow(&ring, LINES * ROUNDS));
+        counter.disable()?;
+        counter.read_count_and_time()
+    });
+    match counted {
+        Err(error) => Known::missing(format!("{}: {} ({error})", known.misses.name, Status::of(&error))),
+        Ok(count) if count.time_running == 0 => {
+            Known::missing(format!("{}: {}", known.misses.name, Status::NotScheduled))
+        }
+        Ok(count) if count.time_running < count.time_enabled => {
+            Known::missing(format!("{}: multiplexed", known.misses.name))
+        }
+        Ok(count) => Known::is(count.count as f64 / (LINES * ROUNDS) as f64),
+    }
+}
+
 /// Runs nothing: the length of a loop is known only where it is written in assembly.
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn spin(_: u64) -> Option<u64> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_passes_every_line_before_it_comes_back() {
+        let ring = ring();
+        let (mut seen, mut at) = (vec![false; LINES], 0);
+        for _ in 0..LINES {
+            assert!(!std::mem::replace(&mut seen[at as usize], true));
+            at = ring[at as usize].next;
+        }
+        assert_eq!(at, 0);
+        assert_eq!(follow(&ring, LINES), 0);
+        assert_eq!(size_of::<Line>(), 64);
+    }
+
+    /// Where there is a counter, it counts what is known; where there is none, there is a reason and no number.
+    #[test]
+    fn known_loops_are_counted_or_there_is_a_reason() {
+        for (found, low, high) in [(known_loop(), 0.99, 1.01), (known_misses(), 0.5, 1.5)] {
+            assert_eq!(found.value.is_none(), found.reason.is_some());
+            assert!(found.value.is_none_or(|ratio| (low..high).contains(&ratio)), "{found:?}");
+        }
+    }
 }

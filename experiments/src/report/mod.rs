@@ -10,6 +10,7 @@ pub mod document;
 mod figure;
 pub mod html;
 mod latex;
+mod locality;
 pub mod markdown;
 pub mod number;
 mod summary;
