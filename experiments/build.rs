@@ -1,8 +1,13 @@
 //! Tells the binary what it was built from, for the manifest of each run.
 
+#[path = "src/provenance/split.rs"]
+mod split;
+
+use std::collections::BTreeSet;
 use std::process::Command;
 
 fn main() {
+    predictions();
     println!("cargo:rerun-if-changed=../.git/HEAD");
     println!("cargo:rerun-if-changed=../.git/index");
     let rustc = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".into());
@@ -22,6 +27,30 @@ fn release_lto() -> Option<String> {
     let release = manifest.split("[profile.release]").nth(1)?.split("\n[").next()?;
     let line = release.lines().find_map(|line| line.strip_prefix("lto = "))?;
     Some(line.trim_matches('"').to_owned())
+}
+
+/// Every text that a prediction ever had, with the commit it first appeared in: what `src/provenance.rs` reads. Without a
+/// history there are none.
+fn predictions() {
+    let (mut seen, mut entries) = (BTreeSet::new(), String::new());
+    let commits = output("git", &["log", "--reverse", "--no-merges", "--format=%H %cs", "--", "definitions"]);
+    for line in commits.unwrap_or_default().lines() {
+        let Some((commit, date)) = line.split_once(' ') else { continue };
+        let changed =
+            ["diff-tree", "--no-commit-id", "--name-only", "--relative", "-r", "--root", commit, "--", "definitions"];
+        for path in output("git", &changed).unwrap_or_default().lines() {
+            let name = path.rsplit('/').next().unwrap_or(path);
+            let Some(text) = output("git", &["show", &format!("{commit}:./{path}")]) else { continue };
+            for prediction in split::predictions(&text) {
+                if seen.insert((name.to_owned(), prediction.clone())) {
+                    entries += &format!("({name:?}, {commit:?}, {date:?}, {prediction:?}),\n");
+                }
+            }
+        }
+    }
+    let folder = std::env::var("OUT_DIR").unwrap_or_else(|_| ".".into());
+    let path = format!("{folder}/predictions.rs");
+    std::fs::write(&path, format!("&[\n{entries}]\n")).unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
 /// Sets a variable for the compiler, unless there is nothing to say.

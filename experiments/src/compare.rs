@@ -221,21 +221,23 @@ fn differs(before: &Row, after: &Row) -> Option<String> {
 }
 
 fn change(id: &str, metric: &Metric, subject: Subject, kind: Kind, before: &[&Row], after: &[&Row]) -> Option<Change> {
-    let values = |rows: &[&Row], subject: Subject| -> BTreeMap<u64, f64> {
+    let values = |rows: &[&Row], subject: Subject| -> BTreeMap<u64, (u64, f64)> {
         let chosen = rows.iter().filter(|row| row.planned.task.mode_requested == subject && !row.planned.twin);
-        chosen.filter_map(|row| Some((row.planned.block, experiment::value(row, &metric.name)?))).collect()
+        let value = |row: &&Row| Some((row.planned.task.layout, experiment::value(row, &metric.name)?));
+        chosen.filter_map(|row| Some((row.planned.block, value(row)?))).collect()
     };
     let (estimate, n) = match kind {
         Kind::Values => {
             let plain = |rows| values(rows, subject).into_values().collect::<Vec<_>>();
-            let (a, b): (Vec<f64>, Vec<f64>) = (plain(before), plain(after));
+            let (a, b): (Vec<_>, Vec<_>) = (plain(before), plain(after));
             (unpaired(&a, &b)?, [a.len(), b.len()])
         }
         Kind::Ratios => {
             let paired = |rows| {
                 let (base, own) = (values(rows, BASELINE), values(rows, subject));
-                let pairs: Vec<_> = base.iter().filter_map(|(block, base)| Some((*base, *own.get(block)?))).collect();
-                Paired::new(&pairs).filter(|paired| subject != BASELINE && paired.n() > 1)
+                let pair = |(block, (layout, base)): (&u64, &(u64, f64))| Some((*layout, *base, own.get(block)?.1));
+                Paired::in_layouts(&base.iter().filter_map(pair).collect::<Vec<_>>())
+                    .filter(|paired| subject != BASELINE && paired.n() > 1)
             };
             let (a, b) = (paired(before)?, paired(after)?);
             (difference(&a, &b)?, [a.n(), b.n()])

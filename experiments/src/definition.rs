@@ -4,6 +4,7 @@
 //! profile and states what is expected, with a sign and a size. The files are part of the binary, and
 //! each run keeps a copy of those it used, so a report never depends on a later edit.
 
+use crate::provenance;
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -199,6 +200,13 @@ pub struct Prediction {
     pub at_most: Option<f64>,
 }
 
+impl Prediction {
+    /// Whether it would hold if the mode were the baseline. None: it is about a value, which has no such case.
+    pub fn holds_without_effect(&self) -> Option<bool> {
+        (self.of == Quantity::Ratio).then(|| self.at_least <= 1.0 && self.at_most.is_none_or(|most| 1.0 <= most))
+    }
+}
+
 /// What a prediction bounds.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -246,6 +254,14 @@ const FILES: [(&str, &str); 16] = files![
     "e15-trace-replay.toml"
     "e16-life-cycle.toml"
 ];
+
+/// Where each prediction of each experiment comes from, as far as this binary knows its history.
+pub fn provenance() -> BTreeMap<String, Vec<Vec<provenance::Version>>> {
+    let of = |(name, text): &(&str, &str)| {
+        (parse(name, text).map_or_else(|error| panic!("{error}"), |d| d.id), provenance::of(name, text))
+    };
+    FILES.iter().map(of).collect()
+}
 
 /// Every experiment of this binary, in order of their ids.
 pub fn all() -> Vec<Definition> {

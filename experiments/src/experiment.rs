@@ -1,7 +1,7 @@
 //! The experiments as a kind of run: what a sample is told, and what its worker reports.
 
 use crate::counters;
-use crate::definition::{Definition, Parameters, Rule};
+use crate::definition::{self, Definition, Parameters, Rule};
 use crate::failure::Failure;
 use crate::harness::manifest::Manifest;
 use crate::harness::place::{self, Planned};
@@ -10,11 +10,13 @@ use crate::harness::row;
 use crate::harness::study::{self, Refusal, Study};
 use crate::harness::task::{Pass, Task};
 use crate::host::Host;
+use crate::provenance::Version;
 use crate::subject::{BASELINE, Subject, TWINNED};
 use crate::validity::{Outcome, Validity};
 use crate::worker::Report;
 use crate::workload::Order;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +45,9 @@ pub struct Question {
     pub planted_percent: Option<u64>,
 }
 
+/// The metric that says which share of a sample's time the allocator had, from 0 to 1.
+pub const SHARE: &str = "share";
+
 /// A planned sample of an experiment.
 pub type Sample = Planned<Question>;
 /// A row of an experiment.
@@ -56,6 +61,10 @@ impl Task for Question {
     fn arm(&self) -> String {
         let subject = self.subject();
         self.planted_percent.map_or(subject.into(), |percent| format!("{subject}-planted-{percent}"))
+    }
+
+    fn layout(&self) -> u64 {
+        self.layout
     }
 
     /// Measured part, warm-up, start and end of a process.
@@ -149,8 +158,16 @@ pub fn remarks(report: &Report) -> Vec<String> {
 
 /// The value of a metric, if the sample is one of the comparison of modes, counts and has it.
 pub fn value(row: &Row, metric: &str) -> Option<f64> {
-    let report = row.counts().filter(|_| row.planned.task.plain())?;
-    report.measurement.metrics.get(metric).copied()
+    row.planned.task.plain().then(|| measured(row, metric)).flatten()
+}
+
+/// The value of a metric in a sample with so much planted in it, if it counts and has it.
+pub fn planted_value(row: &Row, percent: u64, metric: &str) -> Option<f64> {
+    (row.planned.task.planted_percent == Some(percent)).then(|| measured(row, metric)).flatten()
+}
+
+fn measured(row: &Row, metric: &str) -> Option<f64> {
+    row.counts()?.measurement.metrics.get(metric).copied()
 }
 
 /// The only sample of a run of its own, for checks with known answers.
@@ -204,6 +221,9 @@ pub struct About {
     pub excluded_variables: usize,
     /// The definitions as they were when the run began.
     pub definitions: Vec<Definition>,
+    /// Every text that each of their predictions had, by the commits in which they first appeared.
+    #[serde(default)]
+    pub provenance: BTreeMap<String, Vec<Vec<Version>>>,
 }
 
 /// What the command line changed in the profile.
@@ -248,6 +268,7 @@ pub fn manifest(
         counter_catalogue: counters::catalogue(),
         host_name: None,
         excluded_variables: std::env::vars_os().count(),
+        provenance: definition::provenance(),
         definitions,
     };
     Manifest::new(Experiments::KIND, run_id, seed, &host, about)

@@ -1,6 +1,6 @@
 //! # The perseq command: questions, and the method that answers them
 //!
-//! 1. [`definition`]: a question with its prediction, written down before it is asked.
+//! 1. [`definition`]: a question with its prediction, written down before it is asked; [`provenance`] says when.
 //! 2. [`plan`]: every sample and its place in a shuffled order, made from one seed.
 //! 3. [`harness`]: one loop for every kind of run. A sample is a fresh process, watched by the [`gate`]s; what happens
 //!    becomes a row of the run's directory, and rows are checked whenever they are read.
@@ -47,6 +47,7 @@ mod peers;
 mod plan;
 mod programs;
 mod proof;
+mod provenance;
 mod replay;
 mod report;
 mod rows;

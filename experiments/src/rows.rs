@@ -69,6 +69,8 @@ struct Line<'a> {
     #[serde(skip)]
     arm: String,
     #[serde(skip)]
+    layout: u64,
+    #[serde(skip)]
     twin: bool,
     #[serde(skip)]
     block: u64,
@@ -106,6 +108,7 @@ fn print<S: Study>(arguments: &Arguments, archive: &Archive) -> Result<Exit, Fai
             value: metric.and_then(|metric| value(row, metric)),
             cell: &row.planned.cell_id,
             arm: row.planned.task.arm(),
+            layout: row.planned.task.layout(),
             twin: row.planned.twin,
             block: row.planned.block,
         })
@@ -179,9 +182,9 @@ fn summary(lines: &[Line], baseline: &str, twinned: &str) -> String {
     subjects.sort_by_key(|(name, twin)| (*twin, rank(name)));
     let mut text = String::new();
     for cell in cells {
-        let series = |subject: &str, twin: bool| -> BTreeMap<u64, f64> {
+        let series = |subject: &str, twin: bool| -> BTreeMap<u64, (u64, f64)> {
             let own = lines.iter().filter(|line| line.cell == cell && line.arm == subject && line.twin == twin);
-            own.filter_map(|line| Some((line.block, line.value.as_ref()?.as_f64()?))).collect()
+            own.filter_map(|line| Some((line.block, (line.layout, line.value.as_ref()?.as_f64()?)))).collect()
         };
         for (subject, twin) in &subjects {
             let own = series(subject, *twin);
@@ -189,15 +192,16 @@ fn summary(lines: &[Line], baseline: &str, twinned: &str) -> String {
                 continue;
             }
             let name = format!("{subject}{}", if *twin { "-twin" } else { "" });
-            let mut values: Vec<_> = own.values().copied().collect();
+            let mut values: Vec<_> = own.values().map(|(_, value)| *value).collect();
             let (n, sum) = (values.len(), values.iter().sum::<f64>());
             text += &format!("{cell} {name}: n {n}, median {}, sum {sum}", median(&mut values));
             // The twin is held against the subject it repeats.
             let to = if *twin { twinned } else { baseline };
             let base = series(to, false);
-            let pairs: Vec<_> = own.iter().filter_map(|(block, value)| Some((*base.get(block)?, *value))).collect();
+            let pair = |(block, (layout, value)): (&u64, &(u64, f64))| Some((*layout, base.get(block)?.1, *value));
+            let pairs: Vec<_> = own.iter().filter_map(pair).collect();
             if (*twin || *subject != to)
-                && let Some(found) = Paired::new(&pairs).and_then(|paired| paired.t())
+                && let Some(found) = Paired::in_layouts(&pairs).and_then(|paired| paired.t())
             {
                 let [ratio, low, high] = [found.ratio, found.low, found.high].map(number::ratio);
                 text += &format!(", to {to} {ratio} [{low} to {high}]");

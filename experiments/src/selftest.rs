@@ -11,7 +11,7 @@ use crate::harness::sample;
 use crate::host::clock::Clock;
 use crate::host::limits::Limits;
 use crate::output;
-use crate::statistics::Paired;
+use crate::statistics::{Paired, resolution};
 use crate::subject::{Subject, TWINNED};
 use crate::validity::{MISSES_CHECK, Outcome, TWIN_CHECK, Validity};
 use perseq::{Mode, Owner};
@@ -339,7 +339,7 @@ fn twin_measurement() -> Result<(Outcome, String), String> {
 /// Fails if the 95 % interval lies beyond 5 %. Says nothing if the pairs could not have shown a difference of 20 %.
 fn twins(pairs: &[(f64, f64)]) -> Result<(Outcome, String), String> {
     let paired = Paired::new(pairs).ok_or("a time is 0")?;
-    let (ratio, resolution) = paired.t().zip(paired.resolution()).ok_or("too few pairs")?;
+    let (ratio, resolution) = paired.t().zip(resolution(&paired, Some(&paired), 0.05, 1)).ok_or("too few pairs")?;
     let line = format!(
         "{TWINNED} against itself: {:.3} [{:.3} to {:.3}], resolution {:.1} %",
         ratio.ratio,

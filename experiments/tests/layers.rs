@@ -9,7 +9,21 @@ use std::path::Path;
 /// Layers from the lowest, each with the modules in it. A module stands for the files below it unless they are named.
 const LAYERS: &[(&str, &[&str])] = &[
     ("words for errors and missing values", &["failure", "known", "checksum", "compressed"]),
-    ("facts", &["gate", "host_file", "memory", "output", "statistics", "subject", "totals", "validity", "written"]),
+    (
+        "facts",
+        &[
+            "gate",
+            "host_file",
+            "memory",
+            "output",
+            "provenance",
+            "statistics",
+            "subject",
+            "totals",
+            "validity",
+            "written",
+        ],
+    ),
     ("what is measured, and of what", &["counters", "definition", "host", "measurement", "pattern", "trace"]),
     ("the harness", &["harness"]),
     ("the work of a sample", &["instrument", "proof", "workload"]),

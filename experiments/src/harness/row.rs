@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of rows and manifests. A reader refuses another major version. From 1.2 on rows are chained and manifests
-/// sealed, rows of every kind name their run, and every kind of run keeps its plan.
-pub const SCHEMA: &str = "1.2.0";
+/// sealed, rows of every kind name their run, and every kind of run keeps its plan. From 1.3 on rows of experiments name
+/// the copy of the measured loop, and what is planted.
+pub const SCHEMA: &str = "1.3.0";
 
 /// How a sample ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -15,6 +15,11 @@ pub trait Task: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
         self.subject().to_owned()
     }
 
+    /// The copy of the measured code that runs, where there are several.
+    fn layout(&self) -> u64 {
+        0
+    }
+
     /// Expected time of a sample on a quiet host.
     fn estimate(&self) -> Duration;
 

@@ -1,14 +1,17 @@
 //! Rows to ratios: every metric of every cell, each subject against the baseline, block by block.
 
-use crate::definition::{Better, Definition, Metric, Parameters, Prediction, Quantity, Rule};
-use crate::experiment::{About, Experiments, Row, Sample};
+mod result;
+
+pub use result::{Comparison, MetricResult, Planted, Ratio};
+
+use crate::definition::{Definition, Parameters, Prediction, Quantity, Rule};
+use crate::experiment::{self, About, Experiments, Row, SHARE, Sample};
 use crate::harness::archive::Contents;
 use crate::harness::manifest::Manifest;
 use crate::harness::row::{self, Status};
-use crate::statistics::{self, Estimate, Paired, Side, holm, side};
-use crate::subject::{BASELINE, Subject, TWINNED};
-use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::statistics::{self, Estimate, holm, holm_critical, median};
+use crate::subject::{BASELINE, Subject};
+use std::collections::BTreeSet;
 
 /// Everything the report says, as numbers.
 pub struct Analysis {
@@ -46,50 +49,19 @@ pub struct Cell {
     pub parameters: Parameters,
     /// One entry per metric of the definition.
     pub metrics: Vec<MetricResult>,
+    /// The share of its time that each subject spent in the allocator, where it was measured: the median.
+    pub shares: Vec<(Subject, f64)>,
+    /// Copies of the measured loop that its blocks ran.
+    pub copies: usize,
 }
 
-/// The results of one metric in one cell.
-pub struct MetricResult {
-    /// The metric.
-    pub metric: Metric,
-    /// Values of each subject, block by block, the twin apart.
-    pub values: Vec<(Subject, Vec<f64>)>,
-    /// Why a subject has no values, where a worker said so.
-    pub unavailable: BTreeMap<&'static str, String>,
-    /// Each subject against the baseline.
-    pub comparisons: Vec<Comparison>,
-    /// The twinned subject against itself.
-    pub twin: Option<Estimate>,
-    /// What each subject has beyond the control arm, block by block: mean difference and its interval.
-    pub excess: Vec<(Subject, Estimate)>,
-}
-
-/// One subject against the baseline.
-pub struct Comparison {
-    /// The subject.
-    pub subject: Subject,
-    /// Pairs.
-    pub n: usize,
-    /// The ratio and its bounds, if there is one.
-    pub ratio: Result<Ratio, String>,
-    /// Whether it stands when all headline comparisons are counted. None: not a headline.
-    pub holm: Option<bool>,
-}
-
-/// A ratio to the baseline.
-#[derive(Clone, Copy)]
-pub struct Ratio {
-    /// Geometric mean and paired t interval.
-    pub mean: Estimate,
-    /// Median and bootstrap interval.
-    pub median: Estimate,
-    /// Smallest difference this many pairs could have shown.
-    pub resolution: f64,
-    /// p value of "the ratio is 1", for Holm's procedure only.
-    p: f64,
-    /// What may be said.
-    pub side: Side,
-}
+/// Metrics that a claim rests on although they are no headline, in the order a claim names them.
+pub const BESIDE: [(&str, &[&str]); 2] = [("E04", RESIDENT), ("E08", TAIL)];
+/// Memory that sleeping threads leave: the resident set after free pages went back, or before that in runs that did not
+/// read it again; then what the allocator itself counts.
+pub const RESIDENT: &[&str] = &["rss_after_release_bytes", "rss_bytes", "stranded_bytes"];
+/// The slow ends of E08.
+pub const TAIL: &[&str] = &["operation_p99_ns", "operation_p999_ns", "request_p99_ns", "request_p999_ns"];
 
 /// Whether a prediction came true.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -124,7 +96,9 @@ impl Analysis {
                 Experiment { definition: definition.clone(), cells }
             })
             .collect();
-        apply_holm(&mut experiments);
+        test_together(&mut experiments);
+        let step = manifest.host.pointer("/clock/resolution_ns/value").and_then(|step| step.as_f64());
+        experiments.iter_mut().for_each(|experiment| experiment.blur(step));
         Analysis { planned: plan.len(), manifest, rows, warning, older, experiments }
     }
 
@@ -157,8 +131,8 @@ impl Analysis {
         self.experiments.iter().flat_map(headline).min().unwrap_or(0)
     }
 
-    /// Headline comparisons, which Holm's procedure counts.
-    pub fn headlines(&self) -> usize {
+    /// Comparisons that are tested together.
+    pub fn tested(&self) -> usize {
         let comparisons =
             |cell: &Cell| cell.metrics.iter().flat_map(|m| &m.comparisons).filter(|c| c.holm.is_some()).count();
         self.experiments.iter().flat_map(|experiment| &experiment.cells).map(comparisons).sum()
@@ -166,6 +140,37 @@ impl Analysis {
 }
 
 impl Experiment {
+    /// Marks single readings of the clock that are shorter than its step. `step`: in ns; the reading itself where it is not
+    /// known.
+    fn blur(&mut self, step: Option<f64>) {
+        for cell in &mut self.cells {
+            let Some(clock) = cell.result("clock_ns") else { continue };
+            let mut readings: Vec<f64> = clock.values.iter().flat_map(|(_, values)| values.clone()).collect();
+            if readings.is_empty() {
+                continue;
+            }
+            let reading = median(&mut readings);
+            let single = |result: &&mut MetricResult| result.metric.name.starts_with("operation_");
+            cell.metrics.iter_mut().filter(single).for_each(|result| result.blur(reading, step.unwrap_or(reading)));
+        }
+    }
+
+    /// Its metrics that are tested together: the headline, and those that a claim looks at beside it.
+    pub fn tested(&self) -> Vec<&str> {
+        tested(&self.definition)
+    }
+
+    /// The first of them, which figures show.
+    pub fn lead(&self) -> &str {
+        self.tested().first().copied().unwrap_or(&self.definition.headline)
+    }
+
+    /// Whether all modes of a cell had the same policy of budgets. Before there was a rule C, rule B let per-CPU caches lend
+    /// and gave each thread's a rigid share.
+    pub fn one_policy(&self, cell: &Cell) -> bool {
+        cell.rule != Some(Rule::B) || self.definition.rules.iter().any(|rule| *rule > Rule::B)
+    }
+
     /// How a prediction came out, cell by cell. A prediction about several cells has several outcomes.
     pub fn outcomes(&self, prediction: &Prediction) -> Vec<(&Cell, Outcome, Option<Estimate>)> {
         let about = |cell: &&Cell| {
@@ -178,7 +183,7 @@ impl Experiment {
             .filter(about)
             .map(|cell| {
                 let found = cell.result(&prediction.metric).and_then(|result| match prediction.of {
-                    Quantity::Ratio => Some(result.comparison(prediction.mode)?.ratio.as_ref().ok()?.mean),
+                    Quantity::Ratio => Some(result.ratio(prediction.mode)?.mean),
                     Quantity::Value => statistics::mean(result.of(prediction.mode)),
                 });
                 let outcome = match found {
@@ -197,9 +202,21 @@ impl Cell {
     fn new(definition: &Definition, planned: &Sample, rows: &[Row]) -> Cell {
         let rows: Vec<_> = rows.iter().filter(|row| row.planned.cell_id == planned.cell_id).collect();
         let results = definition.metrics.iter().map(|metric| MetricResult::new(&planned.cell_id, metric, &rows));
+        let share = |subject: Subject| {
+            let own = rows.iter().filter(|row| row.planned.task.mode_requested == subject);
+            let mut shares: Vec<_> = own.filter_map(|row| experiment::value(row, SHARE)).collect();
+            (!shares.is_empty()).then(|| (subject, median(&mut shares)))
+        };
+        let mut label = label(definition, &planned.cell_id);
+        let baseline = result::baseline(&rows);
+        if baseline != BASELINE {
+            label += &format!(", to {baseline}");
+        }
         Cell {
+            shares: Subject::all().filter_map(share).collect(),
+            copies: rows.iter().map(|row| row.planned.task.layout).collect::<BTreeSet<_>>().len(),
             id: planned.cell_id.clone(),
-            label: label(definition, &planned.cell_id),
+            label,
             rule: planned.task.fairness,
             parameters: planned.task.params.clone(),
             metrics: results.collect(),
@@ -209,6 +226,11 @@ impl Cell {
     /// The result of one metric.
     pub fn result(&self, metric: &str) -> Option<&MetricResult> {
         self.metrics.iter().find(|result| result.metric.name == metric)
+    }
+
+    /// The share of its time that a subject spent in the allocator.
+    pub fn share(&self, subject: Subject) -> Option<f64> {
+        self.shares.iter().find(|(name, _)| *name == subject).map(|(_, share)| *share)
     }
 
     /// The id without the experiment, in words.
@@ -228,111 +250,31 @@ fn label(definition: &Definition, id: &str) -> String {
     if parts.is_empty() { "all".into() } else { parts.join(", ") }
 }
 
-impl MetricResult {
-    fn new(cell: &str, metric: &Metric, rows: &[&Row]) -> MetricResult {
-        let series = |subject: Subject, twin: bool| -> BTreeMap<u64, f64> {
-            let chosen =
-                rows.iter().filter(|row| row.planned.task.mode_requested == subject && row.planned.twin == twin);
-            chosen.filter_map(|row| Some((row.planned.block, crate::experiment::value(row, &metric.name)?))).collect()
-        };
-        let pairs = |base: &BTreeMap<u64, f64>, other: &BTreeMap<u64, f64>| -> Vec<(f64, f64)> {
-            base.iter().filter_map(|(block, value)| Some((*value, *other.get(block)?))).collect()
-        };
-        let twin = Paired::new(&pairs(&series(TWINNED, false), &series(TWINNED, true))).and_then(|paired| paired.t());
-        let base = series(BASELINE, false);
-        let seed = seed(&format!("{cell} {}", metric.name));
-        let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.mode_requested == *subject);
-        let comparisons = Subject::all()
-            .filter(|subject| *subject != BASELINE && present(subject))
-            .map(|subject| {
-                let pairs = pairs(&base, &series(subject, false));
-                Comparison { subject, n: pairs.len(), ratio: compare(&pairs, twin, seed), holm: None }
-            })
-            .collect();
-        let control = series(Subject::Control, false);
-        let beyond = |subject: Subject| {
-            let pairs = pairs(&control, &series(subject, false));
-            let differences: Vec<_> = pairs.iter().map(|(control, value)| value - control).collect();
-            Some((subject, statistics::mean(&differences)?))
-        };
-        let excess = Subject::all().filter(|subject| *subject != Subject::Control).filter_map(beyond).collect();
-        let mut unavailable = BTreeMap::new();
-        for row in rows {
-            let reason = row.report.as_ref().and_then(|report| report.measurement.unavailable.get(&metric.name));
-            if let Some(reason) = reason {
-                unavailable.insert(row.planned.task.mode_requested.name(), reason.clone());
-            }
-        }
-        let values = Subject::all()
-            .map(|subject| (subject, series(subject, false).into_values().collect::<Vec<_>>()))
-            .filter(|(subject, _)| present(subject))
-            .collect();
-        MetricResult { metric: metric.clone(), values, unavailable, comparisons, twin, excess }
-    }
-
-    /// The comparison of one subject.
-    pub fn comparison(&self, subject: Subject) -> Option<&Comparison> {
-        self.comparisons.iter().find(|comparison| comparison.subject == subject)
-    }
-
-    /// The values of one subject.
-    pub fn of(&self, subject: Subject) -> &[f64] {
-        self.values.iter().find(|(name, _)| *name == subject).map_or(&[], |(_, values)| values)
-    }
-
-    /// What a side means for this metric.
-    pub fn word(&self, side: Side) -> &'static str {
-        match (side, self.metric.better) {
-            (Side::Below, Better::LessTime) | (Side::Above, Better::MoreRate) => "faster",
-            (Side::Above, Better::LessTime) | (Side::Below, Better::MoreRate) => "slower",
-            (Side::Below, Better::Less | Better::Neither) => "less",
-            (Side::Above, Better::Less | Better::Neither) => "more",
-            (Side::Equivalent, _) => "equivalent",
-            (Side::Unclear(_), _) => "unclear",
-        }
-    }
-}
-
-fn compare(pairs: &[(f64, f64)], twin: Option<Estimate>, seed: u64) -> Result<Ratio, String> {
-    if pairs.is_empty() {
-        return Err("no pairs".into());
-    }
-    let zeros = pairs.iter().filter(|(base, value)| *base <= 0.0 || *value <= 0.0).count();
-    let paired = Paired::new(pairs).ok_or(format!("no ratio: 0 in {zeros} of {} pairs", pairs.len()))?;
-    let few = || "one pair has no interval".to_owned();
-    let (mean, median) = (paired.t().ok_or_else(few)?, paired.median(seed).ok_or_else(few)?);
-    Ok(Ratio {
-        mean,
-        median,
-        resolution: paired.resolution().ok_or_else(few)?,
-        p: paired.p().ok_or_else(few)?,
-        side: side(mean, median, twin),
-    })
-}
-
-/// A seed that depends on nothing but the name.
-fn seed(name: &str) -> u64 {
-    let digest = Sha256::digest(name.as_bytes());
-    digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
-}
-
-fn apply_holm(experiments: &mut [Experiment]) {
-    let mut headlines: Vec<(&mut Option<bool>, f64)> = Vec::new();
-    for experiment in experiments {
-        let headline = &experiment.definition.headline;
-        for result in experiment.cells.iter_mut().flat_map(|cell| &mut cell.metrics) {
-            if result.metric.name != *headline {
-                continue;
-            }
-            for comparison in &mut result.comparisons {
-                if let Ok(ratio) = &comparison.ratio {
-                    headlines.push((&mut comparison.holm, ratio.p));
+/// Tests together what a claim may rest on: Holm's procedure counts all of it.
+fn test_together(experiments: &mut [Experiment]) {
+    let tested = |experiments: &mut [Experiment], each: &mut dyn FnMut(&mut MetricResult)| {
+        for experiment in experiments {
+            let names = tested(&experiment.definition);
+            for result in experiment.cells.iter_mut().flat_map(|cell| &mut cell.metrics) {
+                if names.contains(&result.metric.name.as_str()) {
+                    each(result);
                 }
             }
         }
+    };
+    let mut p = Vec::new();
+    tested(experiments, &mut |result| p.extend(result.p()));
+    let (mut kept, critical) = (holm(&p).into_iter(), holm_critical(&p));
+    tested(experiments, &mut |result| result.judge(&mut kept, critical));
+}
+
+/// The metrics of a definition that are tested together: its headline, and those that a claim looks at beside it.
+fn tested(definition: &Definition) -> Vec<&str> {
+    let beside = BESIDE.iter().filter(|(id, _)| *id == definition.id).flat_map(|(_, metrics)| *metrics);
+    let known = |metric: &&str| definition.metric(metric).is_some();
+    let mut names: Vec<&str> = beside.copied().filter(known).collect();
+    if !names.contains(&definition.headline.as_str()) {
+        names.push(&definition.headline);
     }
-    let kept = holm(&headlines.iter().map(|(_, p)| *p).collect::<Vec<_>>());
-    for ((holm, _), kept) in headlines.into_iter().zip(kept) {
-        *holm = Some(kept);
-    }
+    names
 }

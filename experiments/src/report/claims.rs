@@ -1,14 +1,12 @@
-//! What may be claimed from this run, and what not and why.
+//! What may be claimed from this run, and what not and why. A claim names the cells against it beside those for it.
 
-use super::analysis::{Analysis, Cell, Experiment, Ratio};
-use super::{locality, number};
+use super::analysis::{Analysis, Cell, Experiment, MetricResult, RESIDENT, TAIL};
+use super::standing::{self, Standing};
+use super::{locality, number, restarts};
 use crate::definition::Rule;
-use crate::experiment::Row;
-use crate::harness::row::Status;
-use crate::statistics::{Side, median, poisson};
+use crate::statistics::{Estimate, Side, median, unpaired};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use crate::validity::{Outcome, TWIN_CHECK};
-use perseq::Mode;
 
 /// Pairs of a cell below which it supports no claim.
 pub const ENOUGH: usize = 10;
@@ -19,6 +17,10 @@ pub struct Claim {
     pub claim: String,
     /// Whether this run supports it.
     pub supported: bool,
+    /// The cells that show it: it may be said of these only.
+    pub cells_for: Vec<String>,
+    /// The cells that show the opposite.
+    pub cells_against: Vec<String>,
     /// What supports it, or what is missing.
     pub because: String,
 }
@@ -32,12 +34,26 @@ pub fn all(analysis: &Analysis) -> Vec<Claim> {
         tail(analysis),
         scaling(analysis),
         aborts(analysis),
-        missing("per-CPU caches are generally better", "no run can support this; E13 shows where they should lose"),
+        better(analysis),
     ]
 }
 
-fn missing(claim: &str, because: impl Into<String>) -> Claim {
-    Claim { claim: claim.into(), supported: false, because: because.into() }
+fn missing(claim: impl Into<String>, because: impl Into<String>) -> Claim {
+    let (cells_for, cells_against) = (Vec::new(), Vec::new());
+    Claim { claim: claim.into(), supported: false, cells_for, cells_against, because: because.into() }
+}
+
+/// A claim that holds for the cells that show it, if there are any.
+fn weighed(claim: String, standings: &[Standing], wins: impl Fn(&Standing) -> Option<bool>, because: &str) -> Claim {
+    let side = |wanted: bool| -> Vec<String> {
+        let own = standings.iter().filter(|standing| standing.n >= ENOUGH && wins(standing) == Some(wanted));
+        own.map(Standing::words).collect()
+    };
+    let (cells_for, cells_against) = (side(true), side(false));
+    let all = standings.len();
+    let because =
+        format!("{} of {all} comparisons show it, {} the opposite{because}", cells_for.len(), cells_against.len());
+    Claim { claim, supported: !cells_for.is_empty(), cells_for, cells_against, because }
 }
 
 /// What stands in the way of any claim from `experiment`.
@@ -62,149 +78,113 @@ fn obstacle(analysis: &Analysis, experiment: &Experiment) -> Option<String> {
     }
 }
 
-fn find<'a>(analysis: &'a Analysis, id: &str) -> Option<&'a Experiment> {
-    analysis.experiments.iter().find(|experiment| experiment.definition.id == id)
+/// The experiment, or why nothing can be claimed from it.
+fn find<'a>(analysis: &'a Analysis, id: &str) -> Result<&'a Experiment, String> {
+    let found = analysis.experiments.iter().find(|experiment| experiment.definition.id == id);
+    let found = found.ok_or_else(|| format!("{id} was not run"))?;
+    obstacle(analysis, found).map_or(Ok(found), Err)
 }
 
-/// Headline ratios of percpu where there are enough pairs: label of the cell, rule, ratio.
-fn percpu(experiment: &Experiment) -> Vec<(String, Option<Rule>, Ratio)> {
-    let ratio = |cell: &Cell| {
-        let result = cell.result(&experiment.definition.headline)?;
-        let comparison = result.comparison(TWINNED).filter(|comparison| comparison.n >= ENOUGH)?;
-        Some((cell.short_id(), cell.rule, *comparison.ratio.as_ref().ok()?))
-    };
-    experiment.cells.iter().filter_map(ratio).collect()
-}
-
+/// The index is compared under equal bytes per cache, and under equal bytes over all of them with one policy.
 fn throughput(analysis: &Analysis) -> Claim {
-    const CLAIM: &str = "per-CPU caches are faster at r = x";
-    let Some(experiment) = find(analysis, "E03") else {
-        return missing(CLAIM, "E03 was not run");
+    let claim = format!("{TWINNED} is faster than {BASELINE} at r = x");
+    let experiment = match find(analysis, "E03") {
+        Ok(experiment) => experiment,
+        Err(why) => return missing(claim, why),
     };
-    if let Some(obstacle) = obstacle(analysis, experiment) {
-        return missing(CLAIM, obstacle);
+    let standings = standing::of(experiment, &[&experiment.definition.headline]);
+    let under =
+        |budget: bool| standings.iter().any(|found| found.n >= ENOUGH && (found.cell.rule != Some(Rule::A)) == budget);
+    let mut weighed = weighed(claim, &standings, |standing| standing.good(), "");
+    if !(under(false) && under(true)) {
+        weighed.supported = false;
+        weighed.because += "; cells of equal bytes per cache and of equal bytes over all caches, under one policy of budgets, \
+                            are both needed";
     }
-    let ratios = percpu(experiment);
-    let both = [Rule::A, Rule::B].iter().all(|rule| ratios.iter().any(|(_, found, _)| found == &Some(*rule)));
-    if !both {
-        return missing(CLAIM, "both rules are needed");
-    }
-    let faster: Vec<_> = ratios
-        .iter()
-        .filter(|(_, _, ratio)| ratio.side == Side::Above)
-        .map(|(cell, _, ratio)| format!("{cell}: {}", number::ratio(ratio.mean.ratio)))
-        .collect();
-    match faster.as_slice() {
-        [] => missing(CLAIM, "no cell of E03 shows it"),
-        cells => Claim { claim: CLAIM.into(), supported: true, because: format!("only for {}", cells.join("; ")) },
-    }
+    weighed
 }
 
+/// Against the baseline and against every other mode that keeps a cache for each thread but returns idle ones.
 fn stranded(analysis: &Analysis) -> Claim {
-    const CLAIM: &str = "per-CPU caches strand less memory";
-    let Some(experiment) = find(analysis, "E04") else {
-        return missing(CLAIM, "E04 was not run");
+    let claim = format!("{TWINNED} strands less memory than {BASELINE}");
+    let experiment = match find(analysis, "E04") {
+        Ok(experiment) => experiment,
+        Err(why) => return missing(claim, why),
     };
-    if let Some(obstacle) = obstacle(analysis, experiment) {
-        return missing(CLAIM, obstacle);
+    let metrics: Vec<_> =
+        RESIDENT.iter().copied().filter(|metric| experiment.definition.metric(metric).is_some()).collect();
+    let Some(resident) = metrics.first() else { return missing(claim, "E04 has no metric of memory") };
+    let drained = |result: &MetricResult| -> Vec<(Subject, Estimate)> {
+        let own = |subject: &Subject| subject.name().starts_with(BASELINE.name()) && *subject != result.baseline;
+        Subject::all().filter(own).filter_map(|subject| Some((subject, result.ratio(subject)?.mean))).collect()
+    };
+    let standings = standing::of(experiment, &[*resident]);
+    if standings.iter().all(|standing| drained(standing.result).is_empty()) {
+        return missing(
+            claim,
+            format!("no mode that empties idle caches of threads was measured in {}", experiment.definition.id),
+        );
     }
-    let drained = Subject::Perseq(Mode::PerThreadDrain);
-    let mut cells = Vec::new();
-    let mut seen = false;
-    for cell in &experiment.cells {
-        let Some(result) = cell.result(&experiment.definition.headline) else { continue };
-        let enough = |subject| result.comparison(subject).filter(|comparison| comparison.n >= ENOUGH);
-        let ratio = |subject| enough(subject).and_then(|comparison| comparison.ratio.as_ref().ok());
-        if let (Some(percpu), Some(drained)) = (ratio(TWINNED), ratio(drained)) {
-            seen = true;
-            if percpu.side == Side::Below && percpu.mean.high < drained.mean.low {
-                cells.push(format!("{}: {}", cell.short_id(), number::ratio(percpu.mean.ratio)));
-            }
+    let wins = |standing: &Standing| {
+        let beyond = |(_, other): &(Subject, Estimate)| standing.ratio.mean.high < other.low;
+        match standing.good() {
+            Some(true) => drained(standing.result).iter().all(beyond).then_some(true),
+            other => other,
         }
-    }
-    match (seen, cells.as_slice()) {
-        (false, _) => missing(CLAIM, format!("{drained} was not measured in E04")),
-        (true, []) => missing(CLAIM, format!("no cell of E04 shows it against {BASELINE} and against {drained}")),
-        (true, cells) => Claim {
-            claim: CLAIM.into(),
-            supported: true,
-            because: format!("than {BASELINE} and than {drained}, only for {}", cells.join("; ")),
-        },
-    }
+    };
+    let counted: Vec<_> = metrics[1..]
+        .iter()
+        .flat_map(|metric| standing::of(experiment, &[*metric]))
+        .map(|standing| format!("{} `{}`", standing.words(), standing.result.metric.name))
+        .collect();
+    let beside = if counted.is_empty() { String::new() } else { format!("; beside it {}", counted.join(", ")) };
+    weighed(claim, &standings, wins, &format!(" in `{resident}`, the idle caches of threads drained or not{beside}"))
 }
 
 /// Needs an open loop and an arm without an allocator, which E08 has, and a percentile beyond its interval.
 fn tail(analysis: &Analysis) -> Claim {
-    const CLAIM: &str = "per-CPU caches have a lower latency tail";
-    let Some(experiment) = find(analysis, "E08") else {
-        return missing(CLAIM, "E08 was not run");
+    let claim = format!("{TWINNED} has a lower latency tail than {BASELINE}");
+    let experiment = match find(analysis, "E08") {
+        Ok(experiment) => experiment,
+        Err(why) => return missing(claim, why),
     };
-    if let Some(obstacle) = obstacle(analysis, experiment) {
-        return missing(CLAIM, obstacle);
+    let standings = standing::of(experiment, TAIL);
+    if standings.iter().any(|standing| standing.result.of(Subject::Control).is_empty()) {
+        return missing(claim, "the control arm was not measured");
     }
-    let metrics = ["operation_p99_ns", "operation_p999_ns", "request_p99_ns", "request_p999_ns"];
-    let mut shown = Vec::new();
-    for cell in &experiment.cells {
-        for result in metrics.iter().filter_map(|metric| cell.result(metric)) {
-            if result.of(Subject::Control).is_empty() {
-                return missing(CLAIM, "the control arm was not measured");
-            }
-            if let Some(comparison) = result.comparison(TWINNED).filter(|comparison| comparison.n >= ENOUGH)
-                && let Ok(ratio) = &comparison.ratio
-                && ratio.side == Side::Below
-            {
-                shown.push(format!("{}, {}: {}", cell.short_id(), result.metric.name, number::ratio(ratio.mean.ratio)));
-            }
-        }
-    }
-    match shown.as_slice() {
-        [] => missing(CLAIM, "no percentile of E08 shows it"),
-        shown => Claim { claim: CLAIM.into(), supported: true, because: format!("only for {}", shown.join("; ")) },
-    }
+    weighed(claim, &standings, |standing| standing.good(), "")
 }
 
 /// Needs the vendor's own events, since generic ones mean another cache on each, counted as times are measured: in pairs,
 /// with the twin and Holm's procedure; and a loop of known misses that was counted right.
 fn locality(analysis: &Analysis) -> Claim {
-    const CLAIM: &str = "per-CPU caches have better locality";
+    let claim = format!("{TWINNED} has better locality than {BASELINE}");
     if let Some(obstacle) = locality::obstacle(analysis) {
-        return missing(CLAIM, obstacle);
+        return missing(claim, obstacle);
     }
     let counted = locality::compared(analysis, ENOUGH);
     if counted.is_empty() {
-        return missing(CLAIM, format!("no event was counted in {ENOUGH} pairs of a cell"));
+        return missing(claim, format!("no event was counted in {ENOUGH} pairs of a cell"));
     }
     let lines = |side: Side| {
         let own = counted.iter().filter(|counted| counted.side == side && counted.stands);
         own.map(locality::Counted::line).collect::<Vec<_>>()
     };
-    let (fewer, more) = (lines(Side::Below), lines(Side::Above));
-    let against = match more.as_slice() {
-        [] => String::new(),
-        more => format!("; against it: {}", more.join("; ")),
-    };
-    match fewer.as_slice() {
-        [] => missing(CLAIM, format!("of {} counts none is lower{against}", counted.len())),
-        fewer => Claim {
-            claim: CLAIM.into(),
-            supported: true,
-            because: format!("only for these counts, against {BASELINE}: {}{against}", fewer.join("; ")),
-        },
-    }
+    let (cells_for, cells_against) = (lines(Side::Below), lines(Side::Above));
+    let because = format!("of {} counts {} are lower, {} higher", counted.len(), cells_for.len(), cells_against.len());
+    Claim { claim, supported: !cells_for.is_empty(), cells_for, cells_against, because }
 }
 
 fn scaling(analysis: &Analysis) -> Claim {
     const LEAST: u64 = 4;
     let cpus = analysis.manifest.about.cpus;
-    let claim = format!("per-CPU caches scale to {cpus} CPUs");
-    let Some(experiment) = find(analysis, "E02") else {
-        return missing(&claim, "E02 was not run");
+    let claim = format!("{TWINNED} scales to {cpus} CPUs");
+    let experiment = match find(analysis, "E02") {
+        Ok(experiment) => experiment,
+        Err(why) => return missing(claim, why),
     };
-    if let Some(obstacle) = obstacle(analysis, experiment) {
-        return missing(&claim, obstacle);
-    }
     if cpus < LEAST {
-        return missing(&claim, format!("scaling is not assessable with {cpus} CPUs"));
+        return missing(claim, format!("scaling is not assessable with {cpus} CPUs"));
     }
     let rate = |threads: u64| {
         let cell = experiment.cells.iter().find(|cell| cell.parameters.get("threads") == Some(&threads))?;
@@ -212,61 +192,73 @@ fn scaling(analysis: &Analysis) -> Claim {
         (!values.is_empty()).then(|| median(&mut values))
     };
     match (rate(1), rate(cpus)) {
-        (Some(one), Some(all)) => {
-            let because = format!("a thread of {cpus} does {:.0} % of what one alone does", 100.0 * all / one);
-            Claim { claim, supported: all / one >= 0.8, because }
-        }
-        _ => missing(&claim, "E02 lacks the cell of one thread or of all"),
+        (Some(one), Some(all)) => Claim {
+            supported: all / one >= 0.8,
+            ..missing(claim, format!("a thread of {cpus} does {:.0} % of what one alone does", 100.0 * all / one))
+        },
+        _ => missing(claim, "E02 lacks the cell of one thread or of all"),
     }
 }
 
-/// Needs a rate with its interval, and the cost of signals against the control arm's.
+/// Needs the cost of signals against the control arm's, each with its interval.
 fn aborts(analysis: &Analysis) -> Claim {
-    const CLAIM: &str = "restarts are negligible";
-    let reports = || {
-        let counts = |row: &&Row| row.status == Status::Ok && row.planned.task.mode_requested == TWINNED;
-        analysis.rows.iter().filter(counts).filter_map(|row| row.report.as_ref())
-    };
-    let ops: u64 = reports().map(|report| report.measurement.ops_alloc + report.measurement.ops_free).sum();
-    let restarts: u64 = reports().filter_map(|report| Some(report.allocator.as_ref()?.restarts)).sum();
-    if ops == 0 {
-        return missing(CLAIM, format!("{TWINNED} made no operation in this run"));
+    let claim = "restarts are negligible";
+    let mut rates: Vec<_> =
+        restarts::rates(analysis).into_iter().map(|found| median(&mut found.rates.clone())).collect();
+    if rates.is_empty() {
+        return missing(claim, format!("{TWINNED} made no operation in this run"));
     }
-    let (low, high) = poisson(restarts);
-    let rate = |count: f64| number::short(count * 1e9 / ops as f64);
-    let seen = format!(
-        "{restarts} seen in {} operations of {TWINNED}: {} to {} in a billion (95 %)",
-        number::short(ops as f64),
-        rate(low),
-        rate(high)
-    );
-    let Some(experiment) = find(analysis, "E09") else {
-        return missing(CLAIM, format!("their cost was not measured, E09 was not run; {seen}"));
+    rates.sort_by(f64::total_cmp);
+    let [least, most] = [rates[0], rates[rates.len() - 1]].map(number::short);
+    let seen =
+        format!("a process saw {least} to {most} in a billion operations, depending on the cell; see their table");
+    let experiment = match find(analysis, "E09") {
+        Ok(experiment) => experiment,
+        Err(why) => return missing(claim, format!("{why}; {seen}")),
     };
-    if let Some(obstacle) = obstacle(analysis, experiment) {
-        return missing(CLAIM, format!("{obstacle}; {seen}"));
-    }
     // Of one subject: throughput under the most signals over throughput under none.
     let kept = |subject: Subject| {
-        let middle = |cell: &Cell| {
-            let mut values = cell.result(&experiment.definition.headline)?.of(subject).to_vec();
-            (!values.is_empty()).then(|| median(&mut values))
+        let values = |cell: &Cell| -> Option<Vec<(u64, f64)>> {
+            let values = cell.result(&experiment.definition.headline)?.of(subject);
+            Some(values.iter().map(|value| (0, *value)).collect())
         };
         let signals = |cell: &&Cell| cell.parameters.get("signals_per_s").copied();
         let (least, most) =
             (experiment.cells.iter().min_by_key(signals)?, experiment.cells.iter().max_by_key(signals)?);
-        (signals(&least) == Some(0)).then_some(middle(most)? / middle(least)?)
+        let quiet = (signals(&least) == Some(0)).then(|| values(least))??;
+        unpaired(&quiet, &values(most)?)
+    };
+    let words = |kept: Estimate| {
+        let [ratio, low, high] = [kept.ratio, kept.low, kept.high].map(|share| format!("{:.0}", share * 100.0));
+        format!("{ratio} % [{low} to {high}]")
     };
     match (kept(TWINNED), kept(Subject::Control)) {
+        // Even where it is at its worst and the control at its best.
         (Some(percpu), Some(control)) => Claim {
-            claim: CLAIM.into(),
-            supported: percpu / control >= 0.95,
-            because: format!(
-                "under the most signals {TWINNED} keeps {:.0} % of its throughput and the control arm {:.0} % of its own; {seen}",
-                percpu * 100.0,
-                control * 100.0
-            ),
+            supported: percpu.low / control.high >= 0.95,
+            ..missing(
+                claim,
+                format!(
+                    "under the most signals {TWINNED} keeps {} of its throughput and the control arm {} of its own; {seen}",
+                    words(percpu),
+                    words(control)
+                ),
+            )
         },
-        _ => missing(CLAIM, format!("E09 lacks the cell without signals or the control arm; {seen}")),
+        _ => missing(claim, format!("E09 lacks the cell without signals or the control arm; {seen}")),
     }
+}
+
+/// What no run can support, with what it is up against.
+fn better(analysis: &Analysis) -> Claim {
+    let standings = standing::all(analysis);
+    let because = "; no run can support this, and E13 shows where it should lose";
+    let claim = weighed(
+        format!("{TWINNED} is generally better than {BASELINE}"),
+        &standings,
+        |standing| standing.good(),
+        because,
+    );
+    // Both tables stand below.
+    Claim { supported: false, cells_for: Vec::new(), cells_against: Vec::new(), ..claim }
 }

@@ -60,10 +60,10 @@ pub fn obstacle(analysis: &Analysis) -> Option<String> {
 /// Every event of the groups that was counted in `enough` blocks or more.
 pub fn compared(analysis: &Analysis, enough: usize) -> Vec<Counted> {
     let about = &analysis.manifest.about;
-    held(&analysis.rows, &about.counter_catalogue, analysis.manifest.seed, enough)
+    held(&analysis.rows, &about.counter_catalogue, enough)
 }
 
-fn held(rows: &[Row], catalogue: &[Listed], seed: u64, enough: usize) -> Vec<Counted> {
+fn held(rows: &[Row], catalogue: &[Listed], enough: usize) -> Vec<Counted> {
     let mut cells: Vec<&str> = Vec::new();
     for row in rows.iter().filter(|row| row.planned.task.counter_group.is_some()) {
         if !cells.contains(&row.planned.cell_id.as_str()) {
@@ -79,7 +79,7 @@ fn held(rows: &[Row], catalogue: &[Listed], seed: u64, enough: usize) -> Vec<Cou
             let pairs_of = pairs(&values(BASELINE, false), &percpu);
             let Some(paired) = Paired::new(&pairs_of).filter(|_| pairs_of.len() >= enough) else { continue };
             let twin = Paired::new(&pairs(&percpu, &values(TWINNED, true))).and_then(|paired| paired.t());
-            if let (Some(ratio), Some(median), Some(p)) = (paired.t(), paired.median(seed), paired.p()) {
+            if let (Some(ratio), Some(median), Some(p)) = (paired.t(), paired.median(), paired.p()) {
                 let side = side(ratio, median, twin);
                 let (cell, event, supports) = (cell.to_owned(), event.name.clone(), event.supports.clone());
                 found.push((p, Counted { cell, event, supports, n: pairs_of.len(), ratio, side, stands: false }));
@@ -158,11 +158,11 @@ mod tests {
     fn fewer_misses_in_ten_pairs_are_found_and_fewer_pairs_find_nothing() {
         let catalogue = [listed("L1_MISS", "caches"), listed("branch-misses", "branches")];
         let ten = [rows("E05/a", "L1_MISS", 0.8, 10), rows("E07/b", "L1_MISS", 1.0, 10)].concat();
-        let found = held(&ten, &catalogue, 1, 10);
+        let found = held(&ten, &catalogue, 10);
         let seen: Vec<_> = found.iter().map(|counted| (counted.cell.as_str(), counted.n, counted.side)).collect();
         assert_eq!(seen, [("E05/a", 10, Side::Below), ("E07/b", 10, Side::Equivalent)]);
         assert!(found[0].stands && found[0].line().contains("`L1_MISS` (misses): 0.8"), "{}", found[0].line());
-        assert!(held(&rows("E05/a", "L1_MISS", 0.8, 9), &catalogue, 1, 10).is_empty());
-        assert!(held(&rows("E05/a", "branch-misses", 0.8, 10), &catalogue, 1, 10).is_empty(), "says nothing of caches");
+        assert!(held(&rows("E05/a", "L1_MISS", 0.8, 9), &catalogue, 10).is_empty());
+        assert!(held(&rows("E05/a", "branch-misses", 0.8, 10), &catalogue, 10).is_empty(), "says nothing of caches");
     }
 }

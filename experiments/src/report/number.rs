@@ -44,6 +44,11 @@ pub fn ratio(value: f64) -> String {
     if (0.1..10.0).contains(&value) { format!("{value:.3}") } else { short(value) }
 }
 
+/// A share in percent.
+pub fn percent(share: f64) -> String {
+    format!("{} %", short(share * 100.0))
+}
+
 /// A value with its unit, bytes in binary steps.
 pub fn with_unit(value: f64, unit: &str) -> String {
     match unit {

@@ -1,7 +1,6 @@
 //! `summary.csv`: one line per cell, metric and subject.
 
 use super::analysis::{Analysis, Comparison, MetricResult};
-use crate::subject::BASELINE;
 
 const HEADER: &str = "experiment,cell,metric,unit,baseline,mode,n,baseline_gmean,mode_gmean,ratio,ci_lo,ci_hi,\
 median_ratio,med_lo,med_hi,aa_ratio,aa_lo,aa_hi,resolution_pct,verdict,holm,note\n";
@@ -33,16 +32,16 @@ fn line(result: &MetricResult, comparison: &Comparison) -> Vec<String> {
     let mut fields = vec![
         result.metric.name.clone(),
         result.metric.unit.clone(),
-        BASELINE.name().into(),
+        result.baseline.name().into(),
         comparison.subject.name().into(),
         comparison.n.to_string(),
-        number(geometric_mean(result.of(BASELINE))),
+        number(geometric_mean(result.of(result.baseline))),
         number(geometric_mean(result.of(comparison.subject))),
     ];
     fields.extend(bounds(mean));
     fields.extend(bounds(median));
     fields.extend(bounds(twin));
-    fields.push(number(ratio.map(|ratio| ratio.resolution * 100.0)));
+    fields.push(number(ratio.and_then(|ratio| ratio.resolution).map(|share| share * 100.0)));
     fields.push(ratio.map_or("", |ratio| result.word(ratio.side)).into());
     fields.push(comparison.holm.map_or_else(String::new, |kept| kept.to_string()));
     let unavailable = || result.unavailable.get(comparison.subject.name()).cloned();

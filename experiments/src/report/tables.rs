@@ -7,18 +7,24 @@ use crate::definition::{Better, Quantity};
 use crate::statistics::{Doubt, Estimate, Side};
 use crate::subject::{BASELINE, Subject, TWINNED};
 
-/// Headline ratios of every mode in every cell.
-pub fn headline(experiment: &Experiment) -> Table {
-    let definition = &experiment.definition;
-    let metric = definition.metric(&definition.headline);
+const VALUE: &str = "value: median (least, most)";
+
+/// Ratios of every mode in every cell, for a metric that is tested.
+pub fn headline(experiment: &Experiment, name: &str) -> Table {
+    let metric = experiment.definition.metric(name);
+    let shares = experiment.cells.iter().any(|cell| !cell.shares.is_empty());
     let mut rows = Vec::new();
     for cell in &experiment.cells {
-        let Some(result) = cell.result(&definition.headline) else {
+        let Some(result) = cell.result(name) else {
             continue;
         };
         for (index, (subject, values)) in result.values.iter().enumerate() {
             let label = if index == 0 { cell.short_id() } else { String::new() };
-            rows.push(headline_row(label, result, *subject, values));
+            let mut row = headline_row(label, result, *subject, values);
+            if shares {
+                row.insert(5, cell.share(*subject).map_or_else(|| "–".into(), number::percent));
+            }
+            rows.push(row);
         }
     }
     let good = metric.map_or("", |metric| match metric.better {
@@ -30,47 +36,41 @@ pub fn headline(experiment: &Experiment) -> Table {
     Table {
         caption: format!(
             "`{}`: {meaning} {good} Ratio to {BASELINE}: geometric mean with 95 % interval, paired by block. Median: of the same \
-             ratios, with its bootstrap interval. A/A: {TWINNED} against itself. Resolution: the smallest difference this \
-             many pairs find four times in five.",
-            definition.headline
+             ratios, with its bootstrap interval. A/A: {TWINNED} against itself. Resolution: the smallest difference that the \
+             whole rule finds four times in five, in noise like that of A/A or of these pairs, whichever hides more.{}",
+            name,
+            if shares { " Share: of the mode's time that was spent in the allocator." } else { "" }
         ),
-        header: vec![
-            "cell",
-            "mode",
-            "n",
-            "value: median (least, most)",
-            "ratio",
-            "median",
-            "A/A",
-            "resolution",
-            "verdict",
-        ],
+        header: if shares {
+            vec!["cell", "mode", "n", VALUE, "ratio", "share", "median", "A/A", "resolution", "verdict"]
+        } else {
+            vec!["cell", "mode", "n", VALUE, "ratio", "median", "A/A", "resolution", "verdict"]
+        },
         text_columns: 2,
         rows,
     }
 }
 
 fn headline_row(label: String, result: &MetricResult, subject: Subject, values: &[f64]) -> Vec<String> {
-    let mut row = vec![label, subject.name().into(), values.len().to_string(), spread(values, &result.metric.unit)];
+    let late = result.late.get(subject.name()).map_or_else(String::new, |late| format!(", {late} late"));
+    let n = format!("{}{late}", values.len());
+    let mut row = vec![label, subject.name().into(), n, spread(values, &result.metric.unit)];
     let mut end = |ratio: String, median: String, twin: String, resolution: String, verdict: String| {
         row.extend([ratio, median, twin, resolution, verdict]);
     };
     let dash = || "–".to_owned();
-    let comparison = result.comparison(subject).map(|comparison| (&comparison.ratio, comparison.holm));
-    match comparison {
-        Some((Ok(ratio), holm)) => {
-            let decided = matches!(ratio.side, Side::Below | Side::Above);
-            let lost = if holm == Some(false) && decided { ", not after Holm" } else { "" };
+    match result.comparison(subject).map(|comparison| &comparison.ratio) {
+        Some(Ok(ratio)) => {
             end(
                 estimate(ratio.mean),
                 estimate(ratio.median),
                 result.twin.map_or_else(dash, interval),
-                format!("{} %", number::short(ratio.resolution * 100.0)),
-                format!("{}{}{lost}", result.word(ratio.side), doubt(ratio.side)),
+                resolution(ratio.resolution),
+                format!("{}{}", result.word(ratio.side), doubt(ratio.side)),
             );
         }
-        Some((Err(reason), _)) => end(dash(), dash(), dash(), dash(), why(result, subject, reason)),
-        None if subject == BASELINE => end("1".into(), dash(), dash(), dash(), "baseline".into()),
+        Some(Err(reason)) => end(dash(), dash(), dash(), dash(), why(result, subject, reason)),
+        None if subject == result.baseline => end("1".into(), dash(), dash(), dash(), "baseline".into()),
         None => end(dash(), dash(), dash(), dash(), "not compared".into()),
     }
     row
@@ -84,18 +84,32 @@ fn why(result: &MetricResult, subject: Subject, reason: &str) -> String {
         .map_or_else(|| reason.to_owned(), |reason| format!("not available: {reason}"))
 }
 
-fn doubt(side: Side) -> &'static str {
-    match side {
-        Side::Unclear(Doubt::SameModeDiffers) => ": this host cannot resolve it",
-        Side::Unclear(Doubt::MedianDisagrees) => ": the median disagrees",
-        _ => "",
+/// Cells in which the values of a mode lie in two heaps: no single number describes them.
+pub fn heaps(experiment: &Experiment) -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    for cell in &experiment.cells {
+        let Some(result) = cell.result(&experiment.definition.headline) else { continue };
+        for (subject, values) in &result.values {
+            if let Some(heaps) = result.heaps(*subject) {
+                let show = |value: f64| number::with_unit(value, &result.metric.unit);
+                found.push(format!(
+                    "{}, {subject}: two heaps, {} of {} samples near {} and the others near {}. The ratio is of a mixture.",
+                    cell.short_id(),
+                    heaps.lower,
+                    values.len(),
+                    show(heaps.low),
+                    show(heaps.high)
+                ));
+            }
+        }
     }
+    (!found.is_empty()).then_some(found)
 }
 
 /// Medians of every other metric.
 pub fn others(experiment: &Experiment) -> Table {
     let definition = &experiment.definition;
-    let rest = || definition.metrics.iter().filter(|metric| metric.name != definition.headline);
+    let rest = || definition.metrics.iter().filter(|metric| !experiment.tested().contains(&metric.name.as_str()));
     let mut subjects: Vec<Subject> = Vec::new();
     for (subject, _) in experiment.cells.iter().flat_map(|cell| &cell.metrics).flat_map(|result| &result.values) {
         if !subjects.contains(subject) {
@@ -105,7 +119,7 @@ pub fn others(experiment: &Experiment) -> Table {
     let mut rows = Vec::new();
     for cell in &experiment.cells {
         for (index, result) in
-            cell.metrics.iter().filter(|result| result.metric.name != definition.headline).enumerate()
+            cell.metrics.iter().filter(|result| !experiment.tested().contains(&result.metric.name.as_str())).enumerate()
         {
             let mut row =
                 vec![if index == 0 { cell.short_id() } else { String::new() }, format!("`{}`", result.metric.name)];
@@ -114,7 +128,9 @@ pub fn others(experiment: &Experiment) -> Table {
                 values => number::with_unit(crate::statistics::median(&mut values.to_vec()), &result.metric.unit),
             }));
             row.push(match result.comparison(TWINNED).map(|comparison| &comparison.ratio) {
-                Some(Ok(ratio)) => format!("{} {}", estimate(ratio.mean), result.word(ratio.side)),
+                Some(Ok(ratio)) => {
+                    format!("{} {}{}", estimate(ratio.mean), result.word(ratio.side), doubt(ratio.side))
+                }
                 Some(Err(reason)) => why(result, TWINNED, reason),
                 None => "not compared".into(),
             });
@@ -126,33 +142,54 @@ pub fn others(experiment: &Experiment) -> Table {
     header.extend(subjects.iter().map(|subject| subject.name()));
     header.push("percpu to perthread");
     Table {
-        caption: format!("Other metrics, medians; `summary.csv` has every ratio. {}", meanings.join(" ")),
+        caption: format!(
+            "Other metrics, medians; `summary.csv` has every ratio. Holm's procedure does not count them, and no claim rests on \
+             them. {}",
+            meanings.join(" ")
+        ),
         header,
         text_columns: 2,
         rows,
     }
 }
 
-/// What each mode costs beyond the control arm. None: no control arm was measured.
+/// What each mode costs beyond the control arm, where that is a floor. None: no control arm was measured.
 pub fn excess(experiment: &Experiment) -> Option<Table> {
     let headline = &experiment.definition.headline;
     let metric = experiment.definition.metric(headline)?;
-    let mut rows = Vec::new();
+    let (mut rows, mut no_floor) = (Vec::new(), Vec::new());
     for cell in &experiment.cells {
-        for (index, (subject, difference)) in cell.result(headline)?.excess.iter().enumerate() {
+        let Some(result) = cell.result(headline) else { continue };
+        let mut label = cell.short_id();
+        for (subject, difference) in &result.excess {
+            let floor = match metric.better {
+                Better::LessTime | Better::Less => difference.low > 0.0,
+                Better::MoreRate => difference.high < 0.0,
+                Better::Neither => true,
+            };
+            if !floor {
+                no_floor.push(format!("{}, {subject}", cell.short_id()));
+                continue;
+            }
             let show = |value: f64| number::with_unit(value, &metric.unit);
             rows.push(vec![
-                if index == 0 { cell.short_id() } else { String::new() },
+                std::mem::take(&mut label),
                 subject.name().into(),
                 show(difference.ratio),
                 format!("{} to {}", show(difference.low), show(difference.high)),
             ]);
         }
     }
-    (!rows.is_empty()).then(|| Table {
+    let beside = match no_floor.as_slice() {
+        [] => String::new(),
+        cells => {
+            format!(" Not where the control does not surely cost less, for there it is no floor: {}.", cells.join("; "))
+        }
+    };
+    (!rows.is_empty() || !no_floor.is_empty()).then(|| Table {
         caption: format!(
             "`{headline}` beyond the control arm: mean difference within a block, with its 95 % interval. The control arm does \
-             the same work over private lists, so it has signals, switches and moves but no allocator."
+             the same work over private lists, so it has signals, switches and moves but no allocator.{beside}"
         ),
         header: vec!["cell", "mode", "difference to control", "95 % interval"],
         text_columns: 2,
@@ -169,6 +206,11 @@ pub fn predictions(experiment: &Experiment) -> Table {
             Quantity::Ratio => number::ratio(value),
             Quantity::Value => number::with_unit(value, unit),
         };
+        let without = match prediction.holds_without_effect() {
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "–",
+        };
         let bounds = match prediction.at_most {
             Some(most) => format!("{} to {}", show(prediction.at_least), show(most)),
             None => format!("{} or more", show(prediction.at_least)),
@@ -180,6 +222,7 @@ pub fn predictions(experiment: &Experiment) -> Table {
                 prediction.text.trim().into(),
                 "none measured".into(),
                 bounds.clone(),
+                without.into(),
                 "–".into(),
                 word(Outcome::Untested).into(),
             ]);
@@ -189,6 +232,7 @@ pub fn predictions(experiment: &Experiment) -> Table {
                 if index == 0 { prediction.text.trim().into() } else { "the same".into() },
                 format!("{}, `{}`, {}", cell.short_id(), prediction.metric, prediction.mode),
                 bounds.clone(),
+                without.into(),
                 found.map_or_else(|| "–".into(), estimate),
                 word(outcome).into(),
             ]);
@@ -196,9 +240,9 @@ pub fn predictions(experiment: &Experiment) -> Table {
     }
     Table {
         caption: format!(
-            "Ratios to {BASELINE}, or values where a unit stands beside them. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside."
+            "Ratios to {BASELINE}, or values where a unit stands beside them. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside. Without an effect: whether it would hold if the mode were {BASELINE}; then that it held says little."
         ),
-        header: vec!["prediction", "cell", "predicted", "found", "outcome"],
+        header: vec!["prediction", "cell", "predicted", "without an effect", "found", "outcome"],
         text_columns: 2,
         rows,
     }
@@ -224,10 +268,28 @@ fn spread(values: &[f64], unit: &str) -> String {
     if least == most { show(middle) } else { format!("{} ({}, {})", show(middle), show(least), show(most)) }
 }
 
-fn estimate(estimate: Estimate) -> String {
+/// A ratio with its interval.
+pub fn estimate(estimate: Estimate) -> String {
     format!("{} [{}]", number::ratio(estimate.ratio), interval(estimate))
 }
 
-fn interval(estimate: Estimate) -> String {
+/// Both ends.
+pub fn interval(estimate: Estimate) -> String {
     format!("{} to {}", number::ratio(estimate.low), number::ratio(estimate.high))
+}
+
+/// A resolution in percent.
+pub fn resolution(share: Option<f64>) -> String {
+    share.map_or_else(|| "–".into(), |share| format!("{} %", number::short(share * 100.0)))
+}
+
+/// Why nothing is said, in a few words behind `unclear`.
+pub fn doubt(side: Side) -> &'static str {
+    match side {
+        Side::Unclear(Doubt::SameModeDiffers) => ": this host cannot resolve it",
+        Side::Unclear(Doubt::MedianDisagrees) => ": the median disagrees",
+        Side::Unclear(Doubt::Holm) => ": not after Holm",
+        Side::Unclear(Doubt::Clock) => ": below the clock's step",
+        _ => "",
+    }
 }

@@ -2,9 +2,12 @@
 
 use super::analysis::{Analysis, Experiment, Outcome};
 use super::document::{Block, Document, Table};
-use super::{claims, counted, figure, tables};
+use super::{claims, counted, figure, planted, policy, restarts, standing, tables};
+use crate::experiment::Row;
 use crate::failure::Failure;
 use crate::harness::row::Status;
+use crate::provenance::Version;
+use crate::statistics::steady;
 use crate::subject::{BASELINE, TWINNED};
 use crate::validity::Validity;
 
@@ -12,11 +15,15 @@ use crate::validity::Validity;
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     let mut blocks = Vec::new();
     opening(analysis, &mut blocks);
+    claims(analysis, &mut blocks);
     if analysis.manifest.about.valid() {
+        blocks.extend(standing::blocks(analysis));
+        blocks.extend(planted::summary(analysis));
         blocks.push(Block::Figure(figure::forest(analysis)?));
     }
     blocks.push(Block::Paragraph(format!(
-        "A ratio above 1 means more than {BASELINE}. That is good for throughput and bad for time and bytes; the verdict \
+        "A ratio above 1 means more than {BASELINE}, or than the mode that a cell names in its place, where {BASELINE} cannot \
+         do what the rule asks. That is good for throughput and bad for time and bytes; the verdict \
          says which. `faster` and `slower`, `less` and `more`: the whole interval lies outside 1 ± 1 %. `equivalent`: \
          wholly inside 1 ± 2 %. `unclear`: neither, or the same mode run twice may differ as much."
     )));
@@ -31,7 +38,12 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
         self::experiment(analysis, experiment, &mut blocks)?;
     }
     blocks.extend(counted::blocks(analysis)?);
-    claims(analysis, &mut blocks);
+    blocks.push(Block::Heading(2, "Restarts".into()));
+    blocks.extend(restarts::table(analysis).map(Block::Table));
+    blocks.push(Block::Paragraph(format!(
+        "Restarts and operations: `perseq rows . --modes {TWINNED} --metric /allocator/restarts`, and `/ops_alloc` and \
+         `/ops_free` in its place."
+    )));
     blocks.push(Block::Heading(2, "Order of the run".into()));
     blocks.extend(figure::drift(analysis)?.map(Block::Figure));
     left_out(analysis, &mut blocks);
@@ -85,13 +97,47 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
         notice(format!("{warning}."));
     }
     analysis.older.iter().for_each(|older| notice(older.clone()));
-    let nonsteady =
-        analysis.rows.iter().filter(|row| row.warnings.iter().any(|warning| warning.starts_with("nonsteady"))).count();
-    if nonsteady > 0 {
+    let lacks = lacks(analysis);
+    if !lacks.is_empty() {
+        notice(format!("What this run lacks: {}.", lacks.join("; ")));
+    }
+    let windows = |row: &Row| Some(row.counts()?.measurement.windows_pairs_per_s.clone());
+    let judged: Vec<_> = analysis.rows.iter().filter_map(windows).filter_map(|windows| steady(&windows)).collect();
+    let trends = judged.iter().filter(|steady| !**steady).count();
+    if trends > 0 {
         notice(format!(
-            "{nonsteady} samples have a trend inside their measured part (a line through their windows changes by 2 % or more). They are kept."
+            "{trends} of {} samples have a trend inside their measured part: a line through their windows changes by more \
+             than 2 %, even less its error. They are kept.",
+            judged.len()
         ));
     }
+}
+
+/// What a run of an older version, or of few modes, does not have and this report would show.
+fn lacks(analysis: &Analysis) -> Vec<String> {
+    let cells = || analysis.experiments.iter().flat_map(|experiment| &experiment.cells);
+    let mut lacks = Vec::new();
+    let mut lack = |missing: bool, what: String| lacks.extend(missing.then_some(what));
+    lack(
+        cells().all(|cell| cell.copies < 2),
+        "every sample ran the same layout of the code, so what another layout would add or save is in no interval"
+            .into(),
+    );
+    lack(
+        cells().all(|cell| cell.metrics.iter().all(|result| result.planted.is_empty())),
+        "nothing was planted, so its resolution is a promise that nobody tried".into(),
+    );
+    lack(
+        cells().all(|cell| cell.shares.is_empty()),
+        "no sample says which share of its time it spent in the allocator".into(),
+    );
+    lack(
+        analysis.experiments.iter().any(|experiment| experiment.cells.iter().any(|cell| !experiment.one_policy(cell))),
+        format!(
+            "under rule B the caches of {TWINNED} could lend and those of {BASELINE} could not, so its ratios are no headline"
+        ),
+    );
+    lacks
 }
 
 fn validity(analysis: &Analysis, blocks: &mut Vec<Block>) {
@@ -124,11 +170,17 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
         blocks.extend(figure::picture(analysis, experiment, picture)?.map(Block::Figure));
     }
     blocks.extend(figure::modes(analysis, experiment)?.map(Block::Figure));
-    blocks.push(Block::Table(tables::headline(experiment)));
+    for metric in experiment.tested() {
+        blocks.push(Block::Table(tables::headline(experiment, metric)));
+    }
+    blocks.extend(tables::heaps(experiment).map(Block::List));
+    blocks.extend(policy::table(experiment, &analysis.rows).map(Block::Table));
+    blocks.extend(planted::table(experiment).map(Block::Table));
     blocks.push(Block::Table(tables::others(experiment)));
     blocks.extend(tables::excess(experiment).map(Block::Table));
     blocks.push(Block::Heading(3, format!("Predictions of {}, written before the run", definition.id)));
     blocks.push(Block::Table(tables::predictions(experiment)));
+    blocks.push(Block::Paragraph(provenance(analysis, experiment)));
     blocks.push(Block::Paragraph(format!(
         "From the raw rows, in the directory of this run: `perseq rows . --metric {} --filter ^{}/`; the same with the name \
          of any other metric.",
@@ -137,23 +189,52 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     Ok(())
 }
 
+/// Where the predictions come from, as the run recorded it.
+fn provenance(analysis: &Analysis, experiment: &Experiment) -> String {
+    let Some(predictions) = analysis.manifest.about.provenance.get(&experiment.definition.id) else {
+        return "This run did not record in which commits its predictions first appeared; they are those of its manifest.".into();
+    };
+    let version = |version: &Version| {
+        let short = |text: &str| text.chars().take(12).collect::<String>();
+        format!("{} in commit `{}`, SHA-256 `{}`", version.date, short(&version.commit), short(&version.sha256))
+    };
+    let line = |(number, versions): (usize, &Vec<Version>)| match versions.as_slice() {
+        [] => format!("{}: not in the history that perseq was built from", number + 1),
+        [first] => format!("{}: {}", number + 1, version(first)),
+        [first, amended @ ..] => {
+            let amended: Vec<_> = amended.iter().map(version).collect();
+            format!("{}: {}; amended {}", number + 1, version(first), amended.join(" and "))
+        }
+    };
+    let lines: Vec<_> = predictions.iter().enumerate().map(line).collect();
+    format!("First written, in the order of the table: {}.", lines.join(". "))
+}
+
 fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {
     blocks.push(Block::Heading(2, "What may be claimed".into()));
+    let cells = |cells: Vec<String>| if cells.is_empty() { "–".to_owned() } else { cells.join("; ") };
     let rows = claims::all(analysis).into_iter().map(|claim| {
-        vec![format!("“{}”", claim.claim), if claim.supported { "yes" } else { "no" }.into(), claim.because]
+        let may = if claim.supported && claim.cells_for.is_empty() {
+            "yes"
+        } else if claim.supported {
+            "only of the cells for it"
+        } else {
+            "no"
+        };
+        let (for_it, against) = (cells(claim.cells_for), cells(claim.cells_against));
+        vec![format!("“{}”", claim.claim), may.into(), for_it, against, claim.because]
     });
-    let caption =
-        format!("{} headline comparisons were tested; Holm's procedure counts all of them.", analysis.headlines());
+    let caption = format!(
+        "{} comparisons were tested together, and what Holm's procedure does not keep is not counted here. Both modes of a \
+         comparison had the same rule and the same policy of budgets.",
+        analysis.tested()
+    );
     blocks.push(Block::Table(Table {
         caption,
-        header: vec!["claim", "may be made", "because"],
-        text_columns: 3,
+        header: vec!["claim", "may be made", "cells for it", "cells against it", "because"],
+        text_columns: 5,
         rows: rows.collect(),
     }));
-    blocks.push(Block::Paragraph(format!(
-        "The ratios are those of the experiments above. Restarts and operations: `perseq rows . --modes {TWINNED} --metric \
-         /allocator/restarts`, and `/ops_alloc` and `/ops_free` in its place."
-    )));
 }
 
 fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {
@@ -164,7 +245,7 @@ fn left_out(analysis: &Analysis, blocks: &mut Vec<Block>) {
         blocks.push(Block::Paragraph("None: every sample counts.".into()));
         return;
     }
-    let line = |row: &&crate::experiment::Row| {
+    let line = |row: &&Row| {
         let reason = row.reason.as_deref().unwrap_or("no reason");
         format!("`{}`: {}: {reason}", row.planned.sample_id, row.status.word())
     };
@@ -191,23 +272,31 @@ fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
     };
     let came = |wanted: Outcome| outcomes().filter(|(_, outcome, _)| *outcome == wanted).count();
     let enough = analysis.least_blocks() >= claims::ENOUGH;
+    let predictions = || definitions().flat_map(|definition| &definition.predictions);
+    let without = predictions().filter(|prediction| prediction.holds_without_effect() == Some(true)).count();
+    let telling = outcomes().filter(|(_, outcome, _)| matches!(outcome, Outcome::Held | Outcome::Failed)).count();
+    let copies = analysis.experiments.iter().flat_map(|experiment| &experiment.cells).map(|cell| cell.copies).min();
+    let lost = analysis.planned.saturating_sub(analysis.rows.iter().filter(|row| row.settled()).count());
     let asked = [
         (
-            "claims are explicit and bounded",
-            yes(true),
-            "the table of claims says what may be said and what is missing".to_owned(),
-        ),
-        (
-            "predictions precede the data",
-            yes(true),
+            "predictions that were tested",
+            yes(telling > 0),
             format!(
-                "{} held, {} failed, {} undecided; all are shown",
+                "{} held, {} failed, {} undecided; {without} of {} would hold if there were no effect",
                 came(Outcome::Held),
                 came(Outcome::Failed),
-                came(Outcome::Undecided)
+                came(Outcome::Undecided),
+                predictions().count()
             ),
         ),
-        ("the baseline is fair", yes(true), format!("{BASELINE} on the same back end, in the same binary")),
+        (
+            "the modes compared have one policy of budgets",
+            yes(analysis
+                .experiments
+                .iter()
+                .all(|experiment| experiment.cells.iter().all(|cell| experiment.one_policy(cell)))),
+            "rule A, and rule B beside rule C; see the tables of claims".to_owned(),
+        ),
         ("a negative case is measured", yes(definitions().any(|definition| definition.id == "E13")), "E13".into()),
         (
             "enough repetitions",
@@ -215,9 +304,9 @@ fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
             format!("n = {}; {} are asked for", analysis.least_blocks(), claims::ENOUGH),
         ),
         (
-            "variation is shown",
-            yes(true),
-            "intervals, every sample in the curves, and the same mode against itself".into(),
+            "several layouts of the code",
+            yes(copies > Some(1)),
+            format!("{} in the cell with the fewest", copies.unwrap_or(0)),
         ),
         (
             "the host was quiet",
@@ -234,7 +323,7 @@ fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
             yes(manifest.tool.dirty.value == Some(false)),
             format!("commit {}", manifest.tool.git_commit),
         ),
-        ("all data are kept", yes(true), "every row, those that do not count with their reason".into()),
+        ("every planned sample has a row", yes(lost == 0), format!("{lost} have none")),
         ("more than one machine", "no", "one run is one host; `perseq compare` holds two together".into()),
     ];
     blocks.push(Block::Heading(2, "Checklist".into()));
@@ -260,10 +349,10 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
              of blocks was fixed beforehand; the cell with the fewest pairs has n = {}. The first 15 % of each sample warm \
              up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
              block: geometric mean, paired t interval of the logarithms, and beside it the median with a percentile \
-             bootstrap of 2000 resamples. {} headline comparisons were tested, and Holm's procedure counts all of them.",
+             bootstrap of 2000 resamples. {} comparisons were tested together, and Holm's procedure counts all of them.",
             manifest.seed,
             analysis.least_blocks(),
-            analysis.headlines(),
+            analysis.tested(),
         ),
         format!(
             "No value was left out for being far from the others. A sample is taken again, once, if more than {:.0} % of CPU \

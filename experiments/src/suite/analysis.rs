@@ -142,7 +142,7 @@ impl Analysis {
             return comparison;
         };
         comparison.logs = pairs.iter().map(|(base, value)| (value / base).ln()).collect();
-        match (paired.t(), paired.median(self.manifest.seed)) {
+        match (paired.t(), paired.median()) {
             (Some(ratio), Some(median)) => {
                 let own = self.manifest.about.baseline == allocator;
                 let same = || self.compare(cell, &self.manifest.about.baseline, true, metric).ratio.ok();

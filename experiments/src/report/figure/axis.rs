@@ -68,6 +68,13 @@ impl Axis {
         ticks.into_iter().step_by(step).collect()
     }
 
+    /// The same of those that are round in binary.
+    pub fn few_binary_ticks(&self) -> Vec<f64> {
+        let ticks = self.binary_ticks();
+        let step = ticks.len().div_ceil(5).max(1);
+        ticks.into_iter().step_by(step).collect()
+    }
+
     /// Round values to mark, not more than eight or so.
     pub fn ticks(&self) -> Vec<f64> {
         if !self.log {

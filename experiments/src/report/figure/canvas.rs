@@ -14,6 +14,13 @@ pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// How drawing ended.
 pub type Drawn = Result<(), Box<dyn Error>>;
 
+/// Width of a figure: as wide as words of this size can be read on a phone. Panels stand below each other.
+pub const WIDTH: i32 = 480;
+/// Room to the left of a panel, for the words of its axis.
+pub const LEFT: i32 = 84;
+/// Width of a panel.
+pub const PANEL: i32 = WIDTH - LEFT - 18;
+
 /// The colour of lines and words.
 pub const INK: RGBColor = BLACK;
 const FONT: i32 = 16;

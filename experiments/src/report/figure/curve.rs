@@ -4,10 +4,11 @@ use super::super::analysis::{Analysis, Cell, Experiment};
 use super::super::document::Figure;
 use super::super::number;
 use super::axis::{Axis, Panel};
-use super::canvas::{INK, data, draw, line, text};
-use super::mark::{colour, legend, marker};
+use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line, text};
+use super::mark::{colour, legend, legend_height, marker};
 use crate::definition::{Curve, Rule};
 use crate::failure::Failure;
+use crate::statistics::mean;
 use crate::subject::Subject;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -19,12 +20,17 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
     };
     let mut rules: Vec<Option<Rule>> = experiment.cells.iter().map(|cell| cell.rule).collect();
     rules.dedup();
+    // What differs from the other cells in something else is not on their curve.
+    let usual = |cell: &&Cell| {
+        let own = experiment.definition.parameters.iter().filter(|(name, _)| **name != curve.parameter);
+        own.into_iter().all(|(name, value)| cell.parameters.get(name) == Some(value))
+    };
     let points = |rule: Option<Rule>, subject: Subject| -> Vec<(f64, Vec<f64>)> {
         let at = |cell: &Cell| {
             let values = cell.result(&curve.metric)?.of(subject).to_vec();
             (!values.is_empty()).then_some((*cell.parameters.get(&curve.parameter)? as f64, values))
         };
-        experiment.cells.iter().filter(|cell| cell.rule == rule).filter_map(at).collect()
+        experiment.cells.iter().filter(|cell| cell.rule == rule).filter(usual).filter_map(at).collect()
     };
     let everything: Vec<_> = rules
         .iter()
@@ -44,13 +50,13 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
     subjects.sort_by_key(|subject| subject.rank());
     subjects.dedup();
 
-    let svg = draw((960, 380), |area| {
+    const STEP: i32 = 340;
+    let top = legend_height(&subjects) + 34;
+    let svg = draw((WIDTH as u32, (top + STEP * rules.len() as i32) as u32), |area| {
         legend(area, &subjects)?;
-        let gap = 100;
-        let width = (960 - 110 - gap * (rules.len() as i32 - 1)) / rules.len() as i32;
         for (index, rule) in rules.iter().enumerate() {
             let panel =
-                Panel { left: 90 + index as i32 * (width + gap), top: 62, width, height: 250, x: x_axis, y: y_axis };
+                Panel { left: LEFT, top: top + STEP * index as i32, width: PANEL, height: 250, x: x_axis, y: y_axis };
             let rule_words = rule.map_or_else(String::new, |rule| format!(", rule {rule:?}: {}", rule.words()));
             let title = format!("{}{rule_words}", curve.metric);
             let mut ticks = xs.clone();
@@ -60,7 +66,7 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
             let y_text = |value: f64| number::axis(value, &metric.unit);
             let x_unit = if curve.parameter.ends_with("_bytes") { "bytes" } else { "" };
             let x_text = |value: f64| number::axis(value, x_unit);
-            panel.frame_with(area, &title, (&curve.label, &ticks), &y_ticks, y_text, x_text)?;
+            panel.frame_with(area, &title, (&curve.label, &apart(&panel, ticks)), &y_ticks, y_text, x_text)?;
             if curve.parameter == "threads_per_cpu" && (x_axis.low..=x_axis.high).contains(&1.0) {
                 let (foot, head) = (panel.place(1.0, y_axis.low), (panel.place(1.0, 1.0).0, panel.top));
                 line(area, &[(head.0, panel.top + panel.height), head], INK.mix(0.35), 1)?;
@@ -68,16 +74,32 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
             }
             for (_, subject, points) in everything.iter().filter(|(of, _, _)| of == rule) {
                 let colour = colour(*subject);
+                // Beside each other: intervals of two modes at one place would hide each other.
+                let aside = subjects.iter().position(|other| other == subject).unwrap_or(0) as i32 * 4
+                    - 2 * (subjects.len() as i32 - 1);
+                let at = |x: f64, y: f64| {
+                    // Nothing has a strip of its own on a logarithmic axis.
+                    let y = if y_axis.log && y <= 0.0 { 0.0 } else { y.clamp(y_axis.low, y_axis.high) };
+                    let (x, y) = panel.place(x, y);
+                    (x + aside, y)
+                };
                 let middle: Vec<_> =
-                    points.iter().map(|(x, ys)| panel.place(*x, crate::statistics::median(&mut ys.clone()))).collect();
+                    points.iter().map(|(x, ys)| at(*x, crate::statistics::median(&mut ys.clone()))).collect();
                 line(area, &middle, colour.to_rgba(), 2)?;
                 for (x, ys) in points {
                     for y in ys {
-                        marker(area, *subject, panel.place(*x, *y), 3, colour.mix(0.4))?;
+                        marker(area, *subject, at(*x, *y), 1, colour.mix(0.35))?;
+                    }
+                    if let Some(mean) = mean(ys) {
+                        let (low, high) = (at(*x, mean.low), at(*x, mean.high));
+                        line(area, &[low, high], colour.to_rgba(), 2)?;
+                        for (end, y) in [low, high] {
+                            line(area, &[(end - 3, y), (end + 3, y)], colour.to_rgba(), 2)?;
+                        }
                     }
                 }
                 for place in middle {
-                    marker(area, *subject, place, 5, colour.to_rgba())?;
+                    marker(area, *subject, place, 4, colour.to_rgba())?;
                 }
             }
         }
@@ -85,7 +107,8 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
     })?;
     let n = analysis.least_blocks();
     let caption = format!(
-        "{}: `{}` against {}. Large marks: medians; small marks: every sample, n = {n} or more for each. {}.",
+        "{}: `{}` against {}. Large marks: medians; bars: the 95 % interval of the mean; dots: every sample, n = {n} or more for \
+         each. {}.",
         experiment.definition.id, curve.metric, curve.label, analysis.manifest.host_caption
     );
     let rows = everything.iter().flat_map(|(rule, subject, points)| {
@@ -98,4 +121,16 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
     let data = data(["rule", "mode", &curve.parameter, &curve.metric], rows);
     let name = format!("{}-{}", experiment.definition.id.to_lowercase(), curve.metric);
     Ok(Some(Figure { name, caption, svg, data }))
+}
+
+/// The ticks whose words do not touch the one before.
+fn apart(panel: &Panel, ticks: Vec<f64>) -> Vec<f64> {
+    let mut last = i32::MIN / 2;
+    let mut far = |tick: &f64| {
+        let x = panel.place(*tick, panel.y.low).0;
+        let far = x - last >= 44;
+        last = if far { x } else { last };
+        far
+    };
+    ticks.into_iter().filter(|tick| far(tick)).collect()
 }

@@ -3,8 +3,8 @@
 use super::super::analysis::Analysis;
 use super::super::document::Figure;
 use super::axis::{Axis, Panel};
-use super::canvas::{INK, data, draw, line};
-use super::mark::{colour, legend, marker};
+use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line};
+use super::mark::{colour, legend, legend_height, marker};
 use crate::experiment;
 use crate::failure::Failure;
 use crate::subject::Subject;
@@ -40,14 +40,15 @@ pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
     let mut subjects: Vec<_> = points.iter().map(|point| point.0).collect();
     subjects.sort_by_key(|subject| subject.rank());
     subjects.dedup();
-    let svg = draw((960, 320), |area| {
+    let top = legend_height(&subjects) + 40;
+    let svg = draw((WIDTH as u32, top as u32 + 270), |area| {
         legend(area, &subjects)?;
         let x = Axis { low: -1.0, high: analysis.planned as f64, log: false, zero: false };
         let y = Axis { low: -reach, high: reach, log: false, zero: false };
-        let panel = Panel { left: 90, top: 62, width: 850, height: 198, x, y };
+        let panel = Panel { left: LEFT, top, width: PANEL, height: 198, x, y };
         let percent = |value: f64| if value == 0.0 { "0 %".to_owned() } else { format!("{value:+.0} %") };
-        let title = "deviation from the mean of the same cell and mode";
-        panel.frame(area, title, ("place in the run", &x.ticks()), &y.ticks(), percent)?;
+        let title = "deviation from the mean of cell and mode";
+        panel.frame(area, title, ("place in the run", &x.few_ticks()), &y.ticks(), percent)?;
         line(area, &[panel.place(x.low, 0.0), panel.place(x.high, 0.0)], INK.mix(0.5), 1)?;
         for (subject, index, residual) in &points {
             marker(area, *subject, panel.place(*index, *residual), 3, colour(*subject).mix(0.8))?;

@@ -1,9 +1,9 @@
 //! A ratio over two parameters, as colours.
 
-use super::super::analysis::{Analysis, Cell, Experiment, Ratio};
+use super::super::analysis::{Analysis, Cell, Experiment};
 use super::super::document::Figure;
 use super::super::number;
-use super::canvas::{INK, data, draw, line, text};
+use super::canvas::{INK, WIDTH, data, draw, line, text};
 use crate::failure::Failure;
 use crate::statistics::Side;
 use crate::subject::{BASELINE, TWINNED};
@@ -24,7 +24,7 @@ pub fn heat_map(
         let expected: String = [(across, x), (up, y)].map(|(name, value)| format!("/{name}={value}")).concat();
         let other: String = [(up, y), (across, x)].map(|(name, value)| format!("/{name}={value}")).concat();
         let id = cell.id.split_once('/').map_or("", |(_, rest)| rest);
-        let ratio = *cell.result(metric)?.comparison(TWINNED)?.ratio.as_ref().ok()?;
+        let ratio = cell.result(metric)?.ratio(TWINNED)?.clone();
         (expected[1..] == *id || other[1..] == *id).then_some((x, y, ratio))
     };
     let cells: Vec<_> = experiment.cells.iter().filter_map(place).collect();
@@ -39,9 +39,10 @@ pub fn heat_map(
         return Ok(None);
     }
     let reach = cells.iter().map(|cell| cell.2.mean.ratio.ln().abs()).fold(0.1, f64::max);
-    let (width, height, left, top) = (150, 62, 150, 44);
-    let (right, bottom) = (left + width * xs.len() as i32, top + height * ys.len() as i32);
-    let svg = draw(((right + 40).max(520) as u32, bottom as u32 + 70), |area| {
+    let (left, top, height) = (136, 44, 76);
+    let width = (WIDTH - left - 10) / xs.len() as i32;
+    let bottom = top + height * ys.len() as i32;
+    let svg = draw((WIDTH as u32, bottom as u32 + 40), |area| {
         let title = format!("{metric}: {TWINNED} to {BASELINE}");
         text(area, &title, (left, 20), HPos::Left, VPos::Center)?;
         for (x, y, ratio) in &cells {
@@ -64,9 +65,10 @@ pub fn heat_map(
                 }
             }
             let middle = ((from.0 + to.0) / 2, (from.1 + to.1) / 2);
-            text(area, &number::ratio(ratio.mean.ratio), (middle.0, middle.1 - 10), HPos::Center, VPos::Center)?;
-            let interval = format!("{} to {}", number::ratio(ratio.mean.low), number::ratio(ratio.mean.high));
-            text(area, &interval, (middle.0, middle.1 + 11), HPos::Center, VPos::Center)?;
+            let [low, high] = [ratio.mean.low, ratio.mean.high].map(number::ratio);
+            for (down, words) in [(-22, number::ratio(ratio.mean.ratio)), (2, format!("{low} to")), (22, high)] {
+                text(area, &words, (middle.0, middle.1 + down), HPos::Center, VPos::Center)?;
+            }
         }
         for (column, x) in xs.iter().enumerate() {
             let at = left + column as i32 * width + width / 2;
@@ -87,7 +89,8 @@ pub fn heat_map(
         analysis.least_blocks(),
         analysis.manifest.host_caption
     );
-    let rows = cells.iter().map(|(x, y, Ratio { mean, .. })| {
+    let rows = cells.iter().map(|(x, y, ratio)| {
+        let mean = ratio.mean;
         let [ratio, low, high] = [mean.ratio, mean.low, mean.high].map(|value| format!("{value:.6}"));
         [x.to_string(), y.to_string(), ratio, low, high]
     });

@@ -4,8 +4,8 @@ use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
 use super::axis::{Axis, Panel};
-use super::canvas::{INK, data, draw, line};
-use super::mark::{colour, legend, marker};
+use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line};
+use super::mark::{colour, legend, legend_height, marker};
 use crate::failure::Failure;
 use crate::statistics::median;
 use crate::subject::Subject;
@@ -53,13 +53,14 @@ pub fn iso(analysis: &Analysis, experiment: &Experiment, metric: &str, bytes: &s
     let x = Axis::around(&all().map(|point| point.0).collect::<Vec<_>>(), true);
     let y = Axis { low: 0.0, high: 1.08, log: false, zero: false };
     let subjects: Vec<_> = needs.iter().map(|need| need.subject).collect();
-    let svg = draw((960, 360), |area| {
+    let top = legend_height(&subjects) + 40;
+    let svg = draw((WIDTH as u32, top as u32 + 300), |area| {
         legend(area, &subjects)?;
-        let panel = Panel { left: 90, top: 62, width: 850, height: 228, x, y };
+        let panel = Panel { left: LEFT, top, width: PANEL, height: 228, x, y };
         let percent = |share: f64| format!("{:.0} %", share * 100.0);
         let label = format!("{} (all caches)", bytes.replace('_', " "));
-        let title = format!("{metric}, share of the mode's own best");
-        panel.frame_with(area, &title, (&label, &x.binary_ticks()), &y.ticks(), percent, |bytes| {
+        let title = format!("{metric}: share of own best");
+        panel.frame_with(area, &title, (&label, &x.few_binary_ticks()), &y.ticks(), percent, |bytes| {
             number::axis(bytes, "bytes")
         })?;
         line(area, &[panel.place(x.low, ENOUGH), panel.place(x.high, ENOUGH)], INK.mix(0.5), 1)?;

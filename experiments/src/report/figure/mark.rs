@@ -1,6 +1,6 @@
-//! Colour and shape of a subject, by its name: a subject without a place in the table gets a grey square.
+//! Colour and shape of a subject, by its place in the list of subjects.
 
-use super::canvas::{Area, Drawn, line, text};
+use super::canvas::{Area, Drawn, LEFT, WIDTH, line, text};
 use crate::subject::Subject;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -16,22 +16,31 @@ enum Shape {
     Bar,
 }
 
-/// Colours after Okabe and Ito, and two darker ones.
-const MARKS: [(&str, RGBColor, Shape); 9] = [
-    ("percpu", RGBColor(0x00, 0x72, 0xb2), Shape::Disc),
-    ("percpu-mmcid", RGBColor(0x56, 0xb4, 0xe9), Shape::Ring),
-    ("percpu-lock", RGBColor(0x7b, 0x4f, 0xa3), Shape::Ring),
-    ("perthread", RGBColor(0xd5, 0x5e, 0x00), Shape::Triangle),
-    ("perthread-drain", RGBColor(0xe6, 0x9f, 0x00), Shape::Triangle),
-    ("sharded", RGBColor(0x9c, 0x75, 0x5f), Shape::Frame),
-    ("central", RGBColor(0x00, 0x9e, 0x73), Shape::Cross),
-    ("system", RGBColor(0xcc, 0x79, 0xa7), Shape::Square),
-    ("control", RGBColor(0x80, 0x80, 0x80), Shape::Bar),
+/// Colours after Okabe and Ito, and darker ones that keep apart from them. Subjects take them in the order of their list, so
+/// that a new mode has a colour of its own.
+const COLOURS: [RGBColor; 9] = [
+    RGBColor(0x00, 0x72, 0xb2),
+    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0xd5, 0x5e, 0x00),
+    RGBColor(0xe6, 0x9f, 0x00),
+    RGBColor(0x9c, 0x75, 0x5f),
+    RGBColor(0x7b, 0x4f, 0xa3),
+    RGBColor(0x00, 0x9e, 0x73),
+    RGBColor(0xcc, 0x79, 0xa7),
+    RGBColor(0x4d, 0x4d, 0x4d),
 ];
 
+const SHAPES: [Shape; 7] =
+    [Shape::Disc, Shape::Ring, Shape::Triangle, Shape::Cross, Shape::Frame, Shape::Square, Shape::Bar];
+
+/// The arm without an allocator is grey and upright; all others by their place. Nine colours and six shapes repeat together
+/// after eighteen subjects.
 fn mark(subject: Subject) -> (RGBColor, Shape) {
-    let found = MARKS.iter().find(|(name, ..)| *name == subject.name());
-    found.map_or((RGBColor(0x80, 0x80, 0x80), Shape::Square), |(_, colour, shape)| (*colour, *shape))
+    if subject == Subject::Control {
+        return (RGBColor(0x80, 0x80, 0x80), Shape::Bar);
+    }
+    let rank = subject.rank();
+    (COLOURS[rank % COLOURS.len()], SHAPES[rank % (SHAPES.len() - 1)])
 }
 
 /// Its colour.
@@ -54,16 +63,49 @@ pub fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colo
     Ok(())
 }
 
+/// Where each subject's name stands in the legend, and the height of it all: in lines as wide as the figure.
+fn places(subjects: &[Subject]) -> (Vec<(i32, i32)>, i32) {
+    const LINE: i32 = 22;
+    let (mut x, mut y) = (LEFT, 14);
+    let mut places = Vec::with_capacity(subjects.len());
+    for subject in subjects {
+        let width = 34 + 8 * subject.name().len() as i32;
+        if x + width > WIDTH && x > LEFT {
+            (x, y) = (LEFT, y + LINE);
+        }
+        places.push((x, y));
+        x += width;
+    }
+    (places, y + LINE)
+}
+
+/// The height of the legend.
+pub fn legend_height(subjects: &[Subject]) -> i32 {
+    places(subjects).1
+}
+
 /// Names each subject beside its mark, above the plot.
 pub fn legend(area: &Area, subjects: &[Subject]) -> Drawn {
-    let step = |subject: &Subject| 34 + 8 * subject.name().len() as i32;
-    let room = area.dim_in_pixel().0 as i32 - subjects.iter().map(step).sum::<i32>();
-    // Above the plot, or as far to the left as many of them need.
-    let mut x = room.clamp(8, 96);
-    for subject in subjects {
-        marker(area, *subject, (x, 16), 5, colour(*subject).to_rgba())?;
-        text(area, subject.name(), (x + 12, 16), HPos::Left, VPos::Center)?;
-        x += step(subject);
+    for (subject, (x, y)) in subjects.iter().zip(places(subjects).0) {
+        marker(area, *subject, (x, y), 5, colour(*subject).to_rgba())?;
+        text(area, subject.name(), (x + 12, y), HPos::Left, VPos::Center)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_subjects_look_alike() {
+        let looks: BTreeSet<_> = Subject::all()
+            .map(|subject| {
+                let (RGBColor(red, green, blue), shape) = mark(subject);
+                (red, green, blue, shape as u8)
+            })
+            .collect();
+        assert_eq!(looks.len(), Subject::all().count());
+    }
 }

@@ -4,7 +4,7 @@ use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
 use super::axis::{Axis, Panel};
-use super::canvas::{INK, data, draw, line, text};
+use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line, text};
 use crate::experiment::{self, Row};
 use crate::failure::Failure;
 use crate::harness::row::Status;
@@ -62,19 +62,18 @@ pub fn stack(analysis: &Analysis, experiment: &Experiment, series: &[String]) ->
     };
     let x = Axis { low: 0.0, high: last as f64 / 1e9, log: false, zero: false };
     let y = Axis { low: 0.0, high: most as f64 * 1.05, log: false, zero: false };
-    let panels = drawn.len() as i32;
-    let svg = draw((960, 360), |area| {
-        let mut at = 96;
-        for (name, shade) in series.iter().zip(SHADES).rev() {
-            area.draw(&Rectangle::new([(at, 9), (at + 14, 23)], shade.filled()))?;
-            let name = name.replace('_', " ");
-            text(area, &name, (at + 20, 16), HPos::Left, VPos::Center)?;
-            at += 44 + 8 * name.len() as i32;
+    const STEP: i32 = 230;
+    let words: Vec<_> = series.iter().map(|name| name.replace('_', " ")).collect();
+    let top = 22 * words.len() as i32 + 40;
+    let svg = draw((WIDTH as u32, (top + STEP * drawn.len() as i32) as u32), |area| {
+        // From the top, as they lie on each other.
+        for (index, (name, shade)) in words.iter().zip(SHADES).rev().enumerate() {
+            let y = 12 + 22 * index as i32;
+            area.draw(&Rectangle::new([(LEFT, y - 7), (LEFT + 14, y + 7)], shade.filled()))?;
+            text(area, name, (LEFT + 20, y), HPos::Left, VPos::Center)?;
         }
-        let gap = 24;
-        let width = (960 - 110 - gap * (panels - 1)) / panels;
         for (index, (subject, layers)) in drawn.iter().enumerate() {
-            let panel = Panel { left: 90 + index as i32 * (width + gap), top: 70, width, height: 220, x, y };
+            let panel = Panel { left: LEFT, top: top + STEP * index as i32, width: PANEL, height: 150, x, y };
             for (layer, shade) in layers.iter().zip(SHADES).rev() {
                 let mut outline: Vec<_> =
                     layer.iter().map(|(at, bytes)| panel.place(*at as f64 / 1e9, *bytes as f64)).collect();
@@ -82,10 +81,10 @@ pub fn stack(analysis: &Analysis, experiment: &Experiment, series: &[String]) ->
                 outline.extend([(end.0, panel.top + panel.height), (first.0, panel.top + panel.height)]);
                 area.draw(&Polygon::new(outline, shade.filled()))?;
             }
-            let y_ticks = if index == 0 { y.binary_ticks() } else { Vec::new() };
+            let y_ticks = y.few_binary_ticks();
             let y_text = |bytes: f64| number::axis(bytes, "bytes");
             panel.frame(area, subject.name(), ("seconds", &x.ticks()), &y_ticks, y_text)?;
-            line(area, &[(panel.left, panel.top), (panel.left + width, panel.top)], INK.mix(0.08), 1)?;
+            line(area, &[(panel.left, panel.top), (panel.left + panel.width, panel.top)], INK.mix(0.08), 1)?;
         }
         Ok(())
     })?;

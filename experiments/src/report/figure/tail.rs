@@ -4,8 +4,8 @@ use super::super::analysis::{Analysis, Experiment};
 use super::super::document::Figure;
 use super::super::number;
 use super::axis::{Axis, Panel};
-use super::canvas::{data, draw, line};
-use super::mark::{colour, legend, marker};
+use super::canvas::{LEFT, PANEL, WIDTH, data, draw, line};
+use super::mark::{colour, legend, legend_height, marker};
 use crate::failure::Failure;
 use crate::harness::row::Status;
 use crate::subject::Subject;
@@ -62,21 +62,18 @@ pub fn tail(
     let mut subjects: Vec<_> = everything.iter().map(|(_, subject, _)| *subject).collect();
     subjects.sort_by_key(|subject| subject.rank());
     subjects.dedup();
-    let panels = experiment.cells.len().clamp(1, 3) as i32;
-    let rows = (experiment.cells.len() as i32 + panels - 1) / panels;
-    let svg = draw((960, 80 + 300 * rows as u32), |area| {
+    const STEP: i32 = 300;
+    let top = legend_height(&subjects) + 34;
+    let svg = draw((WIDTH as u32, (top + STEP * experiment.cells.len() as i32) as u32), |area| {
         legend(area, &subjects)?;
-        let gap = 90;
-        let width = (960 - 110 - gap * (panels - 1)) / panels;
         for (index, cell) in experiment.cells.iter().enumerate() {
-            let (column, row) = (index as i32 % panels, index as i32 / panels);
-            let (left, top) = (90 + column * (width + gap), 62 + row * 300);
-            let panel = Panel { left, top, width, height: 220, x: x_axis, y: y_axis };
+            let panel =
+                Panel { left: LEFT, top: top + STEP * index as i32, width: PANEL, height: 220, x: x_axis, y: y_axis };
             let y_text = |share: f64| format!("{} %", number::tick(share * 100.0));
             let decades = y_axis.ticks();
             panel.frame_with(
                 area,
-                &format!("share that took longer, {}", cell.short_id()),
+                &format!("took longer, {}", cell.short_id()),
                 (label, &x_axis.few_ticks()),
                 &decades,
                 y_text,

@@ -1,0 +1,340 @@
+//! One metric in one cell: each subject against the baseline, the same mode against itself, and what was planted.
+
+use crate::definition::{Better, Metric};
+use crate::experiment::{Row, planted_value, value};
+use crate::statistics::{self, Doubt, Estimate, Heaps, Paired, Side, found, side, two_heaps};
+use crate::subject::{BASELINE, Subject, TWINNED};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The results of one metric in one cell.
+pub struct MetricResult {
+    /// The metric.
+    pub metric: Metric,
+    /// What the others are held against.
+    pub baseline: Subject,
+    /// Values of each subject, block by block, the twin apart.
+    pub values: Vec<(Subject, Vec<f64>)>,
+    /// Why a subject has no values, where a worker said so.
+    pub unavailable: BTreeMap<&'static str, String>,
+    /// Each subject against the baseline.
+    pub comparisons: Vec<Comparison>,
+    /// The twinned subject against itself.
+    pub twin: Option<Estimate>,
+    /// The smallest difference that the rule finds in noise like that of the twin, as a share. None: no twin, or the
+    /// metric is not of those that are tested together.
+    pub resolution: Option<f64>,
+    /// The baseline with known work in it, against the baseline.
+    pub planted: Vec<Planted>,
+    /// What each subject has beyond the control arm, block by block: mean difference and its interval.
+    pub excess: Vec<(Subject, Estimate)>,
+    /// Samples of each subject that did not end in time: a value of them would be worse than any seen.
+    pub late: BTreeMap<&'static str, usize>,
+    twins: Option<Paired>,
+    seed: u64,
+}
+
+/// One subject against the baseline.
+pub struct Comparison {
+    /// The subject.
+    pub subject: Subject,
+    /// Pairs.
+    pub n: usize,
+    /// The ratio and its bounds, if there is one.
+    pub ratio: Result<Ratio, String>,
+    /// Whether it stands when all that are tested together are counted. None: not one of those.
+    pub holm: Option<bool>,
+}
+
+/// A ratio to the baseline.
+#[derive(Clone)]
+pub struct Ratio {
+    /// Geometric mean with the interval of two levels.
+    pub mean: Estimate,
+    /// Median and the interval of its bootstrap.
+    pub median: Estimate,
+    /// The smallest difference that the whole rule finds here four times in five, as a share: in the noise of the twin or
+    /// of these pairs, whichever hides more. None: the metric is not of those that are tested together.
+    pub resolution: Option<f64>,
+    /// What may be said.
+    pub side: Side,
+    paired: Paired,
+    /// p value of "the ratio is 1", for Holm's procedure only.
+    p: f64,
+}
+
+/// The baseline with known work in it.
+pub struct Planted {
+    /// Percent of time added.
+    pub percent: u64,
+    /// Pairs.
+    pub n: usize,
+    /// Its ratio to the baseline, if there is one.
+    pub ratio: Result<Ratio, String>,
+    /// Whether the rule says that it is slower.
+    pub found: bool,
+}
+
+impl MetricResult {
+    /// The result of `metric` in the rows of a cell.
+    pub(super) fn new(cell: &str, metric: &Metric, rows: &[&Row]) -> MetricResult {
+        type Series = BTreeMap<u64, (u64, f64)>;
+        let series = |subject: Subject, twin: bool, value: &dyn Fn(&Row) -> Option<f64>| -> Series {
+            let chosen =
+                rows.iter().filter(|row| row.planned.task.mode_requested == subject && row.planned.twin == twin);
+            chosen.filter_map(|row| Some((row.planned.block, (row.planned.task.layout, value(row)?)))).collect()
+        };
+        let plain = |subject, twin| series(subject, twin, &|row| value(row, &metric.name));
+        let pairs = |base: &Series, other: &Series| -> Vec<(u64, f64, f64)> {
+            let pair = |(block, (layout, base)): (&u64, &(u64, f64))| Some((*layout, *base, other.get(block)?.1));
+            base.iter().filter_map(pair).collect()
+        };
+        let twins = Paired::in_layouts(&pairs(&plain(TWINNED, false), &plain(TWINNED, true)));
+        let twin = twins.as_ref().and_then(Paired::t);
+        let baseline = baseline(rows);
+        let base = plain(baseline, false);
+        let present: BTreeSet<&str> = rows.iter().map(|row| row.planned.task.mode_requested.name()).collect();
+        let present = |subject: &Subject| present.contains(subject.name());
+        let comparisons = Subject::all()
+            .filter(|subject| *subject != baseline && present(subject))
+            .map(|subject| {
+                let pairs = pairs(&base, &plain(subject, false));
+                Comparison { subject, n: pairs.len(), ratio: compare(&pairs, twin), holm: None }
+            })
+            .collect();
+        let percents: BTreeSet<u64> = rows.iter().filter_map(|row| row.planned.task.planted_percent).collect();
+        let timed = matches!(metric.better, Better::LessTime | Better::MoreRate);
+        let planted = percents.into_iter().filter(|_| timed).map(|percent| {
+            let slowed = series(baseline, false, &|row| planted_value(row, percent, &metric.name));
+            let pairs = pairs(&base, &slowed);
+            Planted { percent, n: pairs.len(), ratio: compare(&pairs, twin), found: false }
+        });
+        let control = plain(Subject::Control, false);
+        let beyond = |subject: Subject| {
+            let pairs = pairs(&control, &plain(subject, false));
+            let differences: Vec<_> = pairs.iter().map(|(_, control, value)| value - control).collect();
+            Some((subject, statistics::mean(&differences)?))
+        };
+        let (mut unavailable, mut late) = (BTreeMap::new(), BTreeMap::new());
+        for row in rows.iter().filter(|row| row.planned.task.plain()) {
+            let name = row.planned.task.mode_requested.name();
+            let reason = row.report.as_ref().and_then(|report| report.measurement.unavailable.get(&metric.name));
+            if let Some(reason) = reason {
+                unavailable.insert(name, reason.clone());
+            }
+            if row.status == crate::harness::row::Status::Timeout && !row.planned.twin {
+                *late.entry(name).or_default() += 1;
+            }
+        }
+        MetricResult {
+            metric: metric.clone(),
+            baseline,
+            values: Subject::all()
+                .filter(present)
+                .map(|subject| (subject, plain(subject, false).into_values().map(|(_, value)| value).collect()))
+                .collect(),
+            unavailable,
+            comparisons,
+            twin,
+            resolution: None,
+            planted: planted.collect(),
+            excess: Subject::all().filter(|subject| *subject != Subject::Control).filter_map(beyond).collect(),
+            late,
+            twins,
+            seed: seed(&format!("{cell} {}", metric.name)),
+        }
+    }
+
+    /// The comparison of one subject.
+    pub fn comparison(&self, subject: Subject) -> Option<&Comparison> {
+        self.comparisons.iter().find(|comparison| comparison.subject == subject)
+    }
+
+    /// The ratio of one subject, if there is one.
+    pub fn ratio(&self, subject: Subject) -> Option<&Ratio> {
+        self.comparison(subject)?.ratio.as_ref().ok()
+    }
+
+    /// The values of one subject.
+    pub fn of(&self, subject: Subject) -> &[f64] {
+        self.values.iter().find(|(name, _)| *name == subject).map_or(&[], |(_, values)| values)
+    }
+
+    /// Two heaps that a subject's values lie in, instead of one.
+    pub fn heaps(&self, subject: Subject) -> Option<Heaps> {
+        two_heaps(self.of(subject))
+    }
+
+    /// What a side means for this metric.
+    pub fn word(&self, side: Side) -> &'static str {
+        match (side, self.metric.better) {
+            (Side::Below, Better::LessTime) | (Side::Above, Better::MoreRate) => "faster",
+            (Side::Above, Better::LessTime) | (Side::Below, Better::MoreRate) => "slower",
+            (Side::Below, Better::Less | Better::Neither) => "less",
+            (Side::Above, Better::Less | Better::Neither) => "more",
+            (Side::Equivalent, _) => "equivalent",
+            (Side::Unclear(_), _) => "unclear",
+        }
+    }
+
+    /// Whether a side is the good one. None: it is neither.
+    pub fn good(&self, side: Side) -> Option<bool> {
+        match (side, self.metric.better) {
+            (Side::Below, Better::LessTime | Better::Less) | (Side::Above, Better::MoreRate) => Some(true),
+            (Side::Above, Better::LessTime | Better::Less) | (Side::Below, Better::MoreRate) => Some(false),
+            _ => None,
+        }
+    }
+
+    /// The p values of its comparisons.
+    pub(super) fn p(&self) -> impl Iterator<Item = f64> {
+        self.comparisons.iter().filter_map(|comparison| Some(comparison.ratio.as_ref().ok()?.p))
+    }
+
+    /// Says which comparisons Holm's procedure kept, in the order of [`MetricResult::p`]; computes what the rule could
+    /// have found where one more hypothesis needs a p value of `critical`; and looks for what was planted.
+    pub(super) fn judge(&mut self, mut kept: impl Iterator<Item = bool>, critical: f64) {
+        let (twins, seed) = (self.twins.as_ref(), self.seed);
+        self.resolution = twins.and_then(|twins| statistics::resolution(twins, Some(twins), critical, seed));
+        let of_twins = self.resolution;
+        let resolve = |ratio: &mut Ratio| {
+            let own = statistics::resolution(&ratio.paired, twins, critical, seed);
+            ratio.resolution = own.into_iter().chain(of_twins).reduce(f64::max);
+        };
+        for comparison in &mut self.comparisons {
+            if let Ok(ratio) = &mut comparison.ratio {
+                let kept = kept.next().unwrap_or(false);
+                ratio.side = found(ratio.side, kept);
+                comparison.holm = Some(kept);
+                resolve(ratio);
+            }
+        }
+        let slower = if self.metric.better == Better::MoreRate { Side::Below } else { Side::Above };
+        for planted in &mut self.planted {
+            if let Ok(ratio) = &mut planted.ratio {
+                ratio.side = found(ratio.side, ratio.p <= critical);
+                planted.found = ratio.side == slower;
+                resolve(ratio);
+            }
+        }
+    }
+
+    /// Says that the clock cannot tell these values apart, where one is no further than `step` from `reading`.
+    pub(super) fn blur(&mut self, reading: f64, step: f64) {
+        let short = |values: &[f64]| !values.is_empty() && statistics::median(&mut values.to_vec()) < reading + step;
+        let base = short(self.of(self.baseline));
+        let short: Vec<_> = self.comparisons.iter().map(|comparison| short(self.of(comparison.subject))).collect();
+        for (comparison, short) in self.comparisons.iter_mut().zip(short) {
+            if let Ok(ratio) = &mut comparison.ratio
+                && (base || short)
+            {
+                ratio.side = Side::Unclear(Doubt::Clock);
+            }
+        }
+    }
+}
+
+fn compare(pairs: &[(u64, f64, f64)], twin: Option<Estimate>) -> Result<Ratio, String> {
+    if pairs.is_empty() {
+        return Err("no pairs".into());
+    }
+    let zeros = pairs.iter().filter(|(_, base, value)| *base <= 0.0 || *value <= 0.0).count();
+    let paired = Paired::in_layouts(pairs).ok_or(format!("no ratio: 0 in {zeros} of {} pairs", pairs.len()))?;
+    let few = || "one pair has no interval".to_owned();
+    let (mean, median) = (paired.t().ok_or_else(few)?, paired.median().ok_or_else(few)?);
+    let p = paired.p().ok_or_else(few)?;
+    Ok(Ratio { mean, median, resolution: None, p, side: side(mean, median, twin), paired })
+}
+
+/// What the modes of a cell are held against: the per-thread mode that they have in it. A rule that asks for caches that lend
+/// keeps the plain one out, and then it is the next in the list that is one of that kind.
+pub(super) fn baseline(rows: &[&Row]) -> Subject {
+    let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.mode_requested == *subject);
+    let of_its_kind = |subject: &Subject| subject.name().starts_with(BASELINE.name()) && present(subject);
+    if present(&BASELINE) { BASELINE } else { Subject::all().find(of_its_kind).unwrap_or(BASELINE) }
+}
+
+/// A seed that depends on nothing but the name.
+fn seed(name: &str) -> u64 {
+    let digest = Sha256::digest(name.as_bytes());
+    digest.iter().take(8).fold(0, |seed, byte| seed << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::{holm, holm_critical};
+
+    /// A row of `arm` with one value, in a cell of ten blocks over five copies of the loop.
+    fn row(block: u64, arm: &str, planted: Option<u64>, value: f64) -> Row {
+        let mode = arm.trim_end_matches("-twin");
+        let mut planned =
+            crate::experiment::single("X", "fast-path", Subject::from_name(mode).unwrap(), Default::default());
+        (planned.block, planned.twin) = (block, arm.ends_with("-twin"));
+        (planned.task.layout, planned.task.planted_percent) = (block % 5, planted);
+        let mut row = Row::new("run", &planned, 1);
+        let mut measurement = crate::measurement::Measurement::default();
+        measurement.set("ns_per_pair", value);
+        row.status = crate::harness::row::Status::Ok;
+        row.report = Some(crate::worker::Report {
+            mode_active: None,
+            mode_reason: None,
+            mode_proof: None,
+            verified: true,
+            fault: None,
+            cpu_user_ns: None,
+            cpu_sys_ns: None,
+            rss_peak_bytes: None,
+            allocator: None,
+            measurement,
+        });
+        row
+    }
+
+    fn judged(base: &str) -> MetricResult {
+        let metric = serde_json::json!({"name": "ns_per_pair", "unit": "ns", "better": "less-time", "meaning": "time"});
+        let mut rows = Vec::new();
+        for block in 0..10 {
+            // Noise of half a percent, another for each arm.
+            let noise = |arm: u64| 1.0 + 0.005 * ((block * 7 + arm * 3) % 10) as f64 / 10.0;
+            for (arm, name, planted, time) in [
+                (0, base, None, 10.0),
+                (1, "percpu", None, 10.0),
+                (2, "percpu-twin", None, 10.0),
+                (3, base, Some(1), 10.1),
+                (4, base, Some(10), 11.0),
+            ] {
+                rows.push(row(block, name, planted, time * noise(arm)));
+            }
+        }
+        let rows: Vec<_> = rows.iter().collect();
+        let mut result = MetricResult::new("X", &serde_json::from_value(metric).unwrap(), &rows);
+        let p: Vec<_> = result.p().collect();
+        result.judge(holm(&p).into_iter(), holm_critical(&p));
+        result
+    }
+
+    #[test]
+    fn what_is_planted_is_no_sample_of_its_mode_and_is_found_if_it_is_large_enough() {
+        let result = judged("perthread");
+        assert_eq!(result.of(BASELINE).len(), 10);
+        assert_eq!(result.comparison(TWINNED).map(|found| found.n), Some(10));
+        assert_eq!(result.ratio(TWINNED).map(|ratio| ratio.side), Some(Side::Equivalent));
+        let found: Vec<_> = result.planted.iter().map(|planted| (planted.percent, planted.n, planted.found)).collect();
+        assert_eq!(found, [(1, 10, false), (10, 10, true)]);
+        let ratio = result.planted[1].ratio.as_ref().unwrap();
+        assert!((ratio.mean.ratio - 1.1).abs() < 0.01, "{:?}", ratio.mean);
+        assert!(
+            result.resolution.is_some_and(|resolution| (0.01..0.1).contains(&resolution)),
+            "{:?}",
+            result.resolution
+        );
+    }
+
+    #[test]
+    fn a_cell_without_the_plain_mode_is_held_against_the_other_of_its_kind() {
+        let result = judged("perthread-drain");
+        assert_eq!(result.baseline.name(), "perthread-drain");
+        assert!(result.ratio(TWINNED).is_some() && result.planted[1].found);
+    }
+}

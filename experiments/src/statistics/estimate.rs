@@ -1,0 +1,76 @@
+//! Estimates with their intervals, and what they are made of.
+
+use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
+
+/// A ratio, a mean or a difference with its 95 % interval.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Estimate {
+    /// The ratio, or what else is estimated.
+    pub ratio: f64,
+    /// Lower end.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+impl Estimate {
+    /// Whether the interval holds 1.
+    pub fn holds_one(&self) -> bool {
+        self.low <= 1.0 && 1.0 <= self.high
+    }
+
+    /// Whether the whole interval lies within these bounds.
+    pub fn within(&self, low: f64, high: f64) -> bool {
+        low <= self.low && self.high <= high
+    }
+
+    /// Whether the whole interval lies outside these bounds.
+    pub fn outside(&self, low: f64, high: f64) -> bool {
+        self.high < low || high < self.low
+    }
+
+    /// The bound furthest from 1, as a ratio above 1.
+    pub(super) fn reach(&self) -> f64 {
+        self.low.ln().abs().max(self.high.ln().abs()).exp()
+    }
+}
+
+/// The mean with its t interval. None: fewer than two values.
+pub fn mean(values: &[f64]) -> Option<Estimate> {
+    let (mean, error) = (average(values), standard_error(values)?);
+    let half = quantile(0.975, values.len() - 1)? * error;
+    Some(Estimate { ratio: mean, low: mean - half, high: mean + half })
+}
+
+/// The exact 95 % interval of the mean of a Poisson count. Of none seen: 0 to 3.7, never "none".
+pub fn poisson(count: u64) -> (f64, f64) {
+    let half =
+        |share: f64, degrees: u64| ChiSquared::new(degrees as f64).map_or(f64::NAN, |chi| chi.inverse_cdf(share) / 2.0);
+    (if count == 0 { 0.0 } else { half(0.025, 2 * count) }, half(0.975, 2 * count + 2))
+}
+
+/// The middle value. Sorts.
+pub fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] }
+}
+
+pub(super) fn average(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// Of the mean. None: fewer than two values.
+pub(super) fn standard_error(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    let (n, mean) = (values.len() as f64, average(values));
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    Some((squares / (n - 1.0) / n).sqrt())
+}
+
+/// Of Student's distribution. None: no degree of freedom.
+pub(super) fn quantile(share: f64, degrees: usize) -> Option<f64> {
+    Some(StudentsT::new(0.0, 1.0, degrees as f64).ok()?.inverse_cdf(share))
+}
