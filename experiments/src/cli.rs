@@ -112,6 +112,8 @@ Examples:
     Classes(crate::classes::Arguments),
     /// Fetch and build the usual rivals, and list what is there.
     Peers(crate::peers::Arguments),
+    /// Hold the per-thread mode beside the thread caches of other allocators, on the work of E01, E02 and E05.
+    Calibrate(crate::calibrate::Arguments),
     /// Compare perseq with other allocators through malloc and free, each preloaded.
     Suite(crate::suite::Arguments),
     /// Run real programs on libperseq and compare what they print, need and take with the C library's malloc.

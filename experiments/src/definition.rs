@@ -5,7 +5,8 @@
 //! each run keeps a copy of those it used, so a report never depends on a later edit.
 
 use crate::provenance;
-use crate::subject::Subject;
+use crate::subject::{BASELINE, Subject};
+use perseq::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -93,8 +94,10 @@ pub enum Picture {
 pub enum Rule {
     /// Each cache holds the same number of bytes.
     A,
-    /// All caches together hold the same number of bytes.
+    /// All caches together hold the same number of bytes, and each may borrow what others do not use.
     B,
+    /// All caches together hold the same number of bytes, and each keeps to an equal share.
+    C,
 }
 
 impl Rule {
@@ -103,7 +106,22 @@ impl Rule {
         match self {
             Rule::A => "equal bytes per cache",
             Rule::B => "equal bytes over all caches",
+            Rule::C => "equal bytes over all caches, in fixed shares",
         }
+    }
+
+    /// Whether the rule can hold for a subject. A cache that nobody can take bytes back from cannot borrow any.
+    pub fn admits(self, subject: Subject) -> bool {
+        match subject {
+            Subject::Perseq(mode) => self != Rule::B || mode.lends() || !mode.has_caches(),
+            Subject::System | Subject::Control => true,
+        }
+    }
+
+    /// The per-thread mode that others are compared with under a rule: the plain one, or where that cannot lend, the one
+    /// that can.
+    pub fn baseline(rule: Option<Rule>) -> Subject {
+        if rule == Some(Rule::B) { Subject::Perseq(Mode::PerThreadDrain) } else { BASELINE }
     }
 }
 
@@ -122,9 +140,21 @@ pub struct ProfileCells {
     /// Further cells beside the product of `vary`.
     #[serde(default)]
     pub also: Vec<Parameters>,
+    /// Cells in which the baseline also runs slowed down by known amounts of work.
+    #[serde(default)]
+    pub planted: Vec<Planted>,
     /// Whether the parameter `threads` goes from 1 to the number of allowed CPUs.
     #[serde(default)]
     pub scale: Option<Scale>,
+}
+
+/// Slower samples of the baseline, by which a run shows what it can find.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Planted {
+    /// The parameters of the cells they are planted in.
+    pub at: Parameters,
+    /// By how many per cent.
+    pub percent: Vec<u64>,
 }
 
 /// Numbers of threads that depend on the host.
@@ -345,6 +375,8 @@ pub struct Cell {
     pub rule: Option<Rule>,
     /// All parameters the workload gets.
     pub parameters: Parameters,
+    /// By how many per cent the baseline is slowed down in further samples.
+    pub planted: Vec<u64>,
 }
 
 impl Cell {
@@ -359,7 +391,9 @@ impl Cell {
         let mut parameters = definition.parameters.clone();
         parameters.extend(varied.clone());
         parameters.insert("measure_ms".into(), profile.measure_ms);
-        Cell { id, rule, parameters }
+        let here = |planted: &&Planted| planted.at.iter().all(|(name, value)| parameters.get(name) == Some(value));
+        let planted = profile.planted.iter().filter(here).flat_map(|planted| planted.percent.clone()).collect();
+        Cell { id, rule, parameters, planted }
     }
 }
 
@@ -381,7 +415,7 @@ mod tests {
         let all = all();
         let e03 = all.iter().find(|definition| definition.id == "E03").unwrap();
         let ids: Vec<_> = e03.cells(&e03.profiles["quick"], 2).into_iter().map(|cell| cell.id).collect();
-        assert_eq!(ids.len(), 4);
+        assert_eq!(ids.len(), 6);
         assert_eq!(ids[0], "E03/rule=A/threads_per_cpu=4");
     }
 

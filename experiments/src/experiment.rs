@@ -40,13 +40,13 @@ pub struct Question {
     /// none, which is 0: there was one copy.
     #[serde(default)]
     pub layout: u64,
+    /// Links of the think loop in a millisecond on this host, as found when the run began. Null in older rows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub links_per_ms: Option<u64>,
     /// Percent by which known work slows this sample of the baseline down. Null: it is not planted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planted_percent: Option<u64>,
 }
-
-/// The metric that says which share of a sample's time the allocator had, from 0 to 1.
-pub const SHARE: &str = "share";
 
 /// A planned sample of an experiment.
 pub type Sample = Planned<Question>;
@@ -105,8 +105,11 @@ impl Question {
         set("PERSEQ_IDLE_DRAIN", "idle_drain_ms");
         match self.fairness {
             Some(Rule::A) => set("PERSEQ_CACHE_BYTES", "cache_bytes"),
-            Some(Rule::B) => set("PERSEQ_TOTAL_BYTES", "total_bytes"),
+            Some(Rule::B | Rule::C) => set("PERSEQ_TOTAL_BYTES", "total_bytes"),
             None => {}
+        }
+        if self.fairness == Some(Rule::C) {
+            variables.push(("PERSEQ_LENDING".to_owned(), "0".to_owned()));
         }
         variables
     }
@@ -119,6 +122,9 @@ pub fn order(question: &Question, seed: u64, trace: Option<PathBuf>) -> Order {
         parameters: question.params.clone(),
         subject: question.mode_requested,
         seed,
+        layout: question.layout,
+        planted_percent: question.planted_percent,
+        links_per_ms: question.links_per_ms,
         counters: question.counter_group.clone(),
         trace_file: trace,
     }
@@ -181,6 +187,7 @@ pub fn single(run: &str, workload: &str, subject: Subject, params: Parameters) -
         mode_requested: subject,
         counter_group: None,
         layout: 0,
+        links_per_ms: None,
         planted_percent: None,
     };
     Planned {
@@ -206,6 +213,9 @@ pub struct About {
     pub validity: Vec<Validity>,
     /// What the command line changed.
     pub options: Options,
+    /// Links of the think loop in a millisecond: what time outside the allocator is made of.
+    #[serde(default)]
+    pub links_per_ms: Option<u64>,
     /// CPUs allowed: L.
     pub cpus: u64,
     /// Whether the processor's counters work here.
@@ -263,6 +273,7 @@ pub fn manifest(
         profile: profile.into(),
         validity: Vec::new(),
         options,
+        links_per_ms: None,
         cpus: host.limits.cpus,
         hardware_counters: host.pmu.hardware(),
         counter_catalogue: counters::catalogue(),

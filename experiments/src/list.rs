@@ -28,6 +28,7 @@ pub fn main(as_json: bool, filter: Option<&Regex>) -> Result<Exit, Failure> {
                 blocks: None,
                 measure_ms: None,
                 seed: 0,
+                links_per_ms: None,
                 counters: Vec::new(),
             };
             let plan = plan::make(std::slice::from_ref(&definition), &choice, &limits)?;

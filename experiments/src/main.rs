@@ -15,11 +15,12 @@
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
 //! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
 //! [`directory`] makes reports again and completes interrupted runs. [`limits`] says what allocators leave of the limits
-//! on a process. [`torture`] measures nothing: it looks for what the allocator loses in storms.
+//! on a process. [`calibrate`] holds the baseline beside the thread caches of other allocators. [`torture`] measures nothing: it looks for what the allocator loses in storms.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
 
+mod calibrate;
 mod checksum;
 mod classes;
 mod cli;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Command::Man => cli::man(),
         Command::Classes(arguments) => classes::main(&arguments),
         Command::Peers(arguments) => peers::main(&arguments),
+        Command::Calibrate(arguments) => calibrate::main(&arguments),
         Command::Suite(arguments) => suite::main(&arguments),
         Command::Programs(arguments) => programs::main(&arguments),
         Command::Simulate(arguments) => simulate::main(&arguments),

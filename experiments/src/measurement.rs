@@ -6,6 +6,9 @@ use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// The metric that says which share of a sample's CPU time the allocator had, from 0 to 1.
+pub const SHARE: &str = "share";
+
 /// What a workload measured.
 #[derive(Clone, Default, Debug, Serialize, Deserialize)]
 pub struct Measurement {

@@ -2,12 +2,14 @@
 //!
 //! The twin is part of each block; the counter pass comes last.
 
-use crate::definition::{Definition, ProfileCells};
+use crate::definition::{Definition, ProfileCells, Rule};
 use crate::experiment::{Question, Sample};
 use crate::failure::Failure;
 use crate::harness::place::{self, Planned};
+use crate::harness::task::Task;
 use crate::host::limits::Limits;
 use crate::subject::{Subject, TWINNED};
+use crate::workload;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -28,12 +30,21 @@ pub struct Choice {
     pub measure_ms: Option<u64>,
     /// Seed of every random choice.
     pub seed: u64,
+    /// Links of the think loop in a millisecond. None: each sample finds out.
+    pub links_per_ms: Option<u64>,
     /// Groups of counters to read in a pass of its own.
     pub counters: Vec<String>,
 }
 
 /// Blocks of the counter pass, at most: as many pairs as a claim needs.
 const COUNTED: u64 = 10;
+/// What runs in a block.
+struct Arm {
+    subject: Subject,
+    twin: bool,
+    /// Percent by which known work slows it down.
+    planted: Option<u64>,
+}
 
 /// Makes the plan.
 pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Result<Vec<Sample>, Failure> {
@@ -50,38 +61,48 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                 continue;
             }
             let modes = choice.modes.clone().unwrap_or_else(|| profile.modes.clone());
-            let mut subjects: Vec<_> = modes.into_iter().map(|subject| (subject, false)).collect();
-            if subjects.contains(&(TWINNED, false)) {
-                subjects.push((TWINNED, true));
+            let admitted = |subject: &Subject| cell.rule.is_none_or(|rule| rule.admits(*subject));
+            let modes: Vec<_> = modes.into_iter().filter(admitted).collect();
+            let mut arms: Vec<_> =
+                modes.iter().map(|subject| Arm { subject: *subject, twin: false, planted: None }).collect();
+            if modes.contains(&TWINNED) {
+                arms.push(Arm { subject: TWINNED, twin: true, planted: None });
             }
+            let baseline = Rule::baseline(cell.rule);
+            if modes.contains(&baseline) {
+                let planted = cell.planted.iter().map(|percent| Some(*percent));
+                arms.extend(planted.map(|planted| Arm { subject: baseline, twin: false, planted }));
+            }
+            let copies = workload::copies(&definition.workload);
             let skip = limits.refuse(&cell.parameters, cell.rule);
             for block in 0..choice.blocks.unwrap_or(profile.blocks) {
-                subjects.shuffle(&mut random);
-                blocks.push(
-                    subjects
-                        .iter()
-                        .map(|&(subject, twin)| Planned {
-                            sample_id: place::name(&cell.id, block, subject.name(), twin),
-                            cell_id: cell.id.clone(),
-                            twin,
-                            block,
-                            order_index: 0,
-                            invocation_seed: random.random(),
-                            env_pad: random.random_range(0..4096),
-                            skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
-                            task: Question {
-                                experiment: definition.id.clone(),
-                                workload: definition.workload.clone(),
-                                params: cell.parameters.clone(),
-                                fairness: cell.rule,
-                                mode_requested: subject,
-                                counter_group: None,
-                                layout: 0,
-                                planted_percent: None,
-                            },
-                        })
-                        .collect::<Vec<_>>(),
-                );
+                arms.shuffle(&mut random);
+                let layout = random.random_range(0..copies);
+                let planned = |&Arm { subject, twin, planted }: &Arm, random: &mut ChaCha8Rng| {
+                    let task = Question {
+                        experiment: definition.id.clone(),
+                        workload: definition.workload.clone(),
+                        params: cell.parameters.clone(),
+                        fairness: cell.rule,
+                        mode_requested: subject,
+                        counter_group: None,
+                        layout,
+                        links_per_ms: choice.links_per_ms,
+                        planted_percent: planted,
+                    };
+                    Planned {
+                        sample_id: place::name(&cell.id, block, &task.arm(), twin),
+                        cell_id: cell.id.clone(),
+                        twin,
+                        block,
+                        order_index: 0,
+                        invocation_seed: random.random(),
+                        env_pad: random.random_range(0..4096),
+                        skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
+                        task,
+                    }
+                };
+                blocks.push(arms.iter().map(|arm| planned(arm, &mut random)).collect::<Vec<_>>());
             }
         }
     }
@@ -116,7 +137,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
     fn choice(seed: u64) -> Choice {
@@ -127,6 +148,7 @@ mod tests {
             blocks: None,
             measure_ms: None,
             seed,
+            links_per_ms: None,
             counters: Vec::new(),
         }
     }
@@ -151,6 +173,65 @@ mod tests {
         assert_eq!(block.iter().filter(|planned| planned.twin).count(), 1);
         let first = block[0].order_index;
         assert!(block.iter().all(|planned| planned.order_index < first + 5), "a block is contiguous");
+    }
+
+    /// One copy of the loop for all of a block, and all copies in turn.
+    #[test]
+    fn a_block_draws_its_copy_of_the_loop() {
+        let plan =
+            make(&crate::definition::all(), &Choice { profile: "standard".into(), ..choice(1) }, &Limits::none());
+        let (mut of_block, mut of_cell) = (BTreeMap::new(), BTreeMap::new());
+        for planned in plan.unwrap() {
+            let (cell, copy) = (planned.cell_id, planned.task.layout);
+            assert_eq!(*of_block.entry((cell.clone(), planned.block)).or_insert(copy), copy, "{cell}");
+            of_cell.entry((workload::copies(&planned.task.workload), cell)).or_insert_with(BTreeSet::new).insert(copy);
+        }
+        for ((copies, cell), drawn) in of_cell {
+            assert!(drawn.len() > copies as usize / 3 && drawn.iter().all(|copy| *copy < copies), "{cell}: {drawn:?}");
+        }
+    }
+
+    /// Slower samples are of the baseline, in their own arms, and of few cells.
+    #[test]
+    fn planted_arms_stand_beside_the_baseline() {
+        let plan =
+            make(&crate::definition::all(), &Choice { profile: "standard".into(), ..choice(1) }, &Limits::none());
+        let plan = plan.unwrap();
+        let planted: Vec<_> = plan.iter().filter(|planned| planned.task.planted_percent.is_some()).collect();
+        let cells: BTreeSet<_> = planted.iter().map(|planned| &planned.cell_id).collect();
+        assert!((1..=4).contains(&cells.len()), "{cells:?}");
+        let percents: BTreeSet<_> = planted.iter().filter_map(|planned| planned.task.planted_percent).collect();
+        assert_eq!(percents, BTreeSet::from([1, 3, 5, 10]));
+        for planned in planted {
+            assert_eq!(planned.task.mode_requested, Rule::baseline(planned.task.fairness), "{}", planned.sample_id);
+            assert!(workload::copies(&planned.task.workload) > 1, "{}: it plants nothing", planned.sample_id);
+        }
+    }
+
+    /// No cell compares a cache that may borrow with one that may not.
+    #[test]
+    fn a_rule_holds_for_every_mode_of_its_cells() {
+        let plan =
+            make(&crate::definition::all(), &Choice { profile: "standard".into(), ..choice(1) }, &Limits::none());
+        let mut baselines = BTreeSet::new();
+        for planned in plan.unwrap() {
+            let Some(rule) = planned.task.fairness else { continue };
+            assert!(rule.admits(planned.task.mode_requested), "{}", planned.sample_id);
+            if planned.task.mode_requested == Rule::baseline(Some(rule)) {
+                baselines.insert(planned.cell_id.clone());
+            }
+            if rule == Rule::B {
+                let lends = match planned.task.mode_requested {
+                    Subject::Perseq(mode) => mode.lends() || !mode.has_caches(),
+                    _ => true,
+                };
+                assert!(lends, "{}", planned.sample_id);
+            }
+        }
+        assert!(
+            baselines.iter().any(|cell| cell.contains("rule=B"))
+                && baselines.iter().any(|cell| cell.contains("rule=C"))
+        );
     }
 
     #[test]

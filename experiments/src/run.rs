@@ -13,6 +13,7 @@ use crate::report;
 use crate::selftest;
 use crate::subject::Subject;
 use crate::validity::{Outcome, Validity};
+use crate::workload::think;
 use perseq::Mode;
 use regex::Regex;
 use std::path::PathBuf;
@@ -90,6 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         blocks: arguments.blocks,
         measure_ms: arguments.measure_ms,
         seed,
+        links_per_ms: (!arguments.dry_run).then(think::calibrate),
         counters: match (hardware_counts(arguments), arguments.counters) {
             (false, false) => Vec::new(),
             (hardware, _) => counters::groups(hardware),
@@ -114,6 +116,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     let used = |id: &str| plan.iter().any(|planned| planned.task.experiment == id);
     let definitions = definitions.into_iter().filter(|definition| used(&definition.id)).collect();
     let mut manifest = experiment::manifest(run_id, &arguments.profile, seed, options, definitions)?;
+    manifest.about.links_per_ms = choice.links_per_ms;
     if arguments.identify {
         manifest.about.host_name = crate::host_file::read("/proc/sys/kernel/hostname").value;
     }

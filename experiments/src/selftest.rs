@@ -172,7 +172,7 @@ fn mode_is_itself(mode: Mode) -> Check {
         ("size_min_bytes", 16),
         ("size_max_bytes", 512),
         ("working_set_objects", 64),
-        ("think_spins", 50),
+        ("think_ns", 2),
         ("rounds_per_yield", 4),
         ("threads_per_cpu", 4),
         ("measure_ms", 200),

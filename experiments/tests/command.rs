@@ -23,7 +23,7 @@ fn stdout(output: &Output) -> String {
 /// A run of a few very short samples.
 fn tiny(out: &Path) -> Output {
     let out = out.to_str().expect("a path in UTF-8");
-    let filter = "E01/depth=1$|E03/rule=B/threads_per_cpu=4$|E04/rule=A/threads_per_cpu=1$";
+    let filter = "E01/depth=1$|E03/rule=C/threads_per_cpu=4$|E04/rule=A/threads_per_cpu=1$";
     perseq(&["run", "--filter", filter, "--blocks", "2", "--measure-ms", "20", "--seed", "7", "--out", out])
 }
 
@@ -74,8 +74,21 @@ fn the_command_documents_itself() {
 #[test]
 fn every_command_explains_itself_with_examples() {
     for command in [
-        "", "doctor", "selftest", "list", "run", "resume", "report", "rows", "compare", "trace", "peers", "suite",
-        "torture", "limits",
+        "",
+        "doctor",
+        "selftest",
+        "list",
+        "run",
+        "resume",
+        "report",
+        "rows",
+        "compare",
+        "trace",
+        "peers",
+        "suite",
+        "torture",
+        "limits",
+        "calibrate",
     ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = perseq(&arguments);

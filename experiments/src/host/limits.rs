@@ -111,7 +111,11 @@ impl Limits {
         if threads > self.max_threads {
             return Some(format!("{threads} threads: this host allows {}", self.max_threads));
         }
-        let caches = if rule == Some(Rule::B) { parameter("total_bytes") } else { threads * parameter("cache_bytes") };
+        let caches = if matches!(rule, Some(Rule::B | Rule::C)) {
+            parameter("total_bytes")
+        } else {
+            threads * parameter("cache_bytes")
+        };
         let bytes = threads * ((64 << 10) + parameter("fill_bytes")) + parameter("live_bytes") + caches;
         (bytes > self.max_bytes).then(|| format!("{bytes} bytes: a sample may use {} here", self.max_bytes))
     }

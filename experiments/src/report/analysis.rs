@@ -5,10 +5,11 @@ mod result;
 pub use result::{Comparison, MetricResult, Planted, Ratio};
 
 use crate::definition::{Definition, Parameters, Prediction, Quantity, Rule};
-use crate::experiment::{self, About, Experiments, Row, SHARE, Sample};
+use crate::experiment::{self, About, Experiments, Row, Sample};
 use crate::harness::archive::Contents;
 use crate::harness::manifest::Manifest;
 use crate::harness::row::{self, Status};
+use crate::measurement::SHARE;
 use crate::statistics::{self, Estimate, holm, holm_critical, median};
 use crate::subject::{BASELINE, Subject};
 use std::collections::BTreeSet;

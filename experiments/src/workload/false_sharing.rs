@@ -4,6 +4,7 @@
 
 use super::objects::{Sums, create, destroy, signature, words};
 use super::order::Order;
+use super::team::thread_ns;
 use super::team::{Member, Team, allowed};
 use crate::measurement::{Cache, Measurement};
 use std::alloc::{GlobalAlloc, Layout};
@@ -44,14 +45,18 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     }
     let dealt: Vec<_> = dealt.into_iter().map(Mutex::new).collect();
     let census: Mutex<BTreeMap<usize, Owners>> = Mutex::new(BTreeMap::new());
-    let ops = AtomicU64::new(0);
+    let [ops, written, writing_ns, busy_ns] = [const { AtomicU64::new(0) }; 4];
+    thread_ns()?;
+    let clock = || thread_ns().unwrap_or_default(); // it cannot fail once it has worked
 
     let member = |member: &Member| {
         let mut held = dealt[member.number].lock().map(|mut hand| std::mem::take(&mut hand.0)).unwrap_or_default();
         held.resize(objects, null_mut());
         let (mut tags, mut sums) = (vec![0; objects], Sums::default());
         let (mut born, mut full) = (0u64, true);
+        let (mut wrote, mut writing) = (0, 0);
         member.meet();
+        let begin = clock();
         loop {
             // A few at a time, with the CPU given away in between: whoever runs next may take what we freed.
             for (objects, tags) in held.chunks_mut(EXCHANGED).zip(tags.chunks_mut(EXCHANGED)) {
@@ -71,6 +76,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
             if !member.working() || !full {
                 break; // holding objects, for the census
             }
+            let start = clock();
             for _ in 0..writes {
                 for (object, tag) in held.iter().zip(&tags) {
                     // The same word again: what is written costs the same as anything else.
@@ -79,7 +85,12 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                 }
                 black_box(&held);
             }
+            (wrote, writing) = (wrote + objects as u64 * writes, writing + (clock() - start));
             member.count.add(objects as u64 * writes);
+        }
+        let busy = clock() - begin;
+        for (sum, part) in [(&written, wrote), (&writing_ns, writing), (&busy_ns, busy)] {
+            sum.fetch_add(part, Relaxed);
         }
         if let Ok(mut census) = census.lock() {
             for object in held.iter().filter(|object| !object.is_null()) {
@@ -104,6 +115,9 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let census = census.into_inner().map_err(|_| "a thread panicked")?;
     let shared = census.values().filter(|owners| owners.many).count();
     measurement.set("writes_per_s", measurement.pairs as f64 * 1e9 / measurement.wall_ns as f64);
+    let [written, writing, busy] = [written, writing_ns, busy_ns].map(|sum| sum.into_inner() as f64);
+    measurement.set("ns_per_write", writing / written);
+    measurement.set("writing_percent", 100.0 * writing / busy);
     measurement.set("lines", census.len() as f64);
     measurement.set("shared_lines_percent", 100.0 * shared as f64 / census.len().max(1) as f64);
     Ok(measurement)

@@ -1,65 +1,59 @@
 //! E01: one pinned thread, objects of one size, depth after depth.
 
-use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::objects::Sizes;
 use super::order::Order;
+use super::team::thread_ns;
 use super::windows::{self, Window};
+use super::working_set::{Shares, WorkingSet, floor_length};
 use crate::instrument::Reading;
 use crate::measurement::Measurement;
 use std::alloc::GlobalAlloc;
-use std::ptr::null_mut;
 use std::time::{Duration, Instant};
+
+/// Pairs between two looks at the clock.
+const BATCH: u64 = 4096;
 
 /// Runs it.
 pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measurement, String> {
     let size = order.get("size_bytes")?;
     let sizes = Sizes::powers(size, size)?;
-    let mut slots = vec![null_mut(); order.get("depth")?.max(1) as usize];
+    let depth = order.get("depth")?.max(1);
     let measure = order.measure()?;
     let cpu = super::team::allowed()?[0];
     super::team::pin(cpu)?;
-
-    let (mut round, mut sums, mut failed) = (0u64, Sums::default(), false);
-    let mut work = |rounds: u64| {
-        for _ in 0..rounds {
-            round += 1;
-            let signature = signature(order.seed, 0, round);
-            failed |= !fill(allocator, &sizes, &mut slots, signature);
-            if failed {
-                return;
-            }
-            sums.add(empty(allocator, &sizes, &mut slots, signature));
-        }
-    };
+    let mut set = WorkingSet::new(allocator, order, &sizes, depth as usize, 0);
+    let batch = (BATCH / depth).max(1);
+    let floor = set.floor(floor_length(measure, 1, 1), batch, || ())?;
 
     let counting = crate::counters::start();
-    // Warm-up, which also finds how many rounds fill a window.
+    // Warm-up, which also finds how many batches fill a window.
     let (start, length) = (Instant::now(), windows::warmup(measure).max(Duration::from_millis(1)));
-    let mut warm_rounds = 0;
-    while start.elapsed() < length {
-        work(64);
-        warm_rounds += 64;
+    let mut warm_batches = 0;
+    while start.elapsed() < length && set.run(batch) {
+        warm_batches += 1;
     }
     let warmup = start.elapsed();
     let window = measure.as_secs_f64() / f64::from(windows::COUNT);
-    let rounds = ((warm_rounds as f64 * window / warmup.as_secs_f64()) as u64).max(1);
+    let batches = ((f64::from(warm_batches) * window / warmup.as_secs_f64()) as u64).max(1);
+    let (before_ns, before_rounds) = (thread_ns()?, set.made());
 
     let before = Reading::take(order.subject);
     let mut recorded = Vec::with_capacity(windows::COUNT as usize);
     for _ in 0..windows::COUNT {
         let start = Instant::now();
-        work(rounds);
-        recorded.push((rounds, start.elapsed()));
+        let full = (0..batches).all(|_| set.run(batch));
+        recorded.push(Window { pairs: batches * batch * depth, wall: start.elapsed() });
+        if !full {
+            break;
+        }
     }
     let change = Reading::take(order.subject).since(&before);
     if let Some(counting) = counting {
         counting.stop();
     }
-    if failed {
-        return Err("the allocator returned null".into());
-    }
-
-    let depth = slots.len() as u64;
-    let recorded: Vec<_> = recorded.iter().map(|&(rounds, wall)| Window { pairs: rounds * depth, wall }).collect();
+    let shares = Shares::default();
+    shares.add((set.made() - before_rounds) * depth, thread_ns()? - before_ns, floor);
+    let (sums, round) = (set.sums()?, set.made());
     let mut measurement = Measurement {
         threads: 1,
         ops_alloc: round * depth,
@@ -72,6 +66,7 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
     };
     windows::record(&mut measurement, &recorded);
     measurement.set("ns_per_pair", measurement.wall_ns as f64 / measurement.pairs as f64);
+    shares.describe(&mut measurement);
     change.describe(&mut measurement);
     Ok(measurement)
 }

@@ -7,10 +7,10 @@
 use super::objects::{Sizes, Sums, create, destroy, next, signature, words};
 use super::order::Order;
 use super::team::{Member, Team, allowed};
+use super::think::think;
 use crate::measurement::{Cache, Measurement};
 use hdrhistogram::Histogram;
 use std::alloc::GlobalAlloc;
-use std::hint::spin_loop;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let sizes = Sizes::powers(order.get("size_min_bytes")?, order.get("size_max_bytes")?)?;
     let most = order.get("objects_per_request")?.max(1);
     let service = Duration::from_micros(order.get("service_us")?.max(1));
-    let spins = spins_for(service);
+    let links = service.as_micros() as u64 * order.links_per_ms() / 1000;
     let cpus = allowed()?.len();
     let threads = order.threads(cpus)?;
     let load = order.get("load_percent")?.clamp(1, 100) as f64 / 100.0;
@@ -64,7 +64,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                     None => full = false,
                 }
             }
-            (0..spins).for_each(|_| spin_loop());
+            think(links);
             while let Some((object, layout, word)) = objects.pop() {
                 let start = next(&mut random).is_multiple_of(TIMED).then(Instant::now);
                 // SAFETY: created above and kept by nobody else.
@@ -97,7 +97,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     describe(&mut measurement, "operation", &operations);
     describe(&mut measurement, "request", &requests);
     measurement.set("requests_per_s", requests.len() as f64 * 1e9 / measurement.wall_ns as f64);
-    measurement.set("spins_per_request", spins as f64);
+    measurement.set("links_per_request", links as f64);
     measurement.set("clock_ns", crate::host::clock::overhead_ns());
     Ok(measurement)
 }
@@ -111,18 +111,6 @@ fn histogram() -> Histogram<u64> {
 fn exponential(random: &mut u64, mean_ns: f64) -> Duration {
     let uniform = ((next(random) >> 11) as f64 + 1.0) / (1u64 << 53) as f64;
     Duration::from_nanos((-uniform.ln() * mean_ns) as u64)
-}
-
-/// Spins that take so long when nothing disturbs them: by the least of many short measurements.
-fn spins_for(service: Duration) -> u64 {
-    const SPINS: u32 = 1000;
-    let once = || {
-        let start = Instant::now();
-        (0..SPINS).for_each(|_| spin_loop());
-        start.elapsed()
-    };
-    let least = (0..64).map(|_| once()).min().unwrap_or_default().max(Duration::from_nanos(1));
-    (service.as_secs_f64() / least.as_secs_f64() * f64::from(SPINS)) as u64
 }
 
 /// Puts percentiles and the histogram itself into `measurement`. A percentile nobody could have seen is not given.

@@ -15,14 +15,17 @@ mod objects;
 mod order;
 mod oversubscription;
 mod phases;
+mod plant;
 mod remote;
 mod replay;
 mod signals;
 mod stranded_memory;
 mod structures;
 mod team;
+pub mod think;
 mod unfavourable;
 mod windows;
+mod working_set;
 
 pub use order::Order;
 
@@ -34,6 +37,14 @@ use std::alloc::{GlobalAlloc, System};
 static PERSEQ: Perseq = Perseq::new();
 static SYSTEM: System = System;
 static CONTROL: control::Private = control::Private;
+
+/// Copies of the measured loop of the workload called `name`.
+pub fn copies(name: &str) -> u64 {
+    match name {
+        "fast-path" | "migration" | "oversubscription" | "signals" | "unfavourable" => working_set::COPIES,
+        _ => 1,
+    }
+}
 
 /// Whether there is a workload called `name`.
 #[cfg(test)]
@@ -73,5 +84,25 @@ fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
         "known-objects" => Some(known_answer::objects),
         "preemption" => Some(known_answer::preemption),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An order with these parameters.
+    pub fn order(parameters: &[(&str, u64)]) -> Order {
+        Order {
+            workload: "a test".into(),
+            parameters: parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+            subject: Subject::System,
+            seed: 7,
+            layout: 0,
+            planted_percent: None,
+            links_per_ms: None,
+            counters: None,
+            trace_file: None,
+        }
     }
 }

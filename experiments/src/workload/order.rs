@@ -3,6 +3,7 @@
 use crate::definition::Parameters;
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 
 /// What one worker process is asked to do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,6 +16,15 @@ pub struct Order {
     pub subject: Subject,
     /// Seed of the values written into objects.
     pub seed: u64,
+    /// Which copy of the measured loop.
+    #[serde(default)]
+    pub layout: u64,
+    /// Percent by which known work slows it down. None: not at all.
+    #[serde(default)]
+    pub planted_percent: Option<u64>,
+    /// Links of the think loop in a millisecond, as found when the run began. None: the worker finds out.
+    #[serde(default)]
+    pub links_per_ms: Option<u64>,
     /// Group of counters to read. None: a timing sample, all counters closed.
     #[serde(default)]
     pub counters: Option<String>,
@@ -36,6 +46,12 @@ impl Order {
             Some(threads) => Ok((*threads).max(1) as usize),
             None => Ok(cpus * self.get("threads_per_cpu")?.max(1) as usize),
         }
+    }
+
+    /// Links of the think loop in a millisecond.
+    pub fn links_per_ms(&self) -> u64 {
+        static FOUND: OnceLock<u64> = OnceLock::new();
+        self.links_per_ms.unwrap_or_else(|| *FOUND.get_or_init(super::think::calibrate))
     }
 
     /// The measured time asked for.

@@ -8,7 +8,8 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-/// One message in so many carries the CPU it was made on.
+/// One message in so many, drawn at random, carries the CPU it was made on: whether two threads share a CPU comes and goes
+/// in a rhythm, and so do messages of any fixed distance.
 const LOOK: u64 = 64;
 
 /// A ring from one producer to one consumer. Null is an empty place.
@@ -66,6 +67,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         let mut tails = vec![0; consumers];
         let (mut sums, mut sent, mut whom) = (Sums::default(), 0u64, member.number);
         let mut random = signature(order.seed, member.number as u64, 0) | 1;
+        let mut draw = signature(order.seed, member.number as u64, u64::MAX) | 1;
         let mut full = true;
         while member.working() && full {
             sent += 1;
@@ -79,7 +81,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                 // SAFETY: just created, and nobody else has seen it.
                 sums.found = sums.found.wrapping_add(unsafe { destroy(allocator, layout, object) });
             } else {
-                let note = if sent % LOOK == 0 { cpu() } else { u64::MAX };
+                let note = if looks(&mut draw) { cpu() } else { u64::MAX };
                 // SAFETY: a message has 24 bytes; the middle word carries no signature.
                 unsafe { object.cast::<u64>().add(1).write(note) };
                 whom = (whom + 1) % consumers;
@@ -151,7 +153,26 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     Ok(measurement)
 }
 
+/// Whether the next message carries a CPU.
+fn looks(draw: &mut u64) -> bool {
+    next(draw) >> 32 < (1 << 32) / LOOK
+}
+
 /// The CPU this thread runs on, or a number no CPU has.
 fn cpu() -> u64 {
     nix::sched::sched_getcpu().map_or(u64::MAX - 1, |cpu| cpu as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One in `LOOK`, at every place of a ring of any size that divides it.
+    #[test]
+    fn messages_are_looked_at_at_random() {
+        let mut draw = signature(3, 1, u64::MAX) | 1;
+        let mut places = [0_u64; 64];
+        (0..64 * 64 * 200).filter(|_| looks(&mut draw)).for_each(|number| places[number % 64] += 1);
+        assert!(places.iter().all(|seen| (130..270).contains(seen)), "{places:?}");
+    }
 }

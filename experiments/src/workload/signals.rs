@@ -1,16 +1,20 @@
 //! E09: threads that a timer interrupts at a fixed rate while they allocate.
 
-use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::objects::Sizes;
 use super::order::Order;
+use super::team::thread_ns;
 use super::team::{Member, Team, allowed};
+use super::working_set::{Shares, WorkingSet, floor_length};
 use crate::measurement::{Cache, Measurement};
 use nix::sys::signal::{SaFlags, SigAction, SigEvent, SigHandler, SigSet, SigevNotify, Signal, sigaction};
 use nix::sys::timer::{Expiration, Timer, TimerSetTimeFlags};
 use nix::time::ClockId;
 use std::alloc::GlobalAlloc;
-use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+/// Rounds between two looks at whether to stop.
+const BATCH: u64 = 8;
 
 static DELIVERED: AtomicU64 = AtomicU64::new(0);
 
@@ -24,36 +28,37 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let depth = order.get("depth")?.max(1) as usize;
     let rate = order.get("signals_per_s")?;
     let threads = order.threads(allowed()?.len())?;
+    let length = floor_length(order.measure()?, threads, allowed()?.len());
+    let shares = Shares::default();
     let action = SigAction::new(SigHandler::Handler(on_signal), SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler adds to an atomic and does nothing else.
     unsafe { sigaction(Signal::SIGUSR1, &action) }.map_err(|error| format!("sigaction: {error}"))?;
 
     let member = |member: &Member| {
-        let timer = timer(rate);
-        let mut slots = vec![null_mut(); depth];
-        let (mut sums, mut round, mut full) = (Sums::default(), 0, true);
+        let mut set = WorkingSet::new(allocator, order, &sizes, depth, member.number);
         member.meet();
-        while member.working() && full {
-            round += 1;
-            let tag = signature(order.seed, member.number as u64, round);
-            full = fill(allocator, &sizes, &mut slots, tag);
-            if full {
-                sums.add(empty(allocator, &sizes, &mut slots, tag));
-                member.count.add(depth as u64);
-            }
+        let floor = set.floor(length, BATCH, || ());
+        let timer = timer(rate);
+        member.meet();
+        let start = thread_ns();
+        while member.working() && set.run(BATCH) {
+            member.count.add(BATCH * depth as u64);
         }
+        let end = thread_ns();
         let timer = timer.map(drop); // no more signals: the totals are read next
         member.meet();
         member.meet();
         timer?;
-        if full { Ok(sums) } else { Err("the allocator returned null".into()) }
+        shares.add(set.made() * depth as u64, end? - start?, floor?);
+        set.sums()
     };
     let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
-    let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team { threads, meetings: 2, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops: u64 = measurement.per_thread_pairs.iter().sum();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
     measurement.set("pairs_per_s", measurement.pairs as f64 * 1e9 / measurement.wall_ns as f64);
+    shares.describe(&mut measurement);
     let life = (measurement.wall_ns + measurement.warmup_ns) as f64 / 1e9;
     let delivered = DELIVERED.load(Relaxed) as f64;
     measurement.set("signals_per_s_per_thread", delivered / life / threads as f64);

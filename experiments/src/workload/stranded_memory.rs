@@ -4,9 +4,10 @@ use super::objects::{Sizes, Sums, empty, fill, signature};
 use super::order::Order;
 use super::team::{Member, Team, allowed, pin};
 use crate::measurement::{Cache, Measurement};
+use crate::memory;
 use crate::subject::Subject;
 use perseq::Owner;
-use std::alloc::GlobalAlloc;
+use std::alloc::{GlobalAlloc, Layout};
 use std::collections::BTreeSet;
 use std::ptr::null_mut;
 use std::sync::Mutex;
@@ -77,12 +78,42 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         measurement.caches = Cache::all(order.subject);
         let active = active_threads.lock().map(|set| set.clone()).unwrap_or_default();
         describe(measurement, order.subject, &cpus, &active);
+        release(allocator, order.subject, measurement);
     };
     let team = Team { threads, meetings: 3, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
-    let ops = ops.into_inner();
-    (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
+    let (ops, released) = (ops.into_inner(), measurement.large_ops / 2);
+    (measurement.ops_alloc, measurement.ops_free) = (ops + released, ops + released);
     Ok(measurement)
+}
+
+/// Reads the resident set again after free pages went back to the kernel. Caches keep what they hold.
+fn release<A: GlobalAlloc>(allocator: &A, subject: Subject, measurement: &mut Measurement) {
+    const METRIC: &str = "rss_after_release_bytes";
+    match subject {
+        Subject::Perseq(_) => {
+            perseq::set_release(perseq::ReleasePolicy::Now);
+            // A large block that is freed has the page heap look at what is due.
+            let block = Layout::new::<[u8; 1 << 20]>();
+            // SAFETY: the layout has a size.
+            let large = unsafe { allocator.alloc(block) };
+            if large.is_null() {
+                return measurement.lack(METRIC, "no memory for a large block");
+            }
+            // SAFETY: just allocated, with this layout.
+            unsafe { allocator.dealloc(large, block) };
+            measurement.large_ops += 2;
+        }
+        Subject::System => {
+            // SAFETY: touches free memory of the C library only.
+            unsafe { nix::libc::malloc_trim(0) };
+        }
+        Subject::Control => return measurement.lack(METRIC, UNREPORTED),
+    }
+    match memory::resident_bytes() {
+        Ok((rss, _)) => measurement.set(METRIC, rss as f64),
+        Err(reason) => measurement.lack(METRIC, &reason),
+    }
 }
 
 const UNREPORTED: &str = "only perseq reports its caches";

@@ -8,8 +8,8 @@ mod values;
 
 use super::objects::{Sums, next, signature};
 use super::order::Order;
+use super::team::thread_ns;
 use super::team::{Member, Team, allowed};
-use super::unfavourable::thread_ns;
 use crate::host::cpu::last_level_bytes;
 use crate::measurement::{Cache, Measurement};
 use btree::BTree;

@@ -7,6 +7,7 @@ use crate::instrument::Reading;
 use crate::measurement::Measurement;
 use crate::subject::Subject;
 use core_affinity::CoreId;
+use nix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -30,6 +31,12 @@ pub fn pin(cpu: usize) -> Result<(), String> {
     } else {
         Err(format!("cannot pin a thread to CPU {cpu}"))
     }
+}
+
+/// CPU time of the calling thread.
+pub fn thread_ns() -> Result<u64, String> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|error| format!("thread clock: {error}"))?;
+    Ok(Duration::from(time).as_nanos() as u64)
 }
 
 /// What one thread counts, on cache lines of its own.

@@ -1,12 +1,12 @@
 //! E13: circumstances in which caches of CPUs have little to offer, or should lose.
 
-use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::objects::Sizes;
 use super::order::Order;
-use super::team::{Member, Team, allowed, pin};
+use super::team::{Member, Team, allowed, pin, thread_ns};
+use super::working_set::{Shares, WorkingSet, floor_length};
 use crate::measurement::{Cache, Measurement};
-use nix::time::{ClockId, clock_gettime};
 use std::alloc::GlobalAlloc;
-use std::ptr::null_mut;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -61,24 +61,20 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let cpus = allowed()?;
     let threads = arm.threads(cpus.len());
     let busy_ns = AtomicU64::new(0);
+    let (length, shares) = (floor_length(order.measure()?, threads, cpus.len()), Shares::default());
     thread_ns()?;
     let clock = || thread_ns().unwrap_or_default(); // it cannot fail once it has worked
 
     let member = |member: &Member| {
         let placed = if arm == Arm::Narrow { pin(cpus[0]) } else { Ok(()) };
-        let mut slots = vec![null_mut(); objects];
-        let (mut sums, mut round, mut full) = (Sums::default(), 0, true);
+        let mut set = WorkingSet::new(allocator, order, &sizes, objects, member.number);
+        member.meet();
+        let floor = set.floor(length, 1, || _ = black_box(Instant::now()));
         member.meet();
         let before = clock();
         let mut since = Instant::now();
-        while member.working() && full {
-            round += 1;
-            let tag = signature(order.seed, member.number as u64, round);
-            full = fill(allocator, &sizes, &mut slots, tag);
-            if full {
-                sums.add(empty(allocator, &sizes, &mut slots, tag));
-                member.count.add(objects as u64);
-            }
+        while member.working() && set.run(1) {
+            member.count.add(objects as u64);
             let now = Instant::now();
             if let Some((work, rest)) = arm.rhythm()
                 && now - since >= work
@@ -87,29 +83,26 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
                 since = Instant::now();
             }
         }
-        busy_ns.fetch_add(clock() - before, Relaxed);
+        let busy = clock() - before;
+        busy_ns.fetch_add(busy, Relaxed);
         member.meet();
         member.meet();
         placed?;
-        if full { Ok(sums) } else { Err("the allocator returned null".into()) }
+        shares.add(set.made() * objects as u64, busy, floor?);
+        set.sums()
     };
     let look = |measurement: &mut Measurement| {
         measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
     };
-    let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team { threads, meetings: 2, measure: order.measure()?, subject: order.subject };
     let mut measurement = team.run(member, look)?;
     let ops: u64 = measurement.per_thread_pairs.iter().sum();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);
     measurement.set("cpu_ns_per_pair", busy_ns.into_inner() as f64 / ops.max(1) as f64);
+    shares.describe(&mut measurement);
     if arm == Arm::Intermittent {
         measurement.steady = None; // windows are shorter than the rhythm
     }
     Ok(measurement)
-}
-
-/// CPU time of the calling thread.
-pub fn thread_ns() -> Result<u64, String> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_err(|error| format!("thread clock: {error}"))?;
-    Ok(Duration::from(time).as_nanos() as u64)
 }

@@ -1,0 +1,269 @@
+//! Rounds over a working set, the loop that most experiments measure: allocate and sign objects, think, check them and
+//! free them, newest first.
+//!
+//! Where a loop this short lies in memory changes its time by several per cent, and by another amount in each build. So
+//! there are several copies of it, the allocator's inlined path included, which differ in padding alone. A block of
+//! samples draws one; all modes in it run the same.
+//!
+//! The same loop also runs over objects that are there already: what it takes then is not the allocator's.
+
+use super::objects::{Sizes, Sums, empty, fill, signature};
+use super::order::Order;
+use super::plant::Plant;
+use super::team::thread_ns;
+use super::think::think;
+use crate::measurement::{Measurement, SHARE};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Copies of the loop.
+pub const COPIES: u64 = 8;
+
+/// Bytes between the places of two copies, from any boundary that a processor may care about.
+const STEP: usize = 12;
+
+/// One thread's working set.
+pub struct WorkingSet<'a, A: 'static> {
+    rounds: Rounds<A>,
+    state: State<'a>,
+    allocator: &'static A,
+    plant: Option<Plant>,
+}
+
+/// What a round needs, whatever allocates.
+struct State<'a> {
+    sizes: &'a Sizes,
+    slots: Vec<*mut u8>,
+    seed: u64,
+    thread: u64,
+    round: u64,
+    links: u64,
+    sums: Sums,
+    full: bool,
+}
+
+type Rounds<A> = fn(&A, &mut State, u64);
+
+/// Moves what follows by `STEP * COPY` bytes, at the price of one jump.
+#[inline(always)]
+fn pad<const COPY: usize>() {
+    // SAFETY: jumps over bytes that nothing executes, and changes nothing.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!("jmp 2f", ".skip {bytes}, 0xcc", "2:", bytes = const STEP * COPY, options(nomem, nostack, preserves_flags));
+    }
+    // SAFETY: as above; `STEP` is a multiple of an instruction.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!("b 2f", ".skip {bytes}", "2:", bytes = const STEP * COPY, options(nomem, nostack, preserves_flags));
+    }
+}
+
+#[inline(never)]
+fn rounds<A: GlobalAlloc, const COPY: usize>(allocator: &A, state: &mut State, count: u64) {
+    pad::<COPY>();
+    for _ in 0..count {
+        state.round += 1;
+        let tag = signature(state.seed, state.thread, state.round);
+        state.full = fill(allocator, state.sizes, &mut state.slots, tag);
+        if !state.full {
+            return;
+        }
+        think(state.links);
+        pad::<COPY>(); // the second half moves by as much again
+        state.sums.add(empty(allocator, state.sizes, &mut state.slots, tag));
+    }
+}
+
+fn copy<A: GlobalAlloc>(number: u64) -> Rounds<A> {
+    [
+        rounds::<A, 0>,
+        rounds::<A, 1>,
+        rounds::<A, 2>,
+        rounds::<A, 3>,
+        rounds::<A, 4>,
+        rounds::<A, 5>,
+        rounds::<A, 6>,
+        rounds::<A, 7>,
+    ][(number % COPIES) as usize]
+}
+
+impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
+    /// A set of `objects` for thread number `thread`, which thinks for the order's `think_ns` per object.
+    pub fn new(allocator: &'static A, order: &Order, sizes: &'a Sizes, objects: usize, thread: usize) -> Self {
+        let think_ns = order.parameters.get("think_ns").copied().unwrap_or(0) * objects as u64;
+        let state = State {
+            sizes,
+            slots: vec![null_mut(); objects],
+            seed: order.seed,
+            thread: thread as u64,
+            round: 0,
+            links: think_ns * order.links_per_ms() / 1_000_000,
+            sums: Sums::default(),
+            full: true,
+        };
+        WorkingSet { rounds: copy(order.layout), state, allocator, plant: Plant::of(order) }
+    }
+
+    /// Some rounds. False: the allocator has no memory left.
+    #[inline(always)]
+    pub fn run(&mut self, count: u64) -> bool {
+        (self.rounds)(self.allocator, &mut self.state, count);
+        if let Some(plant) = &mut self.plant {
+            plant.after(count * self.state.slots.len() as u64);
+        }
+        self.state.full
+    }
+
+    /// Rounds made.
+    pub fn made(&self) -> u64 {
+        self.state.round
+    }
+
+    /// The sums of all rounds, or why they ended.
+    pub fn sums(&self) -> Result<Sums, String> {
+        if self.state.full { Ok(self.state.sums) } else { Err("the allocator returned null".into()) }
+    }
+
+    /// CPU time of a pair without the allocator: the same rounds, `count` at a time with `between` after each, on objects
+    /// that are there already, for so much CPU time.
+    pub fn floor(&mut self, length: Duration, count: u64, mut between: impl FnMut()) -> Result<f64, String> {
+        let still = Still::new(self.state.sizes, self.state.slots.len());
+        let (begin, sums, rounds) = (self.state.round, self.state.sums, copy::<Still>(0));
+        rounds(&still, &mut self.state, count); // touches them
+        let (start, first) = (thread_ns()?, self.state.round);
+        while thread_ns()? - start < length.as_nanos() as u64 {
+            for _ in 0..8 {
+                rounds(&still, &mut self.state, count);
+                between();
+            }
+        }
+        let pairs = (self.state.round - first) * self.state.slots.len() as u64;
+        let floor = (thread_ns()? - start) as f64 / pairs.max(1) as f64;
+        (self.state.round, self.state.sums) = (begin, sums);
+        self.state.slots.fill(null_mut());
+        Ok(floor)
+    }
+}
+
+/// How long each of so many threads looks for its floor.
+pub fn floor_length(measure: Duration, threads: usize, cpus: usize) -> Duration {
+    (measure / 20).mul_f64(cpus.min(threads) as f64 / threads as f64).max(Duration::from_micros(200))
+}
+
+/// CPU time of all threads, with the allocator and without.
+#[derive(Default)]
+pub struct Shares {
+    pairs: AtomicU64,
+    cpu_ns: AtomicU64,
+    floor_ns: AtomicU64,
+}
+
+impl Shares {
+    /// One thread's pairs, the CPU time they took, and what one takes without the allocator.
+    pub fn add(&self, pairs: u64, cpu_ns: u64, floor: f64) {
+        self.pairs.fetch_add(pairs, Relaxed);
+        self.cpu_ns.fetch_add(cpu_ns, Relaxed);
+        self.floor_ns.fetch_add((pairs as f64 * floor) as u64, Relaxed);
+    }
+
+    /// Puts the share of the allocator into `measurement`, and the time of a pair without it.
+    pub fn describe(&self, measurement: &mut Measurement) {
+        let [pairs, cpu, floor] = [&self.pairs, &self.cpu_ns, &self.floor_ns].map(|sum| sum.load(Relaxed) as f64);
+        measurement.set("floor_ns_per_pair", floor / pairs);
+        measurement.set(SHARE, (1.0 - floor / cpu).clamp(0.0, 1.0));
+    }
+}
+
+/// Objects that are there already, given out in order and taken back in the opposite one.
+struct Still {
+    objects: Vec<*mut u8>,
+    next: Cell<usize>,
+    memory: (*mut u8, Layout),
+}
+
+/// Objects of a still set lie as those of an allocator: on a line of their own, or several whole ones on a line.
+const LINE: usize = 64;
+
+impl Still {
+    fn new(sizes: &Sizes, count: usize) -> Still {
+        let bytes = (0..count).map(|index| sizes.layout(index).size().next_multiple_of(LINE)).sum::<usize>();
+        let layout = Layout::from_size_align(bytes.max(LINE), LINE).unwrap_or(Layout::new::<[u64; 8]>());
+        // SAFETY: the layout has a size.
+        let memory = unsafe { System.alloc(layout) };
+        assert!(!memory.is_null(), "{bytes} bytes of the system");
+        let mut offset = 0;
+        let place = |index| {
+            let at = offset;
+            offset += sizes.layout(index).size().next_multiple_of(LINE);
+            // SAFETY: within `bytes`.
+            unsafe { memory.add(at) }
+        };
+        Still { objects: (0..count).map(place).collect(), next: Cell::new(0), memory: (memory, layout) }
+    }
+}
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        // SAFETY: allocated by `new` with this layout; the objects are nobody's now.
+        unsafe { System.dealloc(self.memory.0, self.memory.1) };
+    }
+}
+
+// SAFETY: object number n is given out with the layout it was made for, and once until it comes back: rounds take them in
+// order and give them back in the opposite one.
+unsafe impl GlobalAlloc for Still {
+    #[inline(always)]
+    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+        let index = self.next.get();
+        self.next.set(index + 1);
+        self.objects[index]
+    }
+
+    #[inline(always)]
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {
+        self.next.set(self.next.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workload::tests::order;
+
+    static SYSTEM: System = System;
+
+    #[test]
+    fn every_copy_does_the_same_work_and_lies_elsewhere() {
+        let sizes = Sizes::powers(16, 512).unwrap();
+        let mut places = std::collections::BTreeSet::new();
+        for layout in 0..COPIES {
+            let order = Order { layout, ..order(&[("think_ns", 5)]) };
+            let mut set = WorkingSet::new(&SYSTEM, &order, &sizes, 33, 4);
+            assert!(set.run(7));
+            let sums = set.sums().unwrap();
+            assert_eq!((sums.found, set.made()), (sums.expected, 7));
+            places.insert(set.rounds as usize);
+        }
+        assert_eq!(places.len(), COPIES as usize);
+    }
+
+    /// A floor is not zero, grows with the think time, and leaves the set as it was.
+    #[test]
+    fn the_floor_is_what_is_left_without_an_allocator() {
+        let sizes = Sizes::powers(64, 64).unwrap();
+        let floor = |think_ns| {
+            let mut set = WorkingSet::new(&SYSTEM, &order(&[("think_ns", think_ns)]), &sizes, 64, 0);
+            let floor = set.floor(Duration::from_millis(5), 4, || ()).unwrap();
+            assert!(set.run(1));
+            let sums = set.sums().unwrap();
+            assert_eq!((sums.found, set.made()), (sums.expected, 1));
+            floor
+        };
+        let (none, some) = (floor(0), floor(200));
+        assert!(none > 0.0 && some > none + 100.0, "{none} and {some} ns");
+    }
+}
