@@ -39,14 +39,16 @@ fn packages_hold_what_builds_them() {
 }
 
 #[test]
-fn the_newest_entry_of_the_changelog_is_what_is_cited() {
+fn the_newest_release_of_the_changelog_is_what_is_cited() {
     let read = |name: &str| std::fs::read_to_string(Path::new(ROOT).join(name)).expect(name);
     let (changelog, citation) = (read("CHANGELOG.md"), read("CITATION.cff"));
     let field = |name: &str| {
         let line = citation.lines().find(|line| line.starts_with(name)).expect("the field");
         line.split_once(": ").expect("a value").1.to_owned()
     };
-    let newest = changelog.lines().find(|line| line.starts_with("## ")).expect("an entry");
+    let entries = || changelog.lines().filter(|line| line.starts_with("## "));
+    let newest = entries().find(|line| *line != "## Unreleased").expect("a release");
+    assert!(entries().skip(1).all(|line| line != "## Unreleased"), "what is not released stands first");
     let version = field("version");
     assert_eq!(newest, format!("## {version} - {}", field("date-released")));
     assert_eq!(version, env!("CARGO_PKG_VERSION"));
