@@ -360,7 +360,7 @@ fn every_change_to_the_files_of_every_kind_of_run_is_refused() {
         }
 
         // Compressed rows are the same rows: read as they were, and refused where they were changed.
-        let rows = copy.read("samples.jsonl");
+        let rows = Copy::of(workshop.path(), kind).read("samples.jsonl");
         for (program, ending, what) in [("gzip", "gz", "compressed by gzip"), ("zstd", "zst", "compressed by zstd")] {
             let copy = Copy::of(workshop.path(), kind);
             if Command::new(program).arg("--version").output().is_err() {
