@@ -116,6 +116,7 @@ fn told(question: &Question, layout: u64, seed: u64, links_per_ms: u64) -> Order
         layout,
         planted_percent: None,
         links_per_ms: Some(links_per_ms),
+        timed: true,
         counters: None,
         trace_file: None,
     }

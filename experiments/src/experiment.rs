@@ -125,6 +125,7 @@ pub fn order(question: &Question, seed: u64, trace: Option<PathBuf>) -> Order {
         layout: question.layout,
         planted_percent: question.planted_percent,
         links_per_ms: question.links_per_ms,
+        timed: true,
         counters: question.counter_group.clone(),
         trace_file: trace,
     }

@@ -11,6 +11,8 @@ pub const MEMORY_BYTES: u64 = 1 << 30;
 
 /// Nanoseconds of the guest's clock for each instruction: 2 to this power.
 const SHIFT: u32 = 3;
+/// Links of the think loop in a millisecond of a guest, where a link counts as one instruction.
+pub const LINKS_PER_MS: u64 = 1_000_000 >> SHIFT;
 
 /// Long enough for a guest of 64 CPUs on a host that is shared by many.
 const DEADLINE: Duration = Duration::from_secs(1800);

@@ -103,7 +103,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         blocks: Some(arguments.seeds),
         measure_ms: Some(arguments.measure_ms),
         seed: arguments.seed,
-        links_per_ms: None,
+        links_per_ms: Some(emulator::LINKS_PER_MS),
         counters: Vec::new(),
     };
     let plan = plan::make(&definition::all(), &choice, &limits)?;

@@ -220,7 +220,8 @@ impl Study for Simulation {
     type About = About;
 
     fn job(&self, planned: &Planned<Guest>) -> Result<Job, String> {
-        let order = experiment::order(&planned.task.0, planned.invocation_seed, None);
+        let mut order = experiment::order(&planned.task.0, planned.invocation_seed, None);
+        order.timed = false;
         let order = serde_json::to_vec(&order).map_err(|error| error.to_string())?;
         let mut image = self.image.clone();
         image.file(ORDER, &order);

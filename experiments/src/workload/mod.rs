@@ -101,6 +101,7 @@ mod tests {
             layout: 0,
             planted_percent: None,
             links_per_ms: None,
+            timed: true,
             counters: None,
             trace_file: None,
         }

@@ -25,12 +25,19 @@ pub struct Order {
     /// Links of the think loop in a millisecond, as found when the run began. None: the worker finds out.
     #[serde(default)]
     pub links_per_ms: Option<u64>,
+    /// Whether times are measured. Not in an emulated machine: its clock counts instructions.
+    #[serde(default = "yes")]
+    pub timed: bool,
     /// Group of counters to read. None: a timing sample, all counters closed.
     #[serde(default)]
     pub counters: Option<String>,
     /// The trace to replay, for the workload that does.
     #[serde(default)]
     pub trace_file: Option<std::path::PathBuf>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Order {

@@ -41,6 +41,7 @@ struct State<'a> {
     thread: u64,
     round: u64,
     links: u64,
+    timed: bool,
     sums: Sums,
     full: bool,
 }
@@ -101,7 +102,8 @@ impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
             seed: order.seed,
             thread: thread as u64,
             round: 0,
-            links: think_ns * order.links_per_ms() / 1_000_000,
+            links: if think_ns == 0 { 0 } else { think_ns * order.links_per_ms() / 1_000_000 },
+            timed: order.timed,
             sums: Sums::default(),
             full: true,
         };
@@ -129,8 +131,11 @@ impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
     }
 
     /// CPU time of a pair without the allocator: the same rounds, `count` at a time with `between` after each, on objects
-    /// that are there already, for so much CPU time.
-    pub fn floor(&mut self, length: Duration, count: u64, mut between: impl FnMut()) -> Result<f64, String> {
+    /// that are there already, for so much CPU time. `None` where times are not measured.
+    pub fn floor(&mut self, length: Duration, count: u64, mut between: impl FnMut()) -> Result<Option<f64>, String> {
+        if !self.state.timed {
+            return Ok(None);
+        }
         let still = Still::new(self.state.sizes, self.state.slots.len());
         let (begin, sums, rounds) = (self.state.round, self.state.sums, copy::<Still>(0));
         rounds(&still, &mut self.state, count); // touches them
@@ -145,7 +150,7 @@ impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
         let floor = (thread_ns()? - start) as f64 / pairs.max(1) as f64;
         (self.state.round, self.state.sums) = (begin, sums);
         self.state.slots.fill(null_mut());
-        Ok(floor)
+        Ok(Some(floor))
     }
 }
 
@@ -163,16 +168,20 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// One thread's pairs, the CPU time they took, and what one takes without the allocator.
-    pub fn add(&self, pairs: u64, cpu_ns: u64, floor: f64) {
+    /// One thread's pairs, the CPU time they took, and what one takes without the allocator, where that was measured.
+    pub fn add(&self, pairs: u64, cpu_ns: u64, floor: Option<f64>) {
+        let Some(floor) = floor else { return };
         self.pairs.fetch_add(pairs, Relaxed);
         self.cpu_ns.fetch_add(cpu_ns, Relaxed);
         self.floor_ns.fetch_add((pairs as f64 * floor) as u64, Relaxed);
     }
 
-    /// Puts the share of the allocator into `measurement`, and the time of a pair without it.
+    /// Puts the share of the allocator into `measurement`, and the time of a pair without it, where they were measured.
     pub fn describe(&self, measurement: &mut Measurement) {
         let [pairs, cpu, floor] = [&self.pairs, &self.cpu_ns, &self.floor_ns].map(|sum| sum.load(Relaxed) as f64);
+        if pairs == 0.0 {
+            return;
+        }
         measurement.set("floor_ns_per_pair", floor / pairs);
         measurement.set(SHARE, (1.0 - floor / cpu).clamp(0.0, 1.0));
     }
@@ -257,7 +266,7 @@ mod tests {
         let sizes = Sizes::powers(64, 64).unwrap();
         let floor = |think_ns| {
             let mut set = WorkingSet::new(&SYSTEM, &order(&[("think_ns", think_ns)]), &sizes, 64, 0);
-            let floor = set.floor(Duration::from_millis(5), 4, || ()).unwrap();
+            let floor = set.floor(Duration::from_millis(5), 4, || ()).unwrap().unwrap();
             assert!(set.run(1));
             let sums = set.sums().unwrap();
             assert_eq!((sums.found, set.made()), (sums.expected, 1));
