@@ -249,21 +249,26 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
 #[inline(never)]
 pub fn dealloc_large(pointer: *mut u8) {
     match large::at(&BACK_END.pages, pointer as usize) {
-        Some(_) if emergency::is_now() => {
-            let Some(block) = NonNull::new(pointer) else { return };
-            // SAFETY: the caller gave up the block that the span is.
-            return unsafe { emergency::defer(block) };
-        }
-        Some(id) if hardened::on() => hardened::free_large(id),
+        Some(id) => dealloc_run(pointer, id),
+        // SAFETY: the caller gave up the block, if there is such a one.
+        None if unsafe { emergency::free_large(pointer as usize) } => {}
+        None => Misuse::FreeOfForeignLarge.end(),
+    }
+}
+
+/// Gives the large block at `pointer` back, which is the span `id`.
+#[inline]
+pub fn dealloc_run(pointer: *mut u8, id: SpanId) {
+    if emergency::is_now() {
+        let Some(block) = NonNull::new(pointer) else { return };
+        // SAFETY: the caller gave up the block that the span is.
+        return unsafe { emergency::defer(block) };
+    }
+    if hardened::on() {
+        hardened::free_large(id);
+    } else {
         // SAFETY: as above.
-        Some(id) => unsafe { BACK_END.pages.release(id, false) },
-        None => {
-            // SAFETY: as above, if there is such a block.
-            if !unsafe { emergency::free_large(pointer as usize) } {
-                Misuse::FreeOfForeignLarge.end();
-            }
-            return;
-        }
+        unsafe { BACK_END.pages.release(id, false) };
     }
     tend();
 }

@@ -3,7 +3,7 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-use crate::allocator::{Perseq, dealloc_large, dealloc_slow};
+use crate::allocator::{Perseq, dealloc_large, dealloc_run, dealloc_slow};
 use crate::config::{MAX_SMALL, PAGE_SIZE};
 use crate::emergency;
 use crate::errno::out_of_memory;
@@ -12,15 +12,13 @@ use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
 use crate::page_heap::directory::class_at;
-use crate::page_heap::span::SpanState;
+use crate::page_heap::span::{SpanId, SpanState};
 use crate::size_class::SizeClass;
 
 /// What a live block is.
 enum Block {
     Small(SizeClass),
-    Large {
-        bytes: usize,
-    },
+    Large(SpanId),
     /// A large block of [`emergency`] memory.
     Apart {
         bytes: usize,
@@ -33,9 +31,15 @@ fn block(pointer: *mut u8) -> Option<Block> {
     let span = BACK_END.pages.span(id);
     match span.state() {
         SpanState::Small => Some(Block::Small(span.class())),
-        SpanState::Large => Some(Block::Large { bytes: span.pages() * PAGE_SIZE - hardened::guard_bytes() }),
+        SpanState::Large => Some(Block::Large(id)),
         _ => None,
     }
+}
+
+/// Bytes of a large block that are the program's.
+#[inline]
+fn large_bytes(id: SpanId) -> usize {
+    BACK_END.pages.span(id).pages() * PAGE_SIZE - hardened::guard_bytes()
 }
 
 /// A block of [`emergency`] memory.
@@ -78,7 +82,7 @@ fn check_size(pointer: *mut u8, size: usize, align: usize) {
     let asked = Layout::from_size_align(size.max(1), align).ok();
     match block(pointer) {
         Some(Block::Small(class)) => hardened::check_size(Some(class), class.size(), asked),
-        Some(Block::Large { bytes }) => hardened::check_size(None, bytes, asked),
+        Some(Block::Large(id)) => hardened::check_size(None, large_bytes(id), asked),
         Some(Block::Apart { .. }) => {}
         None => {} // nothing, or not ours: `free_other` says so
     }
@@ -132,7 +136,8 @@ impl Perseq {
         }
         match block(pointer) {
             Some(Block::Small(class)) => class.size(),
-            Some(Block::Large { bytes } | Block::Apart { bytes }) => bytes,
+            Some(Block::Large(id)) => large_bytes(id),
+            Some(Block::Apart { bytes }) => bytes,
             None => Misuse::SizeOfForeign.end(),
         }
     }
@@ -224,7 +229,8 @@ fn free_other(pointer: *mut u8) {
         return; // often: before anything is looked up
     }
     match block(pointer) {
-        Some(Block::Large { .. } | Block::Apart { .. }) => dealloc_large(pointer),
+        Some(Block::Large(id)) if BACK_END.pages.start(id) == pointer as usize => dealloc_run(pointer, id),
+        Some(Block::Large(_) | Block::Apart { .. }) => dealloc_large(pointer),
         Some(Block::Small(class)) if emergency::object_at(pointer as usize) == Some((class, 0)) => {
             // SAFETY: an object of this class, which the caller gave up, so not null.
             unsafe {

@@ -216,17 +216,31 @@ impl<B: Behind> Cache<B> {
         Ok(NonNull::new(object))
     }
 
-    /// The list is full, or has no array: then it gets one, if there is room, and `object` goes there. False if not:
-    /// [`Cache::flush`] comes next. The caller holds no lock.
-    pub fn push_to_first_array<L: Lists>(&self, lists: L, class: SizeClass, object: NonNull<u8>) -> bool {
+    /// The list is full, or has no array. The caller holds no lock.
+    pub fn begin_flush(&self, class: SizeClass) {
         let list = class.index();
         self.missed[list].store(true, Relaxed);
         self.counts[list].overflows.fetch_add(1, Relaxed);
-        if self.capacity(class) > 0 || judge(self.grow(lists, class, 2, Room::OtherLists)) != Grown::Yes {
-            return false;
+    }
+
+    /// Gives a list without an array one, if there is `room`, and `object` goes there. False if not: [`Cache::flush`] comes
+    /// next. Starved, and nothing happened, if there is no room. The caller holds no lock.
+    pub fn push_to_first_array<L: Lists>(
+        &self,
+        lists: L,
+        class: SizeClass,
+        object: NonNull<u8>,
+        room: Room,
+    ) -> Result<bool, Starved> {
+        if self.capacity(class) > 0 {
+            return Ok(false);
         }
-        // SAFETY: by our caller, `object` is of the class and free.
-        unsafe { lists.push(list, object) }.is_ok()
+        match judge(self.grow(lists, class, 2, room)) {
+            Grown::No => Ok(false),
+            Grown::Starved(bytes) => Err(Starved(bytes)),
+            // SAFETY: by our caller, `object` is of the class and free.
+            Grown::Yes => Ok(unsafe { lists.push(class.index(), object) }.is_ok()),
+        }
     }
 
     /// Gives a batch of a full list back and puts `object` into the list, which gets a larger array if it cannot hold two
@@ -245,7 +259,7 @@ impl<B: Behind> Cache<B> {
             count += 1;
         }
         let given = self.give(class, &batch[..count]);
-        if words < 2 * most {
+        if words > 2 && words < 2 * most {
             return match judge(given.and(self.grow(lists, class, 0, Room::Unused))) {
                 Grown::Starved(bytes) => Err(Starved(bytes)),
                 Grown::Yes | Grown::No => Ok(()),
@@ -312,26 +326,28 @@ impl<B: Behind> Cache<B> {
                 return Ok(Grown::No);
             }
         }
-        if !self.exchange_for_new(lists, &mut shape, class, words)? {
+        let (done, finding) = self.exchange_for_new(lists, &mut shape, class, words);
+        if !done {
             B::release(added);
-            return Ok(Grown::No);
+            return finding.map(|()| Grown::No);
         }
         if shape.capacity_bytes <= B::share() {
             B::is_served();
         }
         self.overflowed[list].store(false, Relaxed);
-        Ok(Grown::Yes)
+        finding.map(|()| Grown::Yes)
     }
 
-    /// Gives a list a new array of `words`, whose growth was reserved, and what was in the old one.
+    /// Gives a list a new array of `words`, whose growth was reserved, and what was in the old one. Whether it has it, and
+    /// what was found among objects that had to go back.
     fn exchange_for_new<L: Lists>(
         &self,
         lists: L,
         shape: &mut Shape,
         class: SizeClass,
         words: usize,
-    ) -> Result<bool, Misuse> {
-        let Some(memory) = B::allocate_array(words) else { return Ok(false) };
+    ) -> (bool, Result<(), Misuse>) {
+        let Some(memory) = B::allocate_array(words) else { return (false, Ok(())) };
         // SAFETY: `words` words, ours alone.
         let array = unsafe { make_array(memory, words - 2) };
         let mut batch: Batch = [ptr::null_mut(); MAX_BATCH + 1];
@@ -342,11 +358,14 @@ impl<B: Behind> Cache<B> {
             // SAFETY: nobody has seen the array.
             unsafe { B::release_array(array, words - 2) };
         }
+        if count == 0 {
+            return (done, Ok(()));
+        }
         let objects = &mut batch[..count];
         objects.reverse(); // newest last, as they were
         // SAFETY: the objects are ours until they are in a list.
         let kept = unsafe { lists.push_batch(class.index(), objects) }.unwrap_or(0);
-        if kept < count { self.give(class, &objects[kept..]).map(|()| done) } else { Ok(done) }
+        (done, if kept < count { self.give(class, &objects[kept..]) } else { Ok(()) })
     }
 
     /// Gives back what is over the budget, which may have shrunk; returns what it is, in bytes.

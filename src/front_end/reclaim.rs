@@ -101,7 +101,7 @@ pub fn empty_own(cache: &'static Cache) -> Result<(), Misuse> {
 }
 
 /// Whether caches can be seized that are another's.
-fn lends() -> bool {
+fn can_seize() -> bool {
     way::mode().is_some_and(Mode::lends)
 }
 
@@ -109,7 +109,7 @@ fn lends() -> bool {
 #[cold]
 pub fn look_around() {
     let period = PERIOD.load(Relaxed);
-    if period == 0 || !lends() {
+    if period == 0 || !can_seize() {
         return;
     }
     let now = os::milliseconds();

@@ -85,7 +85,15 @@ fn refill<F: Lists>(cache: &'static Cache, lists: F, class: SizeClass) -> Option
 
 /// The list is full, or has no array yet. No lock is held.
 fn flush<F: Lists>(cache: &'static Cache, lists: F, class: SizeClass, object: NonNull<u8>) {
-    if cache.push_to_first_array(lists, class, object) {
+    cache.begin_flush(class);
+    let kept = match cache.push_to_first_array(lists, class, object, Room::Unused) {
+        Ok(kept) => kept,
+        Err(Starved(bytes)) => {
+            reclaim::steal_budget(cache, bytes);
+            cache.push_to_first_array(lists, class, object, Room::OtherLists).unwrap_or(false)
+        }
+    };
+    if kept {
         return;
     }
     if cache.count_miss() {

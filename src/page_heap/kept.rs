@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn a_run_of_the_same_length_is_the_one_freed_last() {
         let heap = PageHeap::new(Mmap::new(), 64 << 20);
-        let large = |pages| heap.allocate(pages, 0, SpanState::Large).expect("memory").id;
+        let large = |pages| heap.allocate(pages, 1, SpanState::Large).expect("memory").id;
         let (first, second, behind) = (large(8), large(8), large(3));
         let starts = [heap.start(first), heap.start(second)];
         // SAFETY: here and below: in use, and nobody uses its pages.
@@ -76,10 +76,15 @@ mod tests {
         assert_eq!((heap.start(again), heap.dirty_pages(), heap.totals().large), (starts[0], 0, 19));
         // SAFETY: as above.
         unsafe {
-            heap.release(second, false);
             heap.release(again, false);
+            heap.release(second, false);
         }
-        // The two are one run by the time that anybody looks.
+        // Among the free runs, the two are one, and what is asked for comes from its beginning.
+        let last = large(8);
+        assert_eq!(heap.start(last), starts[1], "not the best that fits, but what was freed last");
+        // SAFETY: as above.
+        unsafe { heap.release(last, false) };
+        // They are one by the time that anybody looks.
         assert_eq!((heap.start(large(16)), heap.totals().free), (starts[0], 0));
         assert_eq!(heap.start(behind), starts[1] + 8 * PAGE_SIZE);
         #[cfg(debug_assertions)]
@@ -89,7 +94,7 @@ mod tests {
     #[test]
     fn what_is_kept_goes_back_with_the_rest() {
         let heap = PageHeap::new(Mmap::new(), 64 << 20);
-        let run = heap.allocate(8, 0, SpanState::Large).expect("memory");
+        let run = heap.allocate(8, 1, SpanState::Large).expect("memory");
         // SAFETY: in use, and nobody uses its pages.
         unsafe { heap.release(run.id, false) };
         assert_eq!((heap.release_free(), heap.totals().free, heap.dirty_pages()), (8 * PAGE_SIZE, 0, 0));

@@ -216,12 +216,12 @@ impl<S: PageSource> PageHeap<S> {
         {
             return Some(Run { id, zero: false });
         }
-        self.settle(&mut heap);
         let mut relieved = false;
         if self.space.has_nothing() {
             self.move_frontier(&mut heap, pages, align)?;
         }
         let id = loop {
+            self.settle(&mut heap); // another thread's, too, where the lock was given up
             if !self.spare_records(&mut heap, SPARE_RECORDS) {
                 return None;
             }

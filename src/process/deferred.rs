@@ -8,7 +8,7 @@ use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
 use crate::page_heap::directory::class_at;
-use crate::page_heap::span::SpanState;
+use crate::page_heap::large;
 use crate::size_class::SizeClass;
 
 /// Frees all of it, unless this thread cannot wait now either.
@@ -27,10 +27,7 @@ fn free(block: NonNull<u8>) {
         // SAFETY: the block is an object of this class that was given up.
         Some(class) => unsafe { free_small(class, block) },
         None => {
-            let id = BACK_END.pages.span_of(address).filter(|id| {
-                BACK_END.pages.start(*id) == address && BACK_END.pages.span(*id).state() == SpanState::Large
-            });
-            match id {
+            match large::at(&BACK_END.pages, address) {
                 Some(id) if hardened::on() => hardened::free_large(id),
                 // SAFETY: a large block that was given up.
                 Some(id) => unsafe { BACK_END.pages.release(id, false) },

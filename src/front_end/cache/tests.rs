@@ -29,6 +29,8 @@ struct World {
     reserved: usize,
     /// Times the tiers or the arrays were asked or given to.
     visits: usize,
+    /// What is found among objects that come back.
+    misuse: Option<Misuse>,
 }
 
 std::thread_local! {
@@ -72,6 +74,9 @@ impl Behind for Fake {
     fn insert_range(class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
         world(|world| {
             world.visits += 1;
+            if let Some(misuse) = world.misuse {
+                return Err(misuse);
+            }
             for object in objects {
                 assert_eq!(class_of(object.addr()), class.index(), "an object came back to another class");
                 assert!(world.kept.insert(object.addr()), "an object came back twice");
@@ -222,10 +227,43 @@ fn allocate(cache: &Cache<Fake>, lists: impl Lists, class: SizeClass, room: Room
 fn free(cache: &Cache<Fake>, lists: impl Lists, class: SizeClass, object: usize) {
     let object = NonNull::new(ptr::without_provenance_mut(object)).expect("an address");
     // SAFETY: an object of the class that nobody has.
-    if unsafe { lists.push(class.index(), object) }.is_err() && !cache.push_to_first_array(lists, class, object) {
+    if unsafe { lists.push(class.index(), object) }.is_ok() {
+        return;
+    }
+    cache.begin_flush(class);
+    let kept = cache.push_to_first_array(lists, class, object, Room::Unused);
+    let kept = kept.or_else(|_| cache.push_to_first_array(lists, class, object, Room::OtherLists));
+    if !kept.is_ok_and(|kept| kept) {
         cache.count_miss();
         _ = cache.flush(lists, class, object);
     }
+}
+
+/// A list cannot be given its larger array, and one of the objects it held is none of its class: both are reported, and no
+/// budget is lost.
+#[test]
+fn a_growth_that_fails_gives_its_budget_back() {
+    let class = SizeClass::from_index(7);
+    world(|world| {
+        *world = World { objects_left: 100, arrays_left: 9, most: 1 << 20, total: 1 << 20, ..World::default() }
+    });
+    let cache = new_cache();
+    // SAFETY: this thread alone uses the cache.
+    let lists = unsafe { Exclusive::new(&cache.slab) };
+    for number in 0..3 {
+        free(cache, lists, class, address(class, number));
+    }
+    let before = world(|world| {
+        world.misuse = Some(Misuse::DoubleFree);
+        world.reserved
+    });
+    cache.overflowed[class.index()].store(true, Relaxed);
+    // Taking the objects out succeeds, and what comes after it finds the thread elsewhere.
+    let bits = RefCell::new(0b1100);
+    let grown = cache.grow(Moving(lists, &bits), class, 0, Room::Unused);
+    assert!(matches!(grown, Err(Misuse::DoubleFree)));
+    assert_eq!(world(|world| world.reserved), before);
+    cache.check(&cache.shape().lock());
 }
 
 /// A cache whose objects all come from another's: it hands on whole batches, and keeps less than four.
