@@ -130,7 +130,7 @@ impl<T> Mutex<T> {
                 }
                 continue;
             }
-            if now & this_thread::NUMBER == this {
+            if now & this_thread::NUMBER == this && !this_thread::is_shared() {
                 if !can_do_without {
                     broken(&[
                         "a signal handler called what its own thread is in the middle of, and only one at a time can be",
@@ -214,7 +214,7 @@ pub fn forget_stuck_fork() {
 
 impl<T> ForkLock for Mutex<T> {
     fn take(&self, patience: Patience) -> Taken {
-        if self.state.load(Relaxed) & this_thread::NUMBER == this_thread::number() {
+        if self.state.load(Relaxed) & this_thread::NUMBER == this_thread::number() && !this_thread::is_shared() {
             return Taken::Before; // nobody but this thread writes its number
         }
         match patience {

@@ -4,7 +4,8 @@
 //! bits 0-28   a number of perseq's own, given at the first lock and unique among the threads that live
 //! bits 29-30  forks that the thread is in the middle of
 //! bit 31      an operation went without a lock that a fork holds (`sync`), and its caller has not been told
-//! bits 32-63  locks the thread holds, tries or waits for
+//! bits 32-62  locks the thread holds, tries or waits for
+//! bit 63      a child process runs on this TLS at the same time: locks are not counted, as two would change the word
 //! ```
 //!
 //! The number of locks tells a signal handler, or a function of somebody else's that a lock's holder calls, that it
@@ -48,6 +49,7 @@ const ONE_FORK: usize = 1 << 29;
 const FORKS: usize = 3 * ONE_FORK;
 const WENT_WITHOUT: usize = 1 << 31;
 const ONE_LOCK: usize = 1 << 32;
+const SHARED: usize = 1 << 63;
 
 /// The next thread's number. After 2^29 threads numbers come again.
 static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -56,7 +58,9 @@ static NEXT: AtomicU32 = AtomicU32::new(1);
 #[inline]
 pub fn enter() -> u32 {
     let before = word().get();
-    word().set(before + ONE_LOCK);
+    if before & SHARED == 0 {
+        word().set(before + ONE_LOCK);
+    }
     let number = before as u32 & NUMBER;
     if number != 0 { number } else { introduce() }
 }
@@ -64,14 +68,27 @@ pub fn enter() -> u32 {
 /// A lock that was counted is free again, or was not had.
 #[inline]
 pub fn leave() {
-    law!(locks() > 0, "counted: a lock is left once for each time it was entered");
-    word().set(word().get() - ONE_LOCK);
+    let before = word().get();
+    if before & SHARED == 0 {
+        law!(before >= ONE_LOCK, "counted: a lock is left once for each time it was entered");
+        word().set(before - ONE_LOCK);
+    }
 }
 
-/// Locks the thread holds, tries or waits for.
+/// Locks the thread holds, tries or waits for; 0 if it is shared.
 #[inline]
 pub fn locks() -> usize {
-    word().get() >> 32
+    (word().get() & !SHARED) / ONE_LOCK
+}
+
+/// From now on the thread's number may be another task's as well. It holds no lock.
+pub fn share() {
+    word().set(word().get() | SHARED);
+}
+
+/// Whether what has the thread's number may be another task's.
+pub fn is_shared() -> bool {
+    word().get() & SHARED != 0
 }
 
 /// The thread's number.

@@ -34,6 +34,7 @@ use rseq::Slab;
 use crate::front_end::thread;
 use crate::process::thread_exit;
 use crate::size_class::CLASSES;
+use crate::this_thread;
 
 /// The calling thread uses no cache until this is dropped. See [`lend_thread`].
 #[derive(Debug)]
@@ -52,10 +53,12 @@ pub fn lend_thread() -> LentThread {
 }
 
 /// As [`lend_thread`], for ever: for a child that runs at the same time as the thread, as after `clone` with `CLONE_VM`
-/// alone, whose end nobody is told. A cache of the thread's own is emptied.
+/// alone, whose end nobody is told. A cache of the thread's own is emptied. Handlers of the two must not allocate: which of
+/// them holds a lock cannot be told.
 pub fn share_thread() {
     thread_exit::give_up_cache();
     thread::share();
+    this_thread::share();
 }
 
 impl LentThread {

@@ -70,6 +70,9 @@ pub mod this_thread {
     pub fn locks() -> usize {
         LOCKS.with(Cell::get)
     }
+    pub fn is_shared() -> bool {
+        false
+    }
     pub fn go_without() {
         panic!("no fork is modelled");
     }
