@@ -129,7 +129,8 @@ fn small_traffic_keeps_a_burst_without_a_slow_path() {
     }
 }
 
-/// Small traffic that caches serve keeps no burst: not where it comes to slow paths, and nowhere with the thread.
+/// Small traffic that caches serve keeps no burst: not where it comes to slow paths, and nowhere with the thread, or
+/// where memory goes back at once.
 #[test]
 fn small_traffic_does_not_keep_a_burst() {
     let program = build_c("life/idle.c", &[]);
@@ -138,6 +139,11 @@ fn small_traffic_does_not_keep_a_burst() {
     for (mode, background) in modes.chain(["sharded", "percpu-lock", "central"].map(|mode| (mode, "0"))) {
         let mut command = on_libperseq(&program, mode, &[]);
         command.args(["traffic", "400", "120", "30"]).env("PERSEQ_BACKGROUND", background);
+        run(command).ended(0, "gave it back");
+    }
+    for mode in ["percpu", "perthread"] {
+        let mut command = on_libperseq(&program, mode, &[]);
+        command.args(["traffic", "400", "120", "30"]).env("PERSEQ_BACKGROUND", "0").env("PERSEQ_RELEASE", "now");
         run(command).ended(0, "gave it back");
     }
 }

@@ -358,8 +358,14 @@ impl<S: PageSource> PageHeap<S> {
     pub unsafe fn empty(&self, id: SpanId, from: usize, pages: usize) -> bool {
         let (start, bytes) = (self.start(id) + from * PAGE_SIZE, pages * PAGE_SIZE);
         let whole = (start | bytes).is_multiple_of(self.space.source.release_granule());
+        let Some(start) = NonNull::new(start as *mut u8).filter(|_| whole) else { return false };
         // SAFETY: by our own contract.
-        whole && NonNull::new(start as *mut u8).is_some_and(|start| unsafe { self.space.source.release(start, bytes) })
+        let done = unsafe { self.space.source.release(start, bytes) };
+        // A count is not worth waiting for a fork.
+        if done && let Some(mut heap) = self.state.lock_unless_forking() {
+            heap.totals.released += pages as u64;
+        }
+        done
     }
 
     /// Moves the first pages of one large run to another, whose start reads as zero afterwards or whose pages are
