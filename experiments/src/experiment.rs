@@ -36,7 +36,7 @@ pub struct Question {
     /// Group of counters it reads: a sample of the counter pass, whose time is not used. Null: a timing sample.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counter_group: Option<String>,
-    /// Which copy of the measured loop runs: drawn for each block, the same for all of it. Rows of older versions have
+    /// Which copy of the measured loop runs: dealt to each block, the same for all of it. Rows of older versions have
     /// none, which is 0: there was one copy.
     #[serde(default)]
     pub layout: u64,

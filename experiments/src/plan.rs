@@ -73,11 +73,10 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                 let planted = cell.planted.iter().map(|percent| Some(*percent));
                 arms.extend(planted.map(|planted| Arm { subject: baseline, twin: false, planted }));
             }
-            let copies = workload::copies(&definition.workload);
+            let layouts = deal(&definition.workload, choice.blocks.unwrap_or(profile.blocks), &mut random);
             let skip = limits.refuse(&cell.parameters, cell.rule);
-            for block in 0..choice.blocks.unwrap_or(profile.blocks) {
+            for (block, layout) in (0..).zip(layouts) {
                 arms.shuffle(&mut random);
-                let layout = random.random_range(0..copies);
                 let planned = |&Arm { subject, twin, planted }: &Arm, random: &mut ChaCha8Rng| {
                     let task = Question {
                         experiment: definition.id.clone(),
@@ -134,6 +133,16 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     Ok(place::numbered(plan))
 }
 
+/// The copy of the loop that each block of a cell runs, from a shuffled deck: two copies are dealt equally often, or one of
+/// them once more.
+pub fn deal(workload: &str, blocks: u64, random: &mut ChaCha8Rng) -> Vec<u64> {
+    let copies = workload::copies(workload);
+    let first = random.random_range(0..copies);
+    let mut deck: Vec<_> = (0..blocks).map(|block| (first + block) % copies).collect();
+    deck.shuffle(random);
+    deck
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,20 +184,26 @@ mod tests {
         assert!(block.iter().all(|planned| planned.order_index < first + 5), "a block is contiguous");
     }
 
-    /// One copy of the loop for all of a block, and all copies in turn.
+    /// One copy of the loop for all of a block, and each copy for as many blocks as any other, give or take one.
     #[test]
-    fn a_block_draws_its_copy_of_the_loop() {
+    fn a_cell_deals_its_blocks_the_copies_of_the_loop() {
         let plan =
             make(&crate::definition::all(), &Choice { profile: "standard".into(), ..choice(1) }, &Limits::none());
         let (mut of_block, mut of_cell) = (BTreeMap::new(), BTreeMap::new());
         for planned in plan.unwrap() {
             let (cell, copy) = (planned.cell_id, planned.task.layout);
             assert_eq!(*of_block.entry((cell.clone(), planned.block)).or_insert(copy), copy, "{cell}");
-            of_cell.entry((workload::copies(&planned.task.workload), cell)).or_insert_with(BTreeSet::new).insert(copy);
+            let copies = workload::copies(&planned.task.workload) as usize;
+            of_cell.entry(cell).or_insert(vec![BTreeSet::new(); copies])[copy as usize].insert(planned.block);
         }
-        for ((copies, cell), drawn) in of_cell {
-            assert!(drawn.len() > copies as usize / 3 && drawn.iter().all(|copy| *copy < copies), "{cell}: {drawn:?}");
+        assert!(of_cell.values().any(|dealt| dealt.len() > 1));
+        for (cell, dealt) in of_cell {
+            let counts: Vec<_> = dealt.iter().map(BTreeSet::len).collect();
+            let [least, most] = [counts.iter().min(), counts.iter().max()].map(Option::unwrap);
+            assert!(most - least <= 1, "{cell}: {counts:?}");
         }
+        // Not in the order of the copies.
+        assert!(of_block.iter().any(|((_, block), copy)| block % 8 != copy % 8));
     }
 
     /// Slower samples are of the baseline, in their own arms, and of few cells.

@@ -3,7 +3,7 @@
 //!
 //! Where a loop this short lies in memory changes its time by several per cent, and by another amount in each build. So
 //! there are several copies of it, the allocator's inlined path included, which differ in padding alone. A block of
-//! samples draws one; all modes in it run the same.
+//! samples is dealt one; all modes in it run the same.
 //!
 //! The same loop also runs over objects that are there already: what it takes then is not the allocator's.
 
