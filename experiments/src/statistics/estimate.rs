@@ -1,6 +1,7 @@
 //! Estimates with their intervals, and what they are made of.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
+use std::collections::BTreeMap;
 
 /// A ratio, a mean or a difference with its 95 % interval.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -44,8 +45,7 @@ pub fn mean(values: &[f64]) -> Option<Estimate> {
 
 /// The exact 95 % interval of the mean of a Poisson count. Of none seen: 0 to 3.7, never "none".
 pub fn poisson(count: u64) -> (f64, f64) {
-    let half =
-        |share: f64, degrees: u64| ChiSquared::new(degrees as f64).map_or(f64::NAN, |chi| chi.inverse_cdf(share) / 2.0);
+    let half = |share: f64, degrees: u64| chi_squared(share, degrees).unwrap_or(f64::NAN) / 2.0;
     (if count == 0 { 0.0 } else { half(0.025, 2 * count) }, half(0.975, 2 * count + 2))
 }
 
@@ -73,4 +73,9 @@ pub(super) fn standard_error(values: &[f64]) -> Option<f64> {
 /// Of Student's distribution. None: no degree of freedom.
 pub(super) fn quantile(share: f64, degrees: usize) -> Option<f64> {
     Some(StudentsT::new(0.0, 1.0, degrees as f64).ok()?.inverse_cdf(share))
+}
+
+/// Of the chi-squared distribution. None: no degree of freedom.
+pub(super) fn chi_squared(share: f64, degrees: u64) -> Option<f64> {
+    Some(ChiSquared::new(degrees as f64).ok()?.inverse_cdf(share))
 }

@@ -1,7 +1,7 @@
-//! Simulations of what the intervals and the rule promise. The tests are short; `sweep` is the same with more of each:
+//! Simulations of what the intervals and the rule promise. `TIMES` has more of each:
 //!
 //! ```text
-//! cargo test --profile optimized -p perseq-experiments --bin perseq statistics::simulation -- --ignored --nocapture
+//! TIMES=20 cargo test --profile optimized -p perseq-experiments --bin perseq statistics::simulation -- --nocapture
 //! ```
 
 use super::shape::normal;
@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 type Noise = fn(&mut ChaCha8Rng) -> f64;
 
 /// The models of one level, and the coverage each may have: 93 to 97 %, and more in two cases. With two modes and n = 5
-/// the truth is 97.0 %, on the bound. With outliers the t interval is too wide at every n, 97 to 98 %: one of them widens
+/// the truth is 97.3 %. With outliers the t interval is too wide at every n, 97 to 98 %: one of them widens
 /// it more than it moves it. It errs on the side of saying nothing; it is nowhere narrow.
 const MODELS: [(&str, Noise, [f64; 2]); 5] = [
     ("normal, 1 %", |random| 0.01 * normal(random), [0.93, 0.97]),
@@ -82,16 +82,27 @@ impl Design {
 }
 
 /// Designs with both levels: none, some and much of the noise is the layout's.
-const DESIGNS: [(&str, Design); 4] = [
+const DESIGNS: [(&str, Design); 5] = [
     ("one copy for each block", Design { blocks: 10, copies: 10, layout: 0.05, process: 0.02 }),
     ("layouts add nothing", Design { blocks: 10, copies: 5, layout: 0.0, process: 0.02 }),
     ("as much as processes", Design { blocks: 10, copies: 5, layout: 0.02, process: 0.02 }),
     ("most of the noise", Design { blocks: 30, copies: 6, layout: 0.1, process: 0.02 }),
+    ("some copies twice", Design { blocks: 10, copies: 8, layout: 0.02, process: 0.02 }),
 ];
 
 fn simulated(random: &mut ChaCha8Rng, n: usize, ratio: f64, noise: Noise) -> Paired {
     let pairs: Vec<_> = (0..n).map(|_| ((noise(random)).exp(), ratio * (noise(random)).exp())).collect();
     Paired::new(&pairs).unwrap()
+}
+
+/// How many times as many trials as usual, if that was asked for.
+fn times() -> Option<usize> {
+    Some(std::env::var("TIMES").ok()?.parse().expect("TIMES: a whole number"))
+}
+
+/// How many trials, where so many are usual.
+fn trials(usual: usize) -> usize {
+    usual * times().unwrap_or(1)
 }
 
 fn coverage_of_one_level(trials: usize) {
@@ -148,12 +159,16 @@ fn false_verdicts(runs: usize, cells: usize) {
             share(bad_runs, runs),
             share(verdicts, runs * cells)
         );
-        assert!(share(bad_runs, runs) <= 5.0, "{model}: {bad_runs} of {runs}");
+        // The promise is one in twenty. What was asked for with `TIMES` comes nearer to the true share, which may be that
+        // itself, and so has to have room for an error of its own.
+        let error = times().map_or(0.0, |_| 2.0 * (5.0 * 95.0 / runs as f64).sqrt());
+        assert!(share(bad_runs, runs) <= 5.0 + error, "{model}: {bad_runs} of {runs}");
     }
 }
 
-/// How often a difference of the printed resolution has to be found, in each design.
-const LEAST: f64 = 0.6;
+/// How often a difference of the printed resolution has to be found, in each design. Four times in five is the promise; of
+/// fifty trials 38 are within one standard error of it, and with `TIMES` that error is smaller.
+const LEAST: f64 = 0.75;
 
 /// A difference of the size that the run's own A/A noise says can be found: how often it is.
 fn misses(trials: usize, critical: f64) {
@@ -162,6 +177,7 @@ fn misses(trials: usize, critical: f64) {
         ("noise 0.5 %", Design { blocks: 10, copies: 1, layout: 0.0, process: 0.005 }),
         ("noise 2 %", Design { blocks: 10, copies: 1, layout: 0.0, process: 0.02 }),
         ("noise 2 %", Design { blocks: 10, copies: 5, layout: 0.0, process: 0.02 }),
+        ("noise 2 %", Design { blocks: 10, copies: 8, layout: 0.0, process: 0.02 }),
         ("noise 2 %", Design { blocks: 30, copies: 10, layout: 0.0, process: 0.02 }),
     ] {
         let (mut seen, mut wrong_way, mut printed) = (0, 0, 0.0);
@@ -180,8 +196,9 @@ fn misses(trials: usize, critical: f64) {
             printed * 100.0,
             share * 100.0
         );
-        // Ten pairs say little of their own noise, and where they showed too little of it too much is promised.
-        assert!(share >= LEAST, "{model}: {share}");
+        let error = (0.8 * 0.2 / trials as f64).sqrt();
+        let least = times().map_or(LEAST, |_| LEAST.max(0.8 - error));
+        assert!(share >= least, "{model}: {share}");
         assert_eq!(wrong_way, 0);
     }
 }
@@ -201,32 +218,23 @@ impl std::fmt::Display for Design {
 
 #[test]
 fn the_interval_covers_the_truth_93_to_97_times_in_100_and_more_only_under_outliers() {
-    coverage_of_one_level(2000);
+    coverage_of_one_level(trials(2000));
 }
 
 #[test]
 fn the_interval_of_two_levels_covers_the_truth_where_one_level_does_not() {
-    coverage_of_two_levels(2000);
+    coverage_of_two_levels(trials(2000));
 }
 
 #[test]
 fn of_runs_in_which_nothing_differs_at_most_one_in_twenty_holds_a_verdict() {
-    false_verdicts(100, 40);
+    false_verdicts(trials(100), 40);
 }
 
 #[test]
-fn a_difference_of_the_printed_resolution_is_found_more_often_than_not() {
-    misses(50, 0.05);
-}
-
-#[test]
-#[ignore = "minutes: the numbers of PROTOCOL.md"]
-fn sweep() {
-    coverage_of_one_level(10_000);
-    coverage_of_two_levels(10_000);
-    false_verdicts(2000, 100);
-    misses(1000, 0.05);
-    misses(1000, 0.0005);
+fn a_difference_of_the_printed_resolution_is_found_four_times_in_five() {
+    misses(trials(50), 0.05);
+    misses(trials(50), 0.0005);
 }
 
 /// The reason for the t interval: a percentile bootstrap is too narrow where samples are few.

@@ -1,6 +1,6 @@
 //! The rule: what an interval allows to be said, and how small a difference the whole of it would find.
 
-use super::estimate::{Estimate, average, quantile};
+use super::estimate::{Estimate, average, chi_squared, quantile};
 use super::paired::{Paired, Resampled};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -111,36 +111,39 @@ const RESAMPLES: usize = 400;
 /// held against the same mode as noisy as `twin`, and with a p value of `critical` at most.
 ///
 /// Each of 400 resamples of both noises needs some difference before every part of the rule is content; 80 % need this
-/// one or less. None: there is no spread to resample.
+/// one or less. A few pairs may show less noise than there is, so each resample has another spread, of those that the
+/// pairs' own leaves possible (the predictive distribution: Geisser, *Predictive Inference*, 1993). None: there is no
+/// spread to resample.
 pub fn resolution(noise: &Paired, twin: Option<&Paired>, critical: f64, seed: u64) -> Option<f64> {
     let (own, same) = (Noise::of(noise)?, twin.and_then(Noise::of));
     let medians = Resampled::of(noise.n());
-    let wanted = quantile(0.975, noise.degrees()?)?;
-    let wanted_by_holm = quantile(1.0 - critical / 2.0, noise.degrees()?)?.max(wanted);
-    let wanted_of_twin = twin.and_then(Paired::degrees).and_then(|degrees| quantile(0.975, degrees));
+    let wanted = quantile(0.975, own.degrees)?;
+    let wanted_by_holm = quantile(1.0 - critical / 2.0, own.degrees)?;
+    let wanted_of_twin = same.as_ref().and_then(|same| quantile(0.975, same.degrees));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut up, mut down) = (Vec::with_capacity(RESAMPLES), Vec::with_capacity(RESAMPLES));
     for _ in 0..RESAMPLES {
-        let drawn = own.draw(&mut random);
+        // One for both: they may be the same pairs, and then have one spread.
+        let share = random.random::<f64>();
+        let drawn = own.draw(share, &mut random);
         let (mean, error) = (drawn.mean(), drawn.standard_error()?);
+        let (half, holm) = (wanted * error, wanted_by_holm * error);
         let mut sorted: Vec<_> = drawn.logs.iter().map(|(_, log)| *log).collect();
         sorted.sort_by(f64::total_cmp);
         let (low, high) = medians.interval(&sorted);
         // How far the ratio has to be from 1 for the same mode's sake.
         let beyond = match (&same, wanted_of_twin) {
-            (Some(same), Some(wanted)) => {
-                let same = same.draw(&mut random);
-                let (far, half) = (same.mean().abs(), wanted * same.standard_error()?);
-                far + half + if far <= half { 0.0 } else { wanted * error }
+            (Some(same), Some(wanted_of_twin)) => {
+                let same = same.draw(share, &mut random);
+                let (far, half_of_twin) = (same.mean().abs(), wanted_of_twin * same.standard_error()?);
+                far + half_of_twin + if far <= half_of_twin { 0.0 } else { half }
             }
             _ => 0.0,
         };
-        let holm = wanted_by_holm * error;
         for (needed, mean, least, margin, equivalent) in [
             (&mut up, mean, low, (1.0 + MARGIN).ln(), (1.0 + EQUIVALENT).ln()),
             (&mut down, -mean, -high, -(1.0 - MARGIN).ln(), -(1.0 - EQUIVALENT).ln()),
         ] {
-            let half = wanted * error;
             let parts = [margin + half - mean, equivalent - half - mean, holm - mean, beyond - mean, -least];
             needed.push(parts.into_iter().fold(0.0, f64::max));
         }
@@ -160,6 +163,8 @@ struct Noise {
     of: Vec<usize>,
     layouts: Vec<f64>,
     processes: Vec<f64>,
+    /// Degrees of freedom of the error of the whole.
+    degrees: usize,
 }
 
 impl Noise {
@@ -191,12 +196,15 @@ impl Noise {
             let stretch = if squares > 0.0 { (between * k as f64 / squares).sqrt() } else { 0.0 };
             means.iter().map(|mean| (mean - middle) * stretch).collect()
         };
-        Some(Noise { of, layouts, processes })
+        Some(Noise { of, layouts, processes, degrees: paired.degrees()? })
     }
 
-    /// As many pairs in as many layouts, of a true ratio of 1.
-    fn draw(&self, random: &mut ChaCha8Rng) -> Paired {
-        let mut any = |values: &[f64]| values[random.random_range(0..values.len())];
+    /// As many pairs in as many layouts, of a true ratio of 1. Their true spread is one that the pairs' own leaves possible:
+    /// so large that this `share` of sets with it would show as little as they did, or less.
+    fn draw(&self, share: f64, random: &mut ChaCha8Rng) -> Paired {
+        let squares = chi_squared(share, self.degrees as u64).filter(|squares| *squares > 0.0);
+        let spread = squares.map_or(1.0, |squares| (self.degrees as f64 / squares).sqrt());
+        let mut any = |values: &[f64]| spread * values[random.random_range(0..values.len())];
         let layouts: Vec<_> = self.layouts.iter().map(|_| any(&self.layouts)).collect();
         let pair = |of: &usize| (*of as u64, layouts[*of] + any(&self.processes));
         Paired::of_logs(self.of.iter().map(pair).collect())
