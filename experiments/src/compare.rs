@@ -5,7 +5,7 @@
 //! the interval is Welch's. What differs in more than the binary or the host is refused, not adjusted.
 
 use crate::definition::{Better, Metric};
-use crate::experiment::{self, About, Experiments, Row};
+use crate::experiment::{self, About, Experiments, Row, pairs, series};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Reading};
 use crate::harness::manifest::Manifest;
@@ -221,11 +221,8 @@ fn differs(before: &Row, after: &Row) -> Option<String> {
 }
 
 fn change(id: &str, metric: &Metric, subject: Subject, kind: Kind, before: &[&Row], after: &[&Row]) -> Option<Change> {
-    let values = |rows: &[&Row], subject: Subject| -> BTreeMap<u64, (u64, f64)> {
-        let chosen = rows.iter().filter(|row| row.planned.task.mode_requested == subject && !row.planned.twin);
-        let value = |row: &&Row| Some((row.planned.task.layout, experiment::value(row, &metric.name)?));
-        chosen.filter_map(|row| Some((row.planned.block, value(row)?))).collect()
-    };
+    let value = |row: &Row| experiment::value(row, &metric.name);
+    let values = |rows: &[&Row], subject| series(rows.iter().copied(), subject, false, value);
     let (estimate, n) = match kind {
         Kind::Values => {
             let plain = |rows| values(rows, subject).into_values().collect::<Vec<_>>();
@@ -233,11 +230,13 @@ fn change(id: &str, metric: &Metric, subject: Subject, kind: Kind, before: &[&Ro
             (unpaired(&a, &b)?, [a.len(), b.len()])
         }
         Kind::Ratios => {
+            let baseline = experiment::baseline(before);
+            if baseline == subject || baseline != experiment::baseline(after) {
+                return None;
+            }
             let paired = |rows| {
-                let (base, own) = (values(rows, BASELINE), values(rows, subject));
-                let pair = |(block, (layout, base)): (&u64, &(u64, f64))| Some((*layout, *base, own.get(block)?.1));
-                Paired::in_layouts(&base.iter().filter_map(pair).collect::<Vec<_>>())
-                    .filter(|paired| subject != BASELINE && paired.n() > 1)
+                let pairs = pairs(&values(rows, baseline), &values(rows, subject));
+                Paired::in_layouts(&pairs).filter(|paired| paired.n() > 1)
             };
             let (a, b) = (paired(before)?, paired(after)?);
             (difference(&a, &b)?, [a.n(), b.n()])
@@ -274,7 +273,8 @@ fn page(comparison: &Comparison) -> String {
     let mut text = match comparison.kind {
         Kind::Values => format!("second run over first, on {}\n", comparison.hosts[0]),
         Kind::Ratios => format!(
-            "two hosts: ratios to {BASELINE}, those of the second run over those of the first\n  first:  {}\n  second: {}\n",
+            "two hosts: ratios to {BASELINE}, or to the per-thread mode that a rule has in its place, those of the second run \
+             over those of the first\n  first:  {}\n  second: {}\n",
             comparison.hosts[0], comparison.hosts[1]
         ),
     };

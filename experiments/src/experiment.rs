@@ -173,8 +173,57 @@ pub fn planted_value(row: &Row, percent: u64, metric: &str) -> Option<f64> {
     (row.planned.task.planted_percent == Some(percent)).then(|| measured(row, metric)).flatten()
 }
 
-fn measured(row: &Row, metric: &str) -> Option<f64> {
+/// The value of a metric in a sample that counts, whatever pass it is of.
+pub fn measured(row: &Row, metric: &str) -> Option<f64> {
     row.counts()?.measurement.metrics.get(metric).copied()
+}
+
+/// Values by block, each with the copy of the loop that ran.
+pub type Series = BTreeMap<u64, (u64, f64)>;
+
+/// The values of a subject or of its twin, of the blocks in which `value` has one.
+pub fn series<'a>(
+    rows: impl IntoIterator<Item = &'a Row>,
+    subject: Subject,
+    twin: bool,
+    value: impl Fn(&Row) -> Option<f64>,
+) -> Series {
+    let own = rows.into_iter().filter(|row| row.planned.task.mode_requested == subject && row.planned.twin == twin);
+    own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout, value(row)?)))).collect()
+}
+
+/// The layout and both values of every block that has both.
+pub fn pairs(base: &Series, other: &Series) -> Vec<(u64, f64, f64)> {
+    let pair = |(block, (layout, base)): (&u64, &(u64, f64))| Some((*layout, *base, other.get(block)?.1));
+    base.iter().filter_map(pair).collect()
+}
+
+/// What the modes of a cell are held against: the per-thread mode that they have in it. A rule that asks for caches that lend
+/// keeps the plain one out, and then it is the next in the list that is one of that kind.
+pub fn baseline(rows: &[&Row]) -> Subject {
+    let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.mode_requested == *subject);
+    let of_its_kind = |subject: &Subject| subject.name().starts_with(BASELINE.name()) && present(subject);
+    if present(&BASELINE) { BASELINE } else { Subject::all().find(of_its_kind).unwrap_or(BASELINE) }
+}
+
+/// The row of a sample that counts and reported one value.
+#[cfg(test)]
+pub fn row(planned: &Sample, metric: &str, value: f64) -> Row {
+    let mut measurement = crate::measurement::Measurement::default();
+    measurement.set(metric, value);
+    let report = Report {
+        mode_active: None,
+        mode_reason: None,
+        mode_proof: None,
+        verified: true,
+        fault: None,
+        cpu_user_ns: None,
+        cpu_sys_ns: None,
+        rss_peak_bytes: None,
+        allocator: None,
+        measurement,
+    };
+    Row { status: row::Status::Ok, report: Some(report), ..Row::new("run", planned, 1) }
 }
 
 /// The only sample of a run of its own, for checks with known answers.

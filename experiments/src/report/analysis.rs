@@ -2,6 +2,7 @@
 
 mod result;
 
+pub(super) use result::compare;
 pub use result::{Comparison, MetricResult, Planted, Ratio};
 
 use crate::definition::{Definition, Parameters, Prediction, Quantity, Rule};
@@ -82,6 +83,11 @@ impl Analysis {
     pub fn new(run: Contents<Experiments>) -> Analysis {
         let older = run.older();
         let Contents { manifest, plan, rows, warning, .. } = run;
+        Analysis { older, warning, ..Analysis::of(manifest, &plan, rows) }
+    }
+
+    /// Analyses the rows of a plan.
+    pub(super) fn of(manifest: Manifest<About>, plan: &[Sample], rows: Vec<Row>) -> Analysis {
         let mut experiments: Vec<_> = manifest
             .about
             .definitions
@@ -100,7 +106,7 @@ impl Analysis {
         test_together(&mut experiments);
         let step = manifest.host.pointer("/clock/resolution_ns/value").and_then(|step| step.as_f64());
         experiments.iter_mut().for_each(|experiment| experiment.blur(step));
-        Analysis { planned: plan.len(), manifest, rows, warning, older, experiments }
+        Analysis { planned: plan.len(), manifest, rows, warning: None, older: None, experiments }
     }
 
     /// Rows that ended like this.
@@ -132,6 +138,16 @@ impl Analysis {
         self.experiments.iter().flat_map(headline).min().unwrap_or(0)
     }
 
+    /// What the cells of the run hold modes against.
+    pub fn baselines(&self) -> Vec<Subject> {
+        baselines(self.experiments.iter().flat_map(|experiment| &experiment.cells))
+    }
+
+    /// The same in words.
+    pub fn baseline_words(&self) -> String {
+        in_words(&self.baselines())
+    }
+
     /// Comparisons that are tested together.
     pub fn tested(&self) -> usize {
         let comparisons =
@@ -146,7 +162,8 @@ impl Experiment {
     fn blur(&mut self, step: Option<f64>) {
         for cell in &mut self.cells {
             let Some(clock) = cell.result("clock_ns") else { continue };
-            let mut readings: Vec<f64> = clock.values.iter().flat_map(|(_, values)| values.clone()).collect();
+            let mut readings: Vec<f64> =
+                clock.values.iter().flat_map(|(_, values)| values).map(|(_, value)| *value).collect();
             if readings.is_empty() {
                 continue;
             }
@@ -164,6 +181,16 @@ impl Experiment {
     /// The first of them, which figures show.
     pub fn lead(&self) -> &str {
         self.tested().first().copied().unwrap_or(&self.definition.headline)
+    }
+
+    /// What its cells hold modes against: [`BASELINE`] first, if a cell has it.
+    pub fn baselines(&self) -> Vec<Subject> {
+        baselines(self.cells.iter())
+    }
+
+    /// The same in words.
+    pub fn baseline_words(&self) -> String {
+        in_words(&self.baselines())
     }
 
     /// Whether all modes of a cell had the same policy of budgets. Before there was a rule C, rule B let per-CPU caches lend
@@ -185,7 +212,7 @@ impl Experiment {
             .map(|cell| {
                 let found = cell.result(&prediction.metric).and_then(|result| match prediction.of {
                     Quantity::Ratio => Some(result.ratio(prediction.mode)?.mean),
-                    Quantity::Value => statistics::mean(result.of(prediction.mode)),
+                    Quantity::Value => statistics::mean(result.in_layouts(prediction.mode)),
                 });
                 let outcome = match found {
                     None => Outcome::Untested,
@@ -209,7 +236,7 @@ impl Cell {
             (!shares.is_empty()).then(|| (subject, median(&mut shares)))
         };
         let mut label = label(definition, &planned.cell_id);
-        let baseline = result::baseline(&rows);
+        let baseline = experiment::baseline(&rows);
         if baseline != BASELINE {
             label += &format!(", to {baseline}");
         }
@@ -237,6 +264,25 @@ impl Cell {
     /// The id without the experiment, in words.
     pub fn short_id(&self) -> String {
         self.label.clone()
+    }
+}
+
+/// Baselines of some cells, in the order of all subjects, each once.
+fn baselines<'a>(cells: impl Iterator<Item = &'a Cell>) -> Vec<Subject> {
+    let present: BTreeSet<&str> = cells.flat_map(|cell| &cell.metrics).map(|result| result.baseline.name()).collect();
+    let mut found: Vec<_> = Subject::all().filter(|subject| present.contains(subject.name())).collect();
+    found.sort_by_key(|subject| *subject != BASELINE);
+    found
+}
+
+fn in_words(baselines: &[Subject]) -> String {
+    match baselines {
+        [] => BASELINE.to_string(),
+        [only] => only.to_string(),
+        [first, others @ ..] => {
+            let others: Vec<_> = others.iter().map(Subject::to_string).collect();
+            format!("{first}, or to {} where the cell says so", others.join(" or "))
+        }
     }
 }
 

@@ -162,16 +162,21 @@ fn locality(analysis: &Analysis) -> Claim {
     if let Some(obstacle) = locality::obstacle(analysis) {
         return missing(claim, obstacle);
     }
-    let counted = locality::compared(analysis, ENOUGH);
+    let locality::Compared { counted, not_compared } = locality::compared(analysis, ENOUGH);
+    let beside = match not_compared.as_slice() {
+        [] => String::new(),
+        not_compared => format!("; not compared: {}", not_compared.join("; ")),
+    };
     if counted.is_empty() {
-        return missing(claim, format!("no event was counted in {ENOUGH} pairs of a cell"));
+        return missing(claim, format!("no event was counted in {ENOUGH} pairs of a cell, in each of them{beside}"));
     }
     let lines = |side: Side| {
         let own = counted.iter().filter(|counted| counted.side == side && counted.stands);
         own.map(locality::Counted::line).collect::<Vec<_>>()
     };
     let (cells_for, cells_against) = (lines(Side::Below), lines(Side::Above));
-    let because = format!("of {} counts {} are lower, {} higher", counted.len(), cells_for.len(), cells_against.len());
+    let (all, lower, higher) = (counted.len(), cells_for.len(), cells_against.len());
+    let because = format!("of {all} counts {lower} are lower, {higher} higher{beside}");
     Claim { claim, supported: !cells_for.is_empty(), cells_for, cells_against, because }
 }
 
@@ -187,8 +192,11 @@ fn scaling(analysis: &Analysis) -> Claim {
         return missing(claim, format!("scaling is not assessable with {cpus} CPUs"));
     }
     let rate = |threads: u64| {
-        let cell = experiment.cells.iter().find(|cell| cell.parameters.get("threads") == Some(&threads))?;
-        let mut values = cell.result("pairs_per_s_per_thread")?.of(TWINNED).to_vec();
+        let own = |cell: &&Cell| cell.parameters.get("threads") == Some(&threads);
+        let cell = experiment.cells.iter().filter(busy).find(own)?;
+        let mut values = cell.result("pairs_per_s_per_thread")?.of(TWINNED);
+    // Threads that think between their operations scale by thinking. Definitions before there was a think time had none.
+    let busy = |cell: &&Cell| cell.parameters.get("think_ns").is_none_or(|think| *think == 0);
         (!values.is_empty()).then(|| median(&mut values))
     };
     match (rate(1), rate(cpus)) {
@@ -196,7 +204,7 @@ fn scaling(analysis: &Analysis) -> Claim {
             supported: all / one >= 0.8,
             ..missing(claim, format!("a thread of {cpus} does {:.0} % of what one alone does", 100.0 * all / one))
         },
-        _ => missing(claim, "E02 lacks the cell of one thread or of all"),
+        _ => missing(claim, "E02 lacks the cell of one thread or of all, without think time"),
     }
 }
 
@@ -204,7 +212,7 @@ fn scaling(analysis: &Analysis) -> Claim {
 fn aborts(analysis: &Analysis) -> Claim {
     let claim = "restarts are negligible";
     let mut rates: Vec<_> =
-        restarts::rates(analysis).into_iter().map(|found| median(&mut found.rates.clone())).collect();
+        restarts::rates(analysis).into_iter().map(|found| median(&mut found.of_processes())).collect();
     if rates.is_empty() {
         return missing(claim, format!("{TWINNED} made no operation in this run"));
     }
@@ -218,10 +226,7 @@ fn aborts(analysis: &Analysis) -> Claim {
     };
     // Of one subject: throughput under the most signals over throughput under none.
     let kept = |subject: Subject| {
-        let values = |cell: &Cell| -> Option<Vec<(u64, f64)>> {
-            let values = cell.result(&experiment.definition.headline)?.of(subject);
-            Some(values.iter().map(|value| (0, *value)).collect())
-        };
+        let values = |cell: &Cell| Some(cell.result(&experiment.definition.headline)?.in_layouts(subject).to_vec());
         let signals = |cell: &&Cell| cell.parameters.get("signals_per_s").copied();
         let (least, most) =
             (experiment.cells.iter().min_by_key(signals)?, experiment.cells.iter().max_by_key(signals)?);
@@ -261,4 +266,90 @@ fn better(analysis: &Analysis) -> Claim {
     );
     // Both tables stand below.
     Claim { supported: false, cells_for: Vec::new(), cells_against: Vec::new(), ..claim }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::{self, Parameters};
+    use crate::experiment::{self, Options};
+    use crate::validity::Validity;
+
+    /// A cell: its parameters, and the value of every arm.
+    type Setting<'a> = (&'a [(&'a str, u64)], &'a [(&'a str, f64)]);
+
+    /// What a run on eight CPUs says, of these metrics of one experiment: ten blocks, noise of some per mille, and nothing
+    /// that stands in the way of a claim.
+    fn run(id: &str, metrics: &[&str], cells: &[Setting]) -> Analysis {
+        let definition = definition::all().into_iter().find(|definition| definition.id == id).unwrap();
+        let mut manifest =
+            experiment::manifest("run".into(), "standard", 1, Options::default(), vec![definition]).unwrap();
+        (manifest.about.cpus, manifest.tool.debug_assertions) = (8, false);
+        manifest.about.validity = vec![Validity { check: "all".into(), status: Outcome::Ok, detail: String::new() }];
+        let mut rows = Vec::new();
+        for (number, (parameters, arms)) in cells.iter().enumerate() {
+            let parameters: Parameters = parameters.iter().map(|(name, value)| ((*name).into(), *value)).collect();
+            for (block, (arm, (name, value))) in
+                (0..10).flat_map(|block| arms.iter().enumerate().map(move |arm| (block, arm)))
+            {
+                let subject = Subject::from_name(name).unwrap();
+                for twin in [false, true].into_iter().filter(|twin| !twin || subject == TWINNED) {
+                    let mut planned = experiment::single(id, "fast-path", subject, parameters.clone());
+                    (planned.cell_id, planned.block, planned.twin) = (format!("{id}/cell={number}"), block, twin);
+                    let noise = 1.0 + ((block * 7 + arm as u64 * 3 + u64::from(twin)) % 5) as f64 / 1000.0;
+                    let mut row = experiment::row(&planned, metrics[0], value * noise);
+                    let measurement = &mut row.report.as_mut().unwrap().measurement;
+                    metrics.iter().for_each(|metric| measurement.set(metric, value * noise));
+                    rows.push(row);
+                }
+            }
+        }
+        let plan: Vec<_> = rows.iter().map(|row| row.planned.clone()).collect();
+        Analysis::of(manifest, &plan, rows)
+    }
+
+    #[test]
+    fn threads_that_think_show_no_scaling() {
+        let scaling = |at_eight: f64| {
+            scaling(&run(
+                "E02",
+                &["pairs_per_s", "pairs_per_s_per_thread"],
+                &[
+                    (&[("threads", 1), ("think_ns", 0)], &[("perthread", 100.0), ("percpu", 100.0)]),
+                    (&[("threads", 8), ("think_ns", 0)], &[("perthread", 100.0), ("percpu", at_eight)]),
+                    (&[("threads", 1), ("think_ns", 100)], &[("perthread", 10.0), ("percpu", 10.0)]),
+                    (&[("threads", 8), ("think_ns", 100)], &[("perthread", 10.0), ("percpu", 10.0)]),
+                ],
+            ))
+        };
+        assert!(scaling(90.0).supported, "{}", scaling(90.0).because);
+        assert!(!scaling(50.0).supported, "{}", scaling(50.0).because);
+        let thinking: &[Setting] = &[
+            (&[("threads", 1), ("think_ns", 100)], &[("perthread", 10.0), ("percpu", 10.0)]),
+            (&[("threads", 8), ("think_ns", 100)], &[("perthread", 10.0), ("percpu", 10.0)]),
+        ];
+        let claim = super::scaling(&run("E02", &["pairs_per_s", "pairs_per_s_per_thread"], thinking));
+        assert!(!claim.supported && claim.because.contains("without think time"), "{}", claim.because);
+    }
+
+    /// Only a mode whose idle caches were emptied shows what caches of threads need.
+    #[test]
+    fn memory_is_won_only_where_idle_caches_of_threads_were_emptied() {
+        let with: &[(&str, f64)] = &[("perthread", 100.0), ("perthread-drain", 80.0), ("percpu", 50.0)];
+        let zero: &[(&str, f64)] = &[("perthread", 100.0), ("perthread-drain", 0.0), ("percpu", 50.0)];
+        let less: &[(&str, f64)] = &[("perthread", 100.0), ("perthread-drain", 40.0), ("percpu", 50.0)];
+        let without: &[(&str, f64)] = &[("perthread", 100.0), ("percpu", 50.0)];
+        let to_it: &[(&str, f64)] = &[("perthread-drain", 80.0), ("percpu", 50.0)];
+        let stranded = |arms: &[&[(&str, f64)]]| {
+            let threads: Vec<_> = (1..=arms.len() as u64).map(|threads| [("threads_per_cpu", threads)]).collect();
+            let cells: Vec<Setting> = threads.iter().zip(arms).map(|(threads, arms)| (&threads[..], *arms)).collect();
+            stranded(&run("E04", &["rss_after_release_bytes"], &cells))
+        };
+        for (arms, wins) in [(with, 1), (zero, 0), (less, 0), (without, 0), (to_it, 1)] {
+            let claim = stranded(&[arms]);
+            assert_eq!((claim.supported, claim.cells_for.len()), (wins > 0, wins), "{arms:?}: {}", claim.because);
+        }
+        // One cell does not vouch for another.
+        assert_eq!(stranded(&[with, without]).cells_for.len(), 1);
+    }
 }

@@ -1,13 +1,12 @@
 //! Index times lending: what each of the two does where the other is held still.
 
-use super::analysis::{Cell, Experiment, MetricResult};
+use super::analysis::{Cell, Experiment};
 use super::document::Table;
-use super::{number, tables};
+use super::tables;
 use crate::definition::Rule;
-use crate::experiment::{Row, value};
+use crate::experiment::{Row, Series, pairs, series, value};
 use crate::statistics::{Paired, unpaired};
 use crate::subject::{Subject, TWINNED};
-use std::collections::BTreeMap;
 
 /// A line for every cell that was measured with budgets that may be lent and with fixed ones. None: there is no such cell.
 pub fn table(experiment: &Experiment, rows: &[Row]) -> Option<Table> {
@@ -20,26 +19,22 @@ pub fn table(experiment: &Experiment, rows: &[Row]) -> Option<Table> {
         let (Some(with), Some(without)) = (lent.result(headline), fixed.result(headline)) else { continue };
         let other = with.baseline;
         let index = |cell: &Cell| {
-            let (base, own) = (values(rows, cell, other, headline), values(rows, cell, TWINNED, headline));
-            let pair = |(block, (layout, base)): (&u64, &(u64, f64))| Some((*layout, *base, own.get(block)?.1));
-            let pairs: Vec<_> = base.iter().filter_map(pair).collect();
-            Paired::in_layouts(&pairs).and_then(|paired| paired.t()).map_or_else(|| "–".into(), tables::estimate)
+            let values = |subject| values(rows, cell, subject, headline);
+            Paired::in_layouts(&pairs(&values(other), &values(TWINNED)))
+                .and_then(|paired| paired.t())
+                .map_or_else(|| "–".into(), tables::estimate)
         };
         let policy = |subject: Subject| {
             let of = |cell: &Cell| values(rows, cell, subject, headline).into_values().collect::<Vec<_>>();
             unpaired(&of(fixed), &of(lent)).map_or_else(|| "–".into(), tables::estimate)
-        };
-        let middle = |result: &MetricResult, subject: Subject| match result.of(subject) {
-            [] => "–".to_owned(),
-            values => number::with_unit(crate::statistics::median(&mut values.to_vec()), &result.metric.unit),
         };
         let mut label = fixed.short_id();
         for subject in [TWINNED, other] {
             lines.push(vec![
                 std::mem::take(&mut label),
                 subject.name().into(),
-                middle(with, subject),
-                middle(without, subject),
+                tables::middle(with, subject),
+                tables::middle(without, subject),
                 policy(subject),
             ]);
         }
@@ -58,9 +53,7 @@ pub fn table(experiment: &Experiment, rows: &[Row]) -> Option<Table> {
 }
 
 /// By block: the copy that ran, and the value.
-fn values(rows: &[Row], cell: &Cell, subject: Subject, metric: &str) -> BTreeMap<u64, (u64, f64)> {
-    let own = rows.iter().filter(|row| {
-        row.planned.cell_id == cell.id && row.planned.task.mode_requested == subject && !row.planned.twin
-    });
-    own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout, value(row, metric)?)))).collect()
+fn values(rows: &[Row], cell: &Cell, subject: Subject, metric: &str) -> Series {
+    let own = rows.iter().filter(|row| row.planned.cell_id == cell.id);
+    series(own, subject, false, |row| value(row, metric))
 }

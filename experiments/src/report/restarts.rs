@@ -13,10 +13,17 @@ pub struct Rates<'a> {
     pub experiment: &'a Experiment,
     /// Its cell.
     pub cell: &'a Cell,
-    /// In a billion operations, one rate for each process.
-    pub rates: Vec<f64>,
+    /// In a billion operations, one rate for each process, with the copy of the loop that it ran.
+    rates: Vec<(u64, f64)>,
     restarts: u64,
     operations: u64,
+}
+
+impl Rates<'_> {
+    /// The rates alone.
+    pub fn of_processes(&self) -> Vec<f64> {
+        self.rates.iter().map(|(_, rate)| *rate).collect()
+    }
 }
 
 /// Every cell in which the twinned subject ran.
@@ -36,7 +43,7 @@ pub fn rates(analysis: &Analysis) -> Vec<Rates<'_>> {
             let Some(totals) = &report.allocator else { continue };
             let own = report.measurement.ops_alloc + report.measurement.ops_free;
             if own > 0 {
-                rates.push(totals.restarts as f64 * 1e9 / own as f64);
+                rates.push((task.layout, totals.restarts as f64 * 1e9 / own as f64));
                 (restarts, operations) = (restarts + totals.restarts, operations + own);
             }
         }
@@ -57,8 +64,9 @@ pub fn rates(analysis: &Analysis) -> Vec<Rates<'_>> {
 /// The table.
 pub fn table(analysis: &Analysis) -> Option<Table> {
     let line = |found: &Rates| {
-        let least = found.rates.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = found.rates.iter().copied().fold(0.0, f64::max);
+        let mut rates = found.of_processes();
+        let least = rates.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
         let interval = if found.restarts == 0 {
             // None seen in all of them together is a count, and has a bound.
             format!("below {}", number::short(poisson(0).1 * 1e9 / found.operations as f64))
@@ -70,8 +78,8 @@ pub fn table(analysis: &Analysis) -> Option<Table> {
         };
         vec![
             format!("{}, {}", found.experiment.definition.id, found.cell.short_id()),
-            found.rates.len().to_string(),
-            number::short(median(&mut found.rates.clone())),
+            rates.len().to_string(),
+            number::short(median(&mut rates)),
             format!("{} to {}", number::short(least), number::short(most)),
             interval,
         ]

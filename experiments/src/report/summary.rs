@@ -35,8 +35,8 @@ fn line(result: &MetricResult, comparison: &Comparison) -> Vec<String> {
         result.baseline.name().into(),
         comparison.subject.name().into(),
         comparison.n.to_string(),
-        number(geometric_mean(result.of(result.baseline))),
-        number(geometric_mean(result.of(comparison.subject))),
+        number(geometric_mean(&result.of(result.baseline))),
+        number(geometric_mean(&result.of(comparison.subject))),
     ];
     fields.extend(bounds(mean));
     fields.extend(bounds(median));

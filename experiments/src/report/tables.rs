@@ -5,7 +5,7 @@ use super::document::Table;
 use super::number;
 use crate::definition::{Better, Quantity};
 use crate::statistics::{Doubt, Estimate, Side};
-use crate::subject::{BASELINE, Subject, TWINNED};
+use crate::subject::{Subject, TWINNED};
 
 const VALUE: &str = "value: median (least, most)";
 
@@ -18,9 +18,9 @@ pub fn headline(experiment: &Experiment, name: &str) -> Table {
         let Some(result) = cell.result(name) else {
             continue;
         };
-        for (index, (subject, values)) in result.values.iter().enumerate() {
+        for (index, (subject, _)) in result.values.iter().enumerate() {
             let label = if index == 0 { cell.short_id() } else { String::new() };
-            let mut row = headline_row(label, result, *subject, values);
+            let mut row = headline_row(label, result, *subject);
             if shares {
                 row.insert(5, cell.share(*subject).map_or_else(|| "–".into(), number::percent));
             }
@@ -35,10 +35,11 @@ pub fn headline(experiment: &Experiment, name: &str) -> Table {
     let meaning = metric.map_or("", |metric| metric.meaning.as_str());
     Table {
         caption: format!(
-            "`{}`: {meaning} {good} Ratio to {BASELINE}: geometric mean with 95 % interval, paired by block. Median: of the same \
+            "`{}`: {meaning} {good} Ratio to {}: geometric mean with 95 % interval, paired by block. Median: of the same \
              ratios, with its bootstrap interval. A/A: {TWINNED} against itself. Resolution: the smallest difference that the \
              whole rule finds four times in five, in noise like that of A/A or of these pairs, whichever hides more.{}",
             name,
+            experiment.baseline_words(),
             if shares { " Share: of the mode's time that was spent in the allocator." } else { "" }
         ),
         header: if shares {
@@ -51,10 +52,11 @@ pub fn headline(experiment: &Experiment, name: &str) -> Table {
     }
 }
 
-fn headline_row(label: String, result: &MetricResult, subject: Subject, values: &[f64]) -> Vec<String> {
+fn headline_row(label: String, result: &MetricResult, subject: Subject) -> Vec<String> {
+    let values = result.of(subject);
     let late = result.late.get(subject.name()).map_or_else(String::new, |late| format!(", {late} late"));
     let n = format!("{}{late}", values.len());
-    let mut row = vec![label, subject.name().into(), n, spread(values, &result.metric.unit)];
+    let mut row = vec![label, subject.name().into(), n, spread(&values, &result.metric.unit)];
     let mut end = |ratio: String, median: String, twin: String, resolution: String, verdict: String| {
         row.extend([ratio, median, twin, resolution, verdict]);
     };
@@ -123,10 +125,7 @@ pub fn others(experiment: &Experiment) -> Table {
         {
             let mut row =
                 vec![if index == 0 { cell.short_id() } else { String::new() }, format!("`{}`", result.metric.name)];
-            row.extend(subjects.iter().map(|subject| match result.of(*subject) {
-                [] => "–".to_owned(),
-                values => number::with_unit(crate::statistics::median(&mut values.to_vec()), &result.metric.unit),
-            }));
+            row.extend(subjects.iter().map(|subject| middle(result, *subject)));
             row.push(match result.comparison(TWINNED).map(|comparison| &comparison.ratio) {
                 Some(Ok(ratio)) => {
                     format!("{} {}{}", estimate(ratio.mean), result.word(ratio.side), doubt(ratio.side))
@@ -140,7 +139,11 @@ pub fn others(experiment: &Experiment) -> Table {
     let meanings: Vec<_> = rest().map(|metric| format!("`{}`: {}", metric.name, metric.meaning)).collect();
     let mut header = vec!["cell", "metric"];
     header.extend(subjects.iter().map(|subject| subject.name()));
-    header.push("percpu to perthread");
+    header.push(if experiment.baselines().len() == 1 {
+        "percpu to perthread"
+    } else {
+        "percpu to the cell's baseline"
+    });
     Table {
         caption: format!(
             "Other metrics, medians; `summary.csv` has every ratio. Holm's procedure does not count them, and no claim rests on \
@@ -240,7 +243,10 @@ pub fn predictions(experiment: &Experiment) -> Table {
     }
     Table {
         caption: format!(
-            "Ratios to {BASELINE}, or values where a unit stands beside them. `held`: the whole interval lies within the predicted bounds; `failed`: wholly outside. Without an effect: whether it would hold if the mode were {BASELINE}; then that it held says little."
+            "Ratios to {0}, or values where a unit stands beside them. `held`: the whole interval lies within the predicted \
+             bounds; `failed`: wholly outside. Without an effect: whether it would hold if the mode were {0}; then that it held \
+             says little.",
+            experiment.baseline_words()
         ),
         header: vec!["prediction", "cell", "predicted", "without an effect", "found", "outcome"],
         text_columns: 2,
@@ -255,6 +261,15 @@ fn word(outcome: Outcome) -> &'static str {
         Outcome::Undecided => "undecided",
         Outcome::Untested => "not tested",
     }
+}
+
+/// The median of a subject's values.
+pub fn middle(result: &MetricResult, subject: Subject) -> String {
+    let mut values = result.of(subject);
+    if values.is_empty() {
+        return "–".into();
+    }
+    number::with_unit(crate::statistics::median(&mut values), &result.metric.unit)
 }
 
 fn spread(values: &[f64], unit: &str) -> String {

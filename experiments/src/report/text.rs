@@ -348,8 +348,9 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
              over the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The number \
              of blocks was fixed beforehand; the cell with the fewest pairs has n = {}. The first 15 % of each sample warm \
              up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
-             block: geometric mean, paired t interval of the logarithms, and beside it the median with a percentile \
-             bootstrap of 2000 resamples. {} comparisons were tested together, and Holm's procedure counts all of them.",
+             block: the geometric mean over copies of the measured loop of the geometric means within them, with the t \
+             interval of the copies' logarithms, and beside it the median with the percentile interval of its bootstrap, \
+             which is computed and not drawn. {} comparisons were tested together, and Holm's procedure counts all of them.",
             manifest.seed,
             analysis.least_blocks(),
             analysis.tested(),

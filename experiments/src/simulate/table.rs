@@ -1,11 +1,12 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
 use super::study::{About, Row, value};
+use crate::experiment::{Series, pairs};
 use crate::harness::row::Status;
 use crate::report::number;
 use crate::statistics::{Paired, median};
 use crate::subject::BASELINE;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// The counts of the table, by their names in rows, with its words.
 const COUNTS: &[(&str, &str)] = &[
@@ -35,10 +36,11 @@ pub fn text(rows: &[Row], about: &About) -> String {
         text += &format!("\n{cell}\n");
         for (count, words) in COUNTS {
             let metric = format!("{count}_per_pair");
-            let of = |subject: &str| -> BTreeMap<u64, f64> {
+            let of = |subject: &str| -> Series {
                 let own =
                     |row: &&Row| row.planned.cell_id == cell && row.planned.task.0.mode_requested.name() == subject;
-                rows.iter().filter(own).filter_map(|row| Some((row.planned.block, value(row, &metric)?))).collect()
+                let value = |row: &Row| Some((row.planned.block, (row.planned.task.0.layout, value(row, &metric)?)));
+                rows.iter().filter(own).filter_map(value).collect()
             };
             let base = of(BASELINE.name());
             for (index, mode) in about.modes.iter().enumerate() {
@@ -48,15 +50,8 @@ pub fn text(rows: &[Row], about: &About) -> String {
                     text += &format!("  {words:<34}{:<16} no sample counts\n", mode.name());
                     continue;
                 }
-                let pairs: Vec<_> = own.iter().filter_map(|(block, own)| Some((*base.get(block)?, *own))).collect();
-                // A ratio of nothing is none.
-                let pairs: Vec<_> = pairs.into_iter().filter(|(base, own)| *base > 0.0 && *own > 0.0).collect();
-                let ratio = Paired::new(&pairs).and_then(|paired| paired.t()).filter(|_| *mode != BASELINE);
-                let ratio = ratio.map_or_else(String::new, |ratio| {
-                    let [middle, low, high] = [ratio.ratio, ratio.low, ratio.high].map(number::ratio);
-                    format!("  {middle} [{low} to {high}]")
-                });
-                let middle = median(&mut own.into_values().collect::<Vec<_>>());
+                let ratio = if *mode == BASELINE { String::new() } else { ratio(&pairs(&base, &own)) };
+                let middle = median(&mut own.into_values().map(|(_, value)| value).collect::<Vec<_>>());
                 text += &format!("  {words:<34}{:<16}{:>12}{ratio}\n", mode.name(), format!("{middle:.4}"));
             }
         }
@@ -66,4 +61,31 @@ pub fn text(rows: &[Row], about: &About) -> String {
         text += &format!("\n{} {}: {reason}\n", row.planned.sample_id, row.status.word());
     }
     text
+}
+
+/// With its interval. Starts in which nothing was counted are not left out: that would choose them by their outcome.
+fn ratio(pairs: &[(u64, f64, f64)]) -> String {
+    let Some(paired) = Paired::in_layouts(pairs) else {
+        let zeros = pairs.iter().filter(|(_, base, own)| *base <= 0.0 || *own <= 0.0).count();
+        return format!("  no ratio: 0 in {zeros} of {} pairs", pairs.len());
+    };
+    paired.t().map_or_else(String::new, |ratio| {
+        let [middle, low, high] = [ratio.ratio, ratio.low, ratio.high].map(number::ratio);
+        format!("  {middle} [{low} to {high}]")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_that_ran_the_same_copy_are_one_witness_and_a_count_of_0_has_no_ratio() {
+        // One copy has half of the misses and the other as many: two witnesses, who do not agree.
+        let pairs: Vec<_> = (0..10).map(|seed| (seed % 2, 1.0, [0.5, 1.0][seed as usize % 2])).collect();
+        assert!(ratio(&pairs).starts_with("  0.707 [0.00865 to 57."), "{}", ratio(&pairs));
+        let mut none = pairs;
+        none[3].2 = 0.0;
+        assert_eq!(ratio(&none), "  no ratio: 0 in 1 of 10 pairs");
+    }
 }

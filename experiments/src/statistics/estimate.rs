@@ -36,11 +36,24 @@ impl Estimate {
     }
 }
 
-/// The mean with its t interval. None: fewer than two values.
-pub fn mean(values: &[f64]) -> Option<Estimate> {
-    let (mean, error) = (average(values), standard_error(values)?);
-    let half = quantile(0.975, values.len() - 1)? * error;
+/// The mean of `(layout, value)` with its t interval: over layouts, of the means within them. None: fewer than two
+/// independent values.
+pub fn mean(values: &[(u64, f64)]) -> Option<Estimate> {
+    let units = units(values);
+    let (mean, error) = (average(&units), standard_error(&units)?);
+    let half = quantile(0.975, units.len() - 1)? * error;
     Some(Estimate { ratio: mean, low: mean - half, high: mean + half })
+}
+
+/// The values that are independent of each other, of some with their layouts: a mean for each layout, or the values if
+/// there is but one.
+pub(super) fn units(values: &[(u64, f64)]) -> Vec<f64> {
+    let mut layouts: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    values.iter().for_each(|(layout, value)| layouts.entry(*layout).or_default().push(*value));
+    match layouts.len() {
+        0 | 1 => layouts.into_values().flatten().collect(),
+        _ => layouts.values().map(|values| average(values)).collect(),
+    }
 }
 
 /// The exact 95 % interval of the mean of a Poisson count. Of none seen: 0 to 3.7, never "none".

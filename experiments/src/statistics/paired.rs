@@ -7,10 +7,9 @@
 //! its own, that is the paired t interval of the logarithms. Where all have the same one, it is that as well, and knows
 //! nothing of other layouts.
 
-use super::estimate::{Estimate, average, median, quantile, standard_error};
+use super::estimate::{Estimate, average, median, quantile, standard_error, units};
 use statrs::distribution::{Binomial, ContinuousCDF, DiscreteCDF, StudentsT};
 use statrs::function::factorial::binomial;
-use std::collections::BTreeMap;
 
 /// One pair per block, as logarithms of ratios.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,18 +38,18 @@ impl Paired {
 
     /// Pairs of a layout and a logarithm.
     pub(super) fn of_logs(logs: Vec<(u64, f64)>) -> Paired {
-        let mut layouts: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
-        logs.iter().for_each(|(layout, log)| layouts.entry(*layout).or_default().push(*log));
-        let units = match layouts.len() {
-            0 | 1 => logs.iter().map(|(_, log)| *log).collect(),
-            _ => layouts.values().map(|logs| average(logs)).collect(),
-        };
+        let units = units(&logs);
         Paired { logs, units }
     }
 
     /// Pairs.
     pub fn n(&self) -> usize {
         self.logs.len()
+    }
+
+    /// Ratio: geometric mean over layouts of geometric means within them.
+    pub fn ratio(&self) -> f64 {
+        self.mean().exp()
     }
 
     /// Ratio with its 95 % interval: geometric mean over layouts of geometric means within them. None: fewer than two

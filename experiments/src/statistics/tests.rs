@@ -41,6 +41,32 @@ fn samples_that_share_a_layout_are_one_witness() {
     assert!((one.ratio / each.ratio - 1.0).abs() < 1e-12 && (one.low / each.low - 1.0).abs() < 1e-12);
 }
 
+/// A mean of values, as a ratio is one of logarithms.
+#[test]
+fn a_mean_has_one_witness_for_each_layout() {
+    let values = [(0, 1.0), (0, 3.0), (1, 4.0), (2, 5.0), (2, 6.0), (2, 7.0)];
+    let found = mean(&values).unwrap();
+    let half = 4.302_652_73 * (4f64 / 3.0).sqrt();
+    assert!((found.ratio - 4.0).abs() < 1e-9 && (found.high - (4.0 + half)).abs() < 1e-6, "{found:?}");
+    let one = mean(&values.map(|(_, value)| (5, value))).unwrap();
+    assert!((one.ratio - 26.0 / 6.0).abs() < 1e-9 && one.high < found.high, "{one:?}");
+    assert_eq!(mean(&[(0, 1.0)]), None);
+}
+
+/// A difference that is surely more than 1 % and surely less than 2 % is equivalent, whatever the rest of the rule says.
+#[test]
+fn equivalent_is_decided_before_all_else() {
+    let ratio = Estimate { ratio: 1.015, low: 1.011, high: 1.019 };
+    let same = Estimate { ratio: 1.0, low: 0.999, high: 1.001 };
+    assert!(ratio.outside(0.99, 1.01));
+    for (median, twin) in [(ratio, Some(same)), (same, Some(ratio)), (same, None)] {
+        assert_eq!(side(ratio, median, twin), Side::Equivalent);
+        assert_eq!([true, false].map(|kept| found(Side::Equivalent, kept)), [Side::Equivalent; 2]);
+    }
+    let wider = Estimate { high: 1.021, ..ratio };
+    assert_eq!(side(wider, wider, Some(same)), Side::Above);
+}
+
 /// The distribution that is computed is the one that resampling approaches.
 #[test]
 fn the_median_of_resamples_is_known_without_drawing_them() {

@@ -1,9 +1,9 @@
 //! One metric in one cell: each subject against the baseline, the same mode against itself, and what was planted.
 
 use crate::definition::{Better, Metric};
-use crate::experiment::{Row, planted_value, value};
+use crate::experiment::{Row, baseline, pairs, planted_value, series, value};
 use crate::statistics::{self, Doubt, Estimate, Heaps, Paired, Side, found, side, two_heaps};
-use crate::subject::{BASELINE, Subject, TWINNED};
+use crate::subject::{Subject, TWINNED};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,8 @@ pub struct MetricResult {
     pub metric: Metric,
     /// What the others are held against.
     pub baseline: Subject,
-    /// Values of each subject, block by block, the twin apart.
-    pub values: Vec<(Subject, Vec<f64>)>,
+    /// Values of each subject, block by block, each with the copy of the loop that ran; the twin apart.
+    pub values: Vec<(Subject, Vec<(u64, f64)>)>,
     /// Why a subject has no values, where a worker said so.
     pub unavailable: BTreeMap<&'static str, String>,
     /// Each subject against the baseline.
@@ -54,13 +54,13 @@ pub struct Ratio {
     /// Median and the interval of its bootstrap.
     pub median: Estimate,
     /// The smallest difference that the whole rule finds here four times in five, as a share: in the noise of the twin or
-    /// of these pairs, whichever hides more. None: the metric is not of those that are tested together.
+    /// of these pairs, whichever hides more. None: not one of those that are tested together.
     pub resolution: Option<f64>,
     /// What may be said.
     pub side: Side,
     paired: Paired,
     /// p value of "the ratio is 1", for Holm's procedure only.
-    p: f64,
+    pub p: f64,
 }
 
 /// The baseline with known work in it.
@@ -78,17 +78,8 @@ pub struct Planted {
 impl MetricResult {
     /// The result of `metric` in the rows of a cell.
     pub(super) fn new(cell: &str, metric: &Metric, rows: &[&Row]) -> MetricResult {
-        type Series = BTreeMap<u64, (u64, f64)>;
-        let series = |subject: Subject, twin: bool, value: &dyn Fn(&Row) -> Option<f64>| -> Series {
-            let chosen =
-                rows.iter().filter(|row| row.planned.task.mode_requested == subject && row.planned.twin == twin);
-            chosen.filter_map(|row| Some((row.planned.block, (row.planned.task.layout, value(row)?)))).collect()
-        };
-        let plain = |subject, twin| series(subject, twin, &|row| value(row, &metric.name));
-        let pairs = |base: &Series, other: &Series| -> Vec<(u64, f64, f64)> {
-            let pair = |(block, (layout, base)): (&u64, &(u64, f64))| Some((*layout, *base, other.get(block)?.1));
-            base.iter().filter_map(pair).collect()
-        };
+        let own = || rows.iter().copied();
+        let plain = |subject, twin| series(own(), subject, twin, |row| value(row, &metric.name));
         let twins = Paired::in_layouts(&pairs(&plain(TWINNED, false), &plain(TWINNED, true)));
         let twin = twins.as_ref().and_then(Paired::t);
         let baseline = baseline(rows);
@@ -105,14 +96,14 @@ impl MetricResult {
         let percents: BTreeSet<u64> = rows.iter().filter_map(|row| row.planned.task.planted_percent).collect();
         let timed = matches!(metric.better, Better::LessTime | Better::MoreRate);
         let planted = percents.into_iter().filter(|_| timed).map(|percent| {
-            let slowed = series(baseline, false, &|row| planted_value(row, percent, &metric.name));
+            let slowed = series(own(), baseline, false, |row| planted_value(row, percent, &metric.name));
             let pairs = pairs(&base, &slowed);
             Planted { percent, n: pairs.len(), ratio: compare(&pairs, twin), found: false }
         });
         let control = plain(Subject::Control, false);
         let beyond = |subject: Subject| {
             let pairs = pairs(&control, &plain(subject, false));
-            let differences: Vec<_> = pairs.iter().map(|(_, control, value)| value - control).collect();
+            let differences: Vec<_> = pairs.iter().map(|(layout, control, value)| (*layout, value - control)).collect();
             Some((subject, statistics::mean(&differences)?))
         };
         let (mut unavailable, mut late) = (BTreeMap::new(), BTreeMap::new());
@@ -131,7 +122,7 @@ impl MetricResult {
             baseline,
             values: Subject::all()
                 .filter(present)
-                .map(|subject| (subject, plain(subject, false).into_values().map(|(_, value)| value).collect()))
+                .map(|subject| (subject, plain(subject, false).into_values().collect()))
                 .collect(),
             unavailable,
             comparisons,
@@ -155,14 +146,19 @@ impl MetricResult {
         self.comparison(subject)?.ratio.as_ref().ok()
     }
 
-    /// The values of one subject.
-    pub fn of(&self, subject: Subject) -> &[f64] {
+    /// The values of one subject, each with its layout.
+    pub fn in_layouts(&self, subject: Subject) -> &[(u64, f64)] {
         self.values.iter().find(|(name, _)| *name == subject).map_or(&[], |(_, values)| values)
+    }
+
+    /// The values of one subject.
+    pub fn of(&self, subject: Subject) -> Vec<f64> {
+        self.in_layouts(subject).iter().map(|(_, value)| *value).collect()
     }
 
     /// Two heaps that a subject's values lie in, instead of one.
     pub fn heaps(&self, subject: Subject) -> Option<Heaps> {
-        two_heaps(self.of(subject))
+        two_heaps(&self.of(subject))
     }
 
     /// What a side means for this metric.
@@ -214,14 +210,13 @@ impl MetricResult {
             if let Ok(ratio) = &mut planted.ratio {
                 ratio.side = found(ratio.side, ratio.p <= critical);
                 planted.found = ratio.side == slower;
-                resolve(ratio);
             }
         }
     }
 
     /// Says that the clock cannot tell these values apart, where one is no further than `step` from `reading`.
     pub(super) fn blur(&mut self, reading: f64, step: f64) {
-        let short = |values: &[f64]| !values.is_empty() && statistics::median(&mut values.to_vec()) < reading + step;
+        let short = |mut values: Vec<f64>| !values.is_empty() && statistics::median(&mut values) < reading + step;
         let base = short(self.of(self.baseline));
         let short: Vec<_> = self.comparisons.iter().map(|comparison| short(self.of(comparison.subject))).collect();
         for (comparison, short) in self.comparisons.iter_mut().zip(short) {
@@ -234,7 +229,8 @@ impl MetricResult {
     }
 }
 
-fn compare(pairs: &[(u64, f64, f64)], twin: Option<Estimate>) -> Result<Ratio, String> {
+/// The ratio of such pairs, before Holm's procedure, or why there is none.
+pub fn compare(pairs: &[(u64, f64, f64)], twin: Option<Estimate>) -> Result<Ratio, String> {
     if pairs.is_empty() {
         return Err("no pairs".into());
     }
@@ -246,14 +242,6 @@ fn compare(pairs: &[(u64, f64, f64)], twin: Option<Estimate>) -> Result<Ratio, S
     Ok(Ratio { mean, median, resolution: None, p, side: side(mean, median, twin), paired })
 }
 
-/// What the modes of a cell are held against: the per-thread mode that they have in it. A rule that asks for caches that lend
-/// keeps the plain one out, and then it is the next in the list that is one of that kind.
-pub(super) fn baseline(rows: &[&Row]) -> Subject {
-    let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.mode_requested == *subject);
-    let of_its_kind = |subject: &Subject| subject.name().starts_with(BASELINE.name()) && present(subject);
-    if present(&BASELINE) { BASELINE } else { Subject::all().find(of_its_kind).unwrap_or(BASELINE) }
-}
-
 /// A seed that depends on nothing but the name.
 fn seed(name: &str) -> u64 {
     let digest = Sha256::digest(name.as_bytes());
@@ -263,32 +251,17 @@ fn seed(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::experiment;
     use crate::statistics::{holm, holm_critical};
+    use crate::subject::BASELINE;
 
     /// A row of `arm` with one value, in a cell of ten blocks over five copies of the loop.
     fn row(block: u64, arm: &str, planted: Option<u64>, value: f64) -> Row {
         let mode = arm.trim_end_matches("-twin");
-        let mut planned =
-            crate::experiment::single("X", "fast-path", Subject::from_name(mode).unwrap(), Default::default());
+        let mut planned = experiment::single("X", "fast-path", Subject::from_name(mode).unwrap(), Default::default());
         (planned.block, planned.twin) = (block, arm.ends_with("-twin"));
         (planned.task.layout, planned.task.planted_percent) = (block % 5, planted);
-        let mut row = Row::new("run", &planned, 1);
-        let mut measurement = crate::measurement::Measurement::default();
-        measurement.set("ns_per_pair", value);
-        row.status = crate::harness::row::Status::Ok;
-        row.report = Some(crate::worker::Report {
-            mode_active: None,
-            mode_reason: None,
-            mode_proof: None,
-            verified: true,
-            fault: None,
-            cpu_user_ns: None,
-            cpu_sys_ns: None,
-            rss_peak_bytes: None,
-            allocator: None,
-            measurement,
-        });
-        row
+        experiment::row(&planned, "ns_per_pair", value)
     }
 
     fn judged(base: &str) -> MetricResult {
@@ -329,6 +302,27 @@ mod tests {
             "{:?}",
             result.resolution
         );
+    }
+
+    /// Three copies of the loop with differences of their own: three witnesses of what is beyond the control arm.
+    #[test]
+    fn what_is_beyond_the_control_arm_has_one_witness_for_each_layout() {
+        let metric = serde_json::json!({"name": "ns_per_pair", "unit": "ns", "better": "less-time", "meaning": "time"});
+        let mut rows = Vec::new();
+        for block in 0..9 {
+            for (arm, time) in [("control", 5.0), ("percpu", 6.0 + (block % 3) as f64)] {
+                let mut row = row(block, arm, None, time);
+                row.planned.task.layout = block % 3;
+                rows.push(row);
+            }
+        }
+        let rows: Vec<_> = rows.iter().collect();
+        let result = MetricResult::new("X", &serde_json::from_value(metric).unwrap(), &rows);
+        let (subject, beyond) = result.excess[0];
+        // Means 1, 2 and 3: a standard error of sqrt(1 / 3), and t(0.975, 2) = 4.302653.
+        let half = 4.302_652_73 / 3f64.sqrt();
+        assert_eq!(subject, TWINNED);
+        assert!((beyond.ratio - 2.0).abs() < 1e-9 && (beyond.low - (2.0 - half)).abs() < 1e-6, "{beyond:?}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line, text};
 use super::mark::{colour, legend, legend_height, marker};
 use crate::definition::{Curve, Rule};
 use crate::failure::Failure;
-use crate::statistics::mean;
+use crate::statistics::{Estimate, mean};
 use crate::subject::Subject;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
@@ -25,10 +25,11 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
         let own = experiment.definition.parameters.iter().filter(|(name, _)| **name != curve.parameter);
         own.into_iter().all(|(name, value)| cell.parameters.get(name) == Some(value))
     };
-    let points = |rule: Option<Rule>, subject: Subject| -> Vec<(f64, Vec<f64>)> {
+    let points = |rule: Option<Rule>, subject: Subject| -> Vec<(f64, Vec<f64>, Option<Estimate>)> {
         let at = |cell: &Cell| {
-            let values = cell.result(&curve.metric)?.of(subject).to_vec();
-            (!values.is_empty()).then_some((*cell.parameters.get(&curve.parameter)? as f64, values))
+            let result = cell.result(&curve.metric)?;
+            let (values, mean) = (result.of(subject), mean(result.in_layouts(subject)));
+            (!values.is_empty()).then_some((*cell.parameters.get(&curve.parameter)? as f64, values, mean))
         };
         experiment.cells.iter().filter(|cell| cell.rule == rule).filter(usual).filter_map(at).collect()
     };
@@ -41,9 +42,9 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
     if everything.is_empty() {
         return Ok(None);
     }
-    let xs: Vec<f64> = everything.iter().flat_map(|(_, _, points)| points.iter().map(|(x, _)| *x)).collect();
+    let xs: Vec<f64> = everything.iter().flat_map(|(_, _, points)| points.iter().map(|(x, ..)| *x)).collect();
     let ys: Vec<f64> =
-        everything.iter().flat_map(|(_, _, points)| points.iter().flat_map(|(_, ys)| ys.clone())).collect();
+        everything.iter().flat_map(|(_, _, points)| points.iter().flat_map(|(_, ys, _)| ys.clone())).collect();
     let x_axis = Axis::around(&xs, true);
     let y_axis = if curve.log { Axis::around(&ys, true) } else { Axis { low: 0.0, ..Axis::around(&ys, false) } };
     let mut subjects: Vec<_> = everything.iter().map(|(_, subject, _)| *subject).collect();
@@ -84,13 +85,13 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
                     (x + aside, y)
                 };
                 let middle: Vec<_> =
-                    points.iter().map(|(x, ys)| at(*x, crate::statistics::median(&mut ys.clone()))).collect();
+                    points.iter().map(|(x, ys, _)| at(*x, crate::statistics::median(&mut ys.clone()))).collect();
                 line(area, &middle, colour.to_rgba(), 2)?;
-                for (x, ys) in points {
+                for (x, ys, mean) in points {
                     for y in ys {
                         marker(area, *subject, at(*x, *y), 1, colour.mix(0.35))?;
                     }
-                    if let Some(mean) = mean(ys) {
+                    if let Some(mean) = mean {
                         let (low, high) = (at(*x, mean.low), at(*x, mean.high));
                         line(area, &[low, high], colour.to_rgba(), 2)?;
                         for (end, y) in [low, high] {
@@ -113,7 +114,7 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
     );
     let rows = everything.iter().flat_map(|(rule, subject, points)| {
         let rule = rule.map_or_else(String::new, |rule| format!("{rule:?}"));
-        points.iter().flat_map(move |(x, ys)| {
+        points.iter().flat_map(move |(x, ys, _)| {
             let rule = rule.clone();
             ys.iter().map(move |y| [rule.clone(), subject.to_string(), x.to_string(), y.to_string()])
         })

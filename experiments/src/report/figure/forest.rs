@@ -39,12 +39,17 @@ impl Kind {
     }
 
     /// What its axis says.
-    fn axis(self) -> String {
+    fn axis(self, baselines: &[Subject]) -> String {
+        let other = match baselines {
+            [] => BASELINE.name(),
+            [only] => only.name(),
+            _ => "the cell's baseline",
+        };
         match self {
-            Kind::Speed => format!("times as fast as {BASELINE}: better to the right"),
-            Kind::Bytes => format!("times less memory than {BASELINE}: better to the right"),
-            Kind::Events => format!("times fewer events than {BASELINE}: better to the right"),
-            Kind::Neutral => format!("ratio to {BASELINE}: neither side is better"),
+            Kind::Speed => format!("times as fast as {other}: better to the right"),
+            Kind::Bytes => format!("times less memory than {other}: better to the right"),
+            Kind::Events => format!("times fewer events than {other}: better to the right"),
+            Kind::Neutral => format!("ratio to {other}: neither side is better"),
         }
     }
 }
@@ -93,13 +98,14 @@ pub fn forest(analysis: &Analysis) -> Result<Figure, Failure> {
         panels.push((kind, rows));
     }
     let caption = format!(
-        "Every cell's first metric: {TWINNED} against {BASELINE}, geometric mean with its 95 % interval, n = {} blocks or more. \
+        "Every cell's first metric: ratio of {TWINNED} to {}, geometric mean with its 95 % interval, n = {} blocks or more. \
          Times and bytes are turned over, so better is to the right. Grey bars: the A/A interval of {TWINNED} against itself. \
          The words are the verdict after Holm's procedure. {}.",
+        analysis.baseline_words(),
         analysis.least_blocks(),
         analysis.manifest.host_caption
     );
-    plot("forest".into(), caption, panels)
+    plot("forest".into(), caption, &analysis.baselines(), panels)
 }
 
 /// Every mode of one experiment. None: there is no other than the subject, and the page shows that.
@@ -110,14 +116,16 @@ pub fn modes(analysis: &Analysis, experiment: &Experiment) -> Result<Option<Figu
         return Ok(None);
     }
     let caption = format!(
-        "{}: `{}` of every mode against {BASELINE}; better is to the right. Grey bars: {TWINNED} against itself. n = {} blocks \
+        "{}: `{}`, ratio of every mode to {}; better is to the right. Grey bars: {TWINNED} against itself. n = {} blocks \
          or more. {}.",
         experiment.definition.id,
         experiment.lead(),
+        experiment.baseline_words(),
         analysis.least_blocks(),
         analysis.manifest.host_caption
     );
-    plot(format!("{}-forest", experiment.definition.id.to_lowercase()), caption, panels).map(Some)
+    let name = format!("{}-forest", experiment.definition.id.to_lowercase());
+    plot(name, caption, &experiment.baselines(), panels).map(Some)
 }
 
 fn ratios(experiment: &Experiment, kind: Kind, by_cell: bool, wanted: impl Fn(Subject) -> bool) -> Vec<Row> {
@@ -154,13 +162,18 @@ fn height(rows: &[Row]) -> i32 {
     HEAD + rows + 50
 }
 
-fn plot(name: String, caption: String, panels: Vec<(Kind, Vec<Row>)>) -> Result<Figure, Failure> {
+fn plot(
+    name: String,
+    caption: String,
+    baselines: &[Subject],
+    panels: Vec<(Kind, Vec<Row>)>,
+) -> Result<Figure, Failure> {
     let panels: Vec<_> = panels.into_iter().filter(|(_, rows)| !rows.is_empty()).collect();
     let all: i32 = panels.iter().map(|(_, rows)| height(rows)).sum();
     let svg = draw((WIDTH as u32, all.max(60) as u32), |area| {
         let mut top = 0;
         for (kind, rows) in &panels {
-            panel(area, top, *kind, rows)?;
+            panel(area, top, &kind.axis(baselines), rows)?;
             top += height(rows);
         }
         if panels.is_empty() {
@@ -218,14 +231,14 @@ fn axis(rows: &[Row]) -> Axis {
     Axis { low: low * 0.95, high: high * 1.05, log: true, zero: false }
 }
 
-fn panel(area: &Area, top: i32, kind: Kind, rows: &[Row]) -> Drawn {
+fn panel(area: &Area, top: i32, title: &str, rows: &[Row]) -> Drawn {
     let axis = axis(rows);
     let x = |value: f64| {
         let place = axis.place(value.clamp(axis.low, axis.high)).clamp(0.0, 1.0);
         SIDES.0 + (place * f64::from(SIDES.1 - SIDES.0)).round() as i32
     };
     let (first, bottom) = (top + HEAD, top + height(rows) - 50);
-    text(area, &kind.axis(), (SIDES.0, top + 14), HPos::Left, VPos::Center)?;
+    text(area, title, (SIDES.0, top + 14), HPos::Left, VPos::Center)?;
     let mut last = i32::MIN / 2;
     for tick in axis.ticks() {
         let words = number::tick(tick);

@@ -27,7 +27,7 @@ pub struct Need {
 pub fn needs(experiment: &Experiment, metric: &str, bytes: &str) -> Vec<Need> {
     let point = |cell: &super::super::analysis::Cell, subject: Subject| {
         let middle = |name: &str| {
-            let mut values = cell.result(name)?.of(subject).to_vec();
+            let mut values = cell.result(name)?.of(subject);
             (!values.is_empty()).then(|| median(&mut values))
         };
         Some((middle(bytes)?, middle(metric)?))
