@@ -114,21 +114,25 @@ fn stranded(analysis: &Analysis) -> Claim {
     let metrics: Vec<_> =
         RESIDENT.iter().copied().filter(|metric| experiment.definition.metric(metric).is_some()).collect();
     let Some(resident) = metrics.first() else { return missing(claim, "E04 has no metric of memory") };
-    let drained = |result: &MetricResult| -> Vec<(Subject, Estimate)> {
-        let own = |subject: &Subject| subject.name().starts_with(BASELINE.name()) && *subject != result.baseline;
-        Subject::all().filter(own).filter_map(|subject| Some((subject, result.ratio(subject)?.mean))).collect()
+    // The others of the baseline's kind: a ratio, or none although it was measured.
+    let drained = |result: &MetricResult| -> Vec<Option<Estimate>> {
+        let own = result.comparisons.iter().filter(|found| found.subject.name().starts_with(BASELINE.name()));
+        own.map(|found| Some(found.ratio.as_ref().ok()?.mean)).collect()
     };
+    // The baseline itself empties idle caches where it is not the plain one.
+    let beside = |result: &MetricResult| !drained(result).is_empty() || result.baseline != BASELINE;
     let standings = standing::of(experiment, &[*resident]);
-    if standings.iter().all(|standing| drained(standing.result).is_empty()) {
+    if !standings.iter().any(|standing| beside(standing.result)) {
         return missing(
             claim,
             format!("no mode that empties idle caches of threads was measured in {}", experiment.definition.id),
         );
     }
     let wins = |standing: &Standing| {
-        let beyond = |(_, other): &(Subject, Estimate)| standing.ratio.mean.high < other.low;
+        let beyond = |other: &Option<Estimate>| other.is_some_and(|other| standing.ratio.mean.high < other.low);
         match standing.good() {
-            Some(true) => drained(standing.result).iter().all(beyond).then_some(true),
+            // Where no idle cache was emptied, or what came of it has no ratio, nothing is won.
+            Some(true) => (beside(standing.result) && drained(standing.result).iter().all(beyond)).then_some(true),
             other => other,
         }
     };
@@ -191,12 +195,12 @@ fn scaling(analysis: &Analysis) -> Claim {
     if cpus < LEAST {
         return missing(claim, format!("scaling is not assessable with {cpus} CPUs"));
     }
+    // Threads that think between their operations scale by thinking. Definitions before there was a think time had none.
+    let busy = |cell: &&Cell| cell.parameters.get("think_ns").is_none_or(|think| *think == 0);
     let rate = |threads: u64| {
         let own = |cell: &&Cell| cell.parameters.get("threads") == Some(&threads);
         let cell = experiment.cells.iter().filter(busy).find(own)?;
         let mut values = cell.result("pairs_per_s_per_thread")?.of(TWINNED);
-    // Threads that think between their operations scale by thinking. Definitions before there was a think time had none.
-    let busy = |cell: &&Cell| cell.parameters.get("think_ns").is_none_or(|think| *think == 0);
         (!values.is_empty()).then(|| median(&mut values))
     };
     match (rate(1), rate(cpus)) {
