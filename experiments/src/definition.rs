@@ -293,6 +293,15 @@ pub fn provenance() -> BTreeMap<String, Vec<Vec<provenance::Version>>> {
     FILES.iter().map(of).collect()
 }
 
+/// The predictions that each experiment had once and has no longer; not of those that withdrew none.
+pub fn withdrawn() -> BTreeMap<String, Vec<provenance::Withdrawn>> {
+    let of = |(name, text): &(&str, &str)| {
+        let id = parse(name, text).map_or_else(|error| panic!("{error}"), |definition| definition.id);
+        Some((id, provenance::withdrawn(name, text))).filter(|(_, withdrawn)| !withdrawn.is_empty())
+    };
+    FILES.iter().filter_map(of).collect()
+}
+
 /// Every experiment of this binary, in order of their ids.
 pub fn all() -> Vec<Definition> {
     FILES.iter().map(|(name, text)| parse(name, text).unwrap_or_else(|error| panic!("{error}"))).collect()

@@ -10,7 +10,7 @@ use crate::harness::row;
 use crate::harness::study::{self, Refusal, Study};
 use crate::harness::task::{Pass, Task};
 use crate::host::Host;
-use crate::provenance::Version;
+use crate::provenance::{Version, Withdrawn};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use crate::validity::{Outcome, Validity};
 use crate::worker::Report;
@@ -284,6 +284,9 @@ pub struct About {
     /// Every text that each of their predictions had, by the commits in which they first appeared.
     #[serde(default)]
     pub provenance: BTreeMap<String, Vec<Vec<Version>>>,
+    /// The predictions that were made once and are made no longer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub withdrawn: BTreeMap<String, Vec<Withdrawn>>,
 }
 
 /// What the command line changed in the profile.
@@ -330,6 +333,7 @@ pub fn manifest(
         host_name: None,
         excluded_variables: std::env::vars_os().count(),
         provenance: definition::provenance(),
+        withdrawn: definition::withdrawn(),
         definitions,
     };
     Manifest::new(Experiments::KIND, run_id, seed, &host, about)

@@ -6,7 +6,7 @@ use super::{claims, counted, figure, planted, policy, restarts, standing, tables
 use crate::experiment::Row;
 use crate::failure::Failure;
 use crate::harness::row::Status;
-use crate::provenance::Version;
+use crate::provenance::{Version, Withdrawn};
 use crate::statistics::steady;
 use crate::subject::{BASELINE, TWINNED};
 use crate::validity::Validity;
@@ -181,6 +181,7 @@ fn experiment(analysis: &Analysis, experiment: &Experiment, blocks: &mut Vec<Blo
     blocks.push(Block::Heading(3, format!("Predictions of {}, written before the run", definition.id)));
     blocks.push(Block::Table(tables::predictions(experiment)));
     blocks.push(Block::Paragraph(provenance(analysis, experiment)));
+    blocks.extend(withdrawn(analysis, experiment));
     blocks.push(Block::Paragraph(format!(
         "From the raw rows, in the directory of this run: `perseq rows . --metric {} --filter ^{}/`; the same with the name \
          of any other metric.",
@@ -194,10 +195,6 @@ fn provenance(analysis: &Analysis, experiment: &Experiment) -> String {
     let Some(predictions) = analysis.manifest.about.provenance.get(&experiment.definition.id) else {
         return "This run did not record in which commits its predictions first appeared; they are those of its manifest.".into();
     };
-    let version = |version: &Version| {
-        let short = |text: &str| text.chars().take(12).collect::<String>();
-        format!("{} in commit `{}`, SHA-256 `{}`", version.date, short(&version.commit), short(&version.sha256))
-    };
     let line = |(number, versions): (usize, &Vec<Version>)| match versions.as_slice() {
         [] => format!("{}: not in the history that perseq was built from", number + 1),
         [first] => format!("{}: {}", number + 1, version(first)),
@@ -208,6 +205,24 @@ fn provenance(analysis: &Analysis, experiment: &Experiment) -> String {
     };
     let lines: Vec<_> = predictions.iter().enumerate().map(line).collect();
     format!("First written, in the order of the table: {}.", lines.join(". "))
+}
+
+/// Predictions that the experiment had before this run and no longer has, as the run recorded them.
+fn withdrawn(analysis: &Analysis, experiment: &Experiment) -> Vec<Block> {
+    let Some(withdrawn) = analysis.manifest.about.withdrawn.get(&experiment.definition.id) else { return Vec::new() };
+    let line = |gone: &Withdrawn| {
+        let versions: Vec<_> = gone.versions.iter().map(version).collect();
+        format!("`{}`: written {}", gone.text.replace("\\\n", "").replace('\n', " "), versions.join(", amended "))
+    };
+    vec![
+        Block::Paragraph("Withdrawn before this run, and not tested in it:".into()),
+        Block::List(withdrawn.iter().map(line).collect()),
+    ]
+}
+
+fn version(version: &Version) -> String {
+    let short = |text: &str| text.chars().take(12).collect::<String>();
+    format!("{} in commit `{}`, SHA-256 `{}`", version.date, short(&version.commit), short(&version.sha256))
 }
 
 fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {
