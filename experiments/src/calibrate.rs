@@ -6,15 +6,19 @@
 //! table is printed and not kept: it is a check of the baseline, no result about allocators.
 
 use crate::definition;
-use crate::experiment::{Question, single};
+use crate::experiment::{self, Question, single};
 use crate::failure::{Exit, Failure};
 use crate::harness::process::{Ended, Job, observe};
+use crate::harness::study::{self, Refusal};
 use crate::harness::task::Task;
 use crate::output;
+use crate::plan::deal;
+use crate::report::number;
+use crate::statistics::{Paired, median};
 use crate::subject::Subject;
 use crate::suite::arm::{self, Arm};
 use crate::worker::Report;
-use crate::workload::{Order, copies, think};
+use crate::workload::think;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -64,36 +68,42 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         libperseq: arguments.libperseq.as_deref(),
         only: Some(&names),
     })?;
-    let mut random = ChaCha8Rng::seed_from_u64(arguments.seed.unwrap_or_else(rand::random));
+    let seed = arguments.seed.unwrap_or_else(rand::random);
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (links_per_ms, cpus) = (think::calibrate(), crate::host::limits::Limits::read().cpus);
     let mut text = arms.iter().map(|arm| format!("{}\n", arm.line())).collect::<String>();
-    text += &format!("Medians of {} processes, and in brackets the ratio to {BASELINE}.\n\n", arguments.blocks);
+    text += &format!(
+        "Medians of {} processes, and in brackets the ratio to {BASELINE}, paired by block. Seed {seed}.\n\n",
+        arguments.blocks
+    );
     text += &row("", arms.iter().map(|arm| arm.name.clone()));
     for definition in definition::all().iter().filter(|definition| EXPERIMENTS.contains(&definition.id.as_str())) {
         let Some(profile) = definition.profiles.get("quick") else { continue };
         for mut cell in definition.cells(profile, cpus) {
             cell.parameters.insert("measure_ms".into(), arguments.measure_ms);
             let mut values = vec![Vec::new(); arms.len()];
-            for _ in 0..arguments.blocks {
-                let (layout, seed) = (random.random_range(0..copies(&definition.workload)), random.random());
+            for layout in deal(&definition.workload, arguments.blocks, &mut random) {
+                let seed = random.random();
                 let mut order: Vec<usize> = (0..arms.len()).collect();
                 order.shuffle(&mut random);
                 for place in order {
                     let sample = single(&definition.id, &definition.workload, Subject::System, cell.parameters.clone());
-                    let order = told(&sample.task, layout, seed, links_per_ms);
-                    let report = measure(&arms[place], &order, sample.task.estimate())
-                        .map_err(|reason| Failure::usage(format!("{} in {}: {reason}", arms[place].name, cell.id)))?;
-                    let value = report.measurement.metrics.get(&definition.headline).copied();
-                    values[place].push(value.ok_or_else(|| Failure::usage(format!("{}: no value", cell.id)))?);
+                    let question = Question { layout, links_per_ms: Some(links_per_ms), ..sample.task };
+                    let failed = |reason| Failure::host(format!("{} in {}: {reason}", arms[place].name, cell.id));
+                    let report = measure(&arms[place], &question, seed).map_err(failed)?;
+                    let value = report.measurement.metrics.get(&definition.headline);
+                    values[place].push((layout, *value.ok_or_else(|| failed("it has no value".into()))?));
                 }
             }
             let unit = definition.metric(&definition.headline).map_or("", |metric| &metric.unit);
             let base = values.iter().zip(&arms).find(|(_, arm)| arm.name == BASELINE).map(|(values, _)| values.clone());
             let base = base.unwrap_or_default();
-            let entry = |values: &Vec<f64>| {
-                let logarithms: f64 = values.iter().zip(&base).map(|(value, base)| (value / base).ln()).sum();
-                let ratio = (logarithms / values.len() as f64).exp();
-                format!("{} [{ratio:.2}]", short(median(values.clone())))
+            let entry = |values: &Vec<(u64, f64)>| {
+                let pairs: Vec<_> =
+                    values.iter().zip(&base).map(|((layout, value), (_, base))| (*layout, *base, *value)).collect();
+                let ratio = Paired::in_layouts(&pairs).map(|paired| number::ratio(paired.ratio()));
+                let middle = median(&mut values.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+                format!("{} [{}]", number::short(middle), ratio.as_deref().unwrap_or("none"))
             };
             text += &row(&format!("{} {} ({unit})", cell.id, definition.headline), values.iter().map(entry));
         }
@@ -103,65 +113,18 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 fn row(name: &str, entries: impl Iterator<Item = String>) -> String {
-    let entries: String = entries.map(|entry| format!("{entry:>18}")).collect();
+    let entries: String = entries.map(|entry| format!("{entry:>22}")).collect();
     format!("{name:48}{entries}\n")
 }
 
-fn told(question: &Question, layout: u64, seed: u64, links_per_ms: u64) -> Order {
-    Order {
-        workload: question.workload.clone(),
-        parameters: question.params.clone(),
-        subject: question.mode_requested,
-        seed,
-        layout,
-        planted_percent: None,
-        links_per_ms: Some(links_per_ms),
-        timed: true,
-        counters: None,
-        trace_file: None,
-    }
-}
-
 /// One process on one allocator.
-fn measure(arm: &Arm, order: &Order, estimate: Duration) -> Result<Report, String> {
-    let job = Job::own("worker", order, estimate * 10 + Duration::from_secs(20))?.environment(arm.environment());
+fn measure(arm: &Arm, question: &Question, seed: u64) -> Result<Report, String> {
+    let order = experiment::order(question, seed, None);
+    let patience = question.estimate() * 10 + Duration::from_secs(20);
+    let job = Job::own("worker", &order, patience)?.environment(arm.environment());
     let Ended::Exited(ended) = observe(&job)? else { return Err("it did not end".into()) };
-    if !ended.status.success() {
-        return Err(ended.last_line());
-    }
-    let report: Report = serde_json::from_slice(&ended.stdout).map_err(|error| error.to_string())?;
-    match report.fault {
-        None if report.verified => Ok(report),
-        fault => Err(fault.unwrap_or_else(|| "it is not verified".into())),
-    }
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        odd if odd % 2 == 1 => values[middle],
-        _ => (values[middle - 1] + values[middle]) / 2.0,
-    }
-}
-
-/// Three digits, and a letter for thousands and millions.
-fn short(value: f64) -> String {
-    match value {
-        value if value >= 1e6 => format!("{:.1}M", value / 1e6),
-        value if value >= 1e4 => format!("{:.1}k", value / 1e3),
-        value => format!("{value:.1}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_short() {
-        assert_eq!([short(8.25), short(12_345.0), short(98_765_432.0)], ["8.2", "12.3k", "98.8M"]);
-        assert_eq!((median(vec![3.0, 1.0, 2.0]), median(vec![4.0, 1.0, 2.0, 3.0])), (2.0, 2.5));
-    }
+    let report = study::json(&ended).map_err(|refusal| match refusal {
+        Refusal::Failed(reason) | Refusal::Missing(reason) => reason,
+    })?;
+    experiment::fault(question, &report).map_or(Ok(report), Err)
 }
