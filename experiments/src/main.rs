@@ -15,11 +15,13 @@
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
 //! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
 //! [`directory`] makes reports again and completes interrupted runs. [`limits`] says what allocators leave of the limits
-//! on a process. [`calibrate`] holds the baseline beside the thread caches of other allocators. [`torture`] measures nothing: it looks for what the allocator loses in storms.
+//! on a process. [`calibrate`] holds the baseline beside the thread caches of other allocators. [`torture`] measures
+//! nothing: it looks for what the allocator loses in storms. [`beside`] finds the libraries that all of these need.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
 
+mod beside;
 mod calibrate;
 mod checksum;
 mod classes;

@@ -1,5 +1,6 @@
 //! `perseq trace`: what a program allocated, recorded, checked and replayed in every mode.
 
+use crate::beside::RECORDER;
 use crate::compressed;
 use crate::failure::{Exit, Failure};
 use crate::output;
@@ -163,11 +164,7 @@ fn stat(trace: &Trace) -> String {
 }
 
 fn record(out: &Path, events: Option<u64>, recorder: Option<&Path>, program: &[String]) -> Result<Exit, Failure> {
-    let beside = || Some(std::env::current_exe().ok()?.parent()?.join("libperseq_recorder.so"));
-    let recorder = recorder.map(Path::to_owned).or_else(beside).filter(|path| path.is_file());
-    let recorder = recorder.and_then(|path| path.canonicalize().ok()).ok_or_else(|| {
-        Failure::usage("trace record: no libperseq_recorder.so; `cargo build --release -p perseq-recorder` makes it")
-    })?;
+    let recorder = RECORDER.find(recorder)?;
     let (name, arguments) = program.split_first().ok_or_else(|| Failure::usage("trace record: no program"))?;
     let out = std::path::absolute(out).map_err(|error| Failure::file(out, "write", error))?;
     let mut command = Command::new(name);

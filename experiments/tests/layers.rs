@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "facts",
         &[
+            "beside",
             "gate",
             "host_file",
             "memory",

@@ -30,6 +30,7 @@ fn machines_that_cannot_be_are_refused() {
         (&["--filter", "E99"], "E99"),
         (&["--modes", "best"], "best"),
         (&["--plugin", "/no/such/plugin.so"], "perseq-cache-plugin"),
+        (&["--plugin", "/no/such/plugin.so"], "--plugin /no/such/plugin.so: "),
     ] {
         let output = perseq(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));

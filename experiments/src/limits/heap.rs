@@ -1,5 +1,6 @@
 //! The columns of the table: the C library's malloc, perseq in its modes, and the peers that were built.
 
+use crate::beside::LIBPERSEQ;
 use crate::checksum;
 use crate::failure::Failure;
 use crate::peers;
@@ -73,7 +74,7 @@ pub fn all(choice: &Choice) -> Result<Vec<Heap>, Failure> {
     let mut heaps = Vec::new();
     let named = |mode: &Mode| choice.heaps.map_or(USUAL.contains(mode), |_| wanted(mode.name()));
     for mode in Mode::ALL.into_iter().filter(named) {
-        let library = libperseq(choice.libperseq)?;
+        let library = LIBPERSEQ.find(choice.libperseq)?;
         let sum = checksum::of_file(&library).map_err(|error| Failure::file(&library, "read", error))?;
         heaps.push(Heap {
             name: mode.name().into(),
@@ -109,13 +110,4 @@ pub fn all(choice: &Choice) -> Result<Vec<Heap>, Failure> {
         return Err(Failure::usage(format!("--heaps {unknown}: expected system, a mode, or a peer that was built")));
     }
     heaps.into_iter().map(Heap::verified).collect()
-}
-
-fn libperseq(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("libperseq.so")));
-    let path = given.map(Path::to_owned).or(beside.filter(|path| path.exists()));
-    let path = path.ok_or_else(|| {
-        Failure::usage("no libperseq.so beside this program; `cargo build --release -p perseq-preload` makes it, or give --libperseq PATH")
-    })?;
-    path.canonicalize().map_err(|error| Failure::file(&path, "open", error))
 }

@@ -5,6 +5,7 @@ use super::guest::{FAILURE, ORDER, REPORT, TESTS};
 use super::image::Image;
 use super::machine::Machine;
 use super::packages::Packages;
+use crate::beside::CACHE_PLUGIN;
 use crate::checksum;
 use crate::experiment::{self, Question};
 use crate::failure::Failure;
@@ -175,13 +176,7 @@ impl Simulation {
 
     /// Fetches what is missing. The plugin is the one beside this program unless one is named.
     pub fn prepare(machine: Machine, plugin: Option<&Path>) -> Result<Simulation, Failure> {
-        let beside = || Some(std::env::current_exe().ok()?.parent()?.join("libperseq_cache_plugin.so"));
-        let plugin = plugin.map(Path::to_owned).or_else(beside).and_then(|path| path.canonicalize().ok());
-        let plugin = plugin.ok_or_else(|| {
-            Failure::usage(
-                "simulate: no libperseq_cache_plugin.so; `cargo build --release -p perseq-cache-plugin` makes it",
-            )
-        })?;
+        let plugin = CACHE_PLUGIN.find(plugin)?;
         let packages = Packages::find()?;
         let scratch = packages.folder().join(format!("guest-{}", std::process::id()));
         fs::create_dir_all(&scratch).map_err(|error| Failure::file(&scratch, "create", error))?;

@@ -1,5 +1,6 @@
 //! The allocators of a run, each checked before the first sample.
 
+use crate::beside::LIBPERSEQ;
 use crate::checksum;
 use crate::failure::Failure;
 use crate::peers::{self, probe};
@@ -150,7 +151,7 @@ pub fn again(recorded: &[Arm], choice: &Choice) -> Result<Vec<Arm>, Failure> {
 
 /// libperseq in each mode.
 fn modes(given: Option<&Path>) -> Result<Vec<Arm>, Failure> {
-    let library = libperseq(given)?;
+    let library = loadable(&LIBPERSEQ.find(given)?)?;
     let one = |mode: Mode| {
         let mut arm = Arm::new(mode.name(), Some(&library))?;
         arm.environment = vec![("PERSEQ_MODE".into(), mode.name().into())];
@@ -160,16 +161,6 @@ fn modes(given: Option<&Path>) -> Result<Vec<Arm>, Failure> {
         Ok(arm)
     };
     Mode::ALL.into_iter().map(one).collect()
-}
-
-/// The library given, or the one that a build of the workspace leaves beside this program.
-fn libperseq(given: Option<&Path>) -> Result<PathBuf, Failure> {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join("libperseq.so")));
-    let path = given.map(Path::to_owned).or(beside.filter(|path| path.exists()));
-    let path = path.ok_or_else(|| {
-        Failure::usage("no libperseq.so beside this program; `cargo build --release -p perseq-preload` makes it, or give --libperseq PATH")
-    })?;
-    loadable(&path)
 }
 
 fn built(folder: Option<&Path>) -> Result<Vec<Arm>, Failure> {

@@ -35,13 +35,14 @@ mod subject;
 mod team;
 pub mod worker;
 
+use crate::beside::{LIBPERSEQ, STORM_PLUGIN};
 use crate::failure::{Exit, Failure};
 use crate::output;
 use heap::Plant;
 use run::{Runner, Verdict};
 use std::path::PathBuf;
 use storm::{STORMS, Storm};
-use subject::{NO_MODE, Subject, library};
+use subject::{NO_MODE, Subject};
 
 /// Options of `perseq torture`.
 #[derive(Debug, clap::Args)]
@@ -119,8 +120,8 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         return output::print(&STORMS.iter().map(line).collect::<String>()).map(|()| Exit::Done);
     }
     let storms = storms(arguments.storms.as_deref())?;
-    let libperseq = library(arguments.libperseq.as_deref(), "libperseq.so")?;
-    let plugin = library(arguments.plugin.as_deref(), "libperseq_plugin.so")?;
+    let libperseq = LIBPERSEQ.look(arguments.libperseq.as_deref())?;
+    let plugin = STORM_PLUGIN.look(arguments.plugin.as_deref())?;
     let subjects = subject::all(arguments.through.as_deref(), arguments.modes.as_deref(), libperseq.as_deref())?;
     let runner = Runner::new(arguments.seconds, arguments.patience, arguments.plant, libperseq, plugin)?;
     let cpus = force::allowed_cpus().len();

@@ -1,6 +1,7 @@
 //! The heaps to run storms over: doors and modes.
 
 use super::heap::Door;
+use crate::beside::LIBPERSEQ;
 use crate::failure::Failure;
 use perseq::Mode;
 use std::path::{Path, PathBuf};
@@ -41,15 +42,11 @@ pub fn all(
             "crate" => (Door::Crate, None, modes.clone()),
             "system" => (Door::Malloc, None, vec![NO_MODE.to_owned()]),
             "libperseq" => {
-                let missing = || {
-                    Failure::usage(
-                        "no libperseq.so beside this program; `cargo build --release -p perseq-preload` makes it, or give --libperseq PATH",
-                    )
-                };
-                (Door::Malloc, Some(libperseq.ok_or_else(missing)?.to_owned()), modes.clone())
+                (Door::Malloc, Some(libperseq.ok_or_else(|| LIBPERSEQ.missing())?.to_owned()), modes.clone())
             }
             path if path.contains('/') => {
-                (Door::Malloc, library(Some(Path::new(path)), path)?, vec![NO_MODE.to_owned()])
+                let fail = |error| Failure::usage(format!("--through {path}: {error}"));
+                (Door::Malloc, Some(Path::new(path).canonicalize().map_err(fail)?), vec![NO_MODE.to_owned()])
             }
             other => {
                 let expected = "expected crate, libperseq, system, or the path of a library, with a slash in it";
@@ -64,14 +61,4 @@ pub fn all(
         }));
     }
     Ok(subjects)
-}
-
-/// The library given, or the one of this name beside this program, if it is there.
-pub fn library(given: Option<&Path>, file: &str) -> Result<Option<PathBuf>, Failure> {
-    if let Some(path) = given {
-        let whole = path.canonicalize().map_err(|error| Failure::file(path, "open", error))?;
-        return Ok(Some(whole));
-    }
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(file)));
-    Ok(beside.filter(|path| path.exists()).and_then(|path| path.canonicalize().ok()))
 }
