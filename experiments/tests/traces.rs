@@ -1,7 +1,10 @@
 //! Traces from end to end: a recorded program, a made-up one, and files that are neither.
 
+#[path = "kit/library.rs"]
+mod library;
+
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs perseq where the directories of its runs are in nobody's way.
@@ -64,23 +67,9 @@ fn a_file_that_is_no_trace_is_refused_in_one_line() {
     }
 }
 
-/// The recorder, built from this workspace into a folder of its own.
-fn recorder() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("recorder");
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("recorder/Cargo.toml");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--offline", "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(&target)
-        .status();
-    assert!(status.expect("cargo starts").success());
-    target.join("debug/libperseq_recorder.so")
-}
-
 #[test]
 fn a_real_program_is_recorded_imported_and_replayed() {
-    let recorder = recorder();
+    let recorder = library::built("recorder");
     let directory = tempfile::tempdir().expect("a directory");
     let raw = directory.path().join("raw");
     // Threads of a real program: eight sorts side by side, and a file large enough for each to have work.

@@ -1,0 +1,14 @@
+//! Libraries of the workspace that tests hand to perseq.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The library of the package in `experiments/FOLDER`, built as it is now into a folder of its own.
+pub fn built(folder: &str) -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("Cargo.toml");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--offline", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
+    assert!(cargo.status().expect("cargo starts").success());
+    target.join(format!("debug/libperseq_{}.so", folder.replace('-', "_")))
+}
