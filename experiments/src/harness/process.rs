@@ -162,27 +162,22 @@ pub fn observe(job: &Job) -> Result<Ended, String> {
     let mut report = File::from(report);
     let mut child = job.command(&report)?.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
     let group = Pid::from_raw(child.id() as i32);
-    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
-    let input = child.stdin.take();
     let (id, over) = (child.id(), AtomicBool::new(false));
-    let ended = std::thread::scope(|scope| {
-        let watch = job.watched.then(|| scope.spawn(|| resident::mean_bytes(id, &over)));
-        let stdout = scope.spawn(|| read(out.as_mut().map(|pipe| pipe as &mut dyn Read)));
-        let stderr = scope.spawn(|| read(err.as_mut().map(|pipe| pipe as &mut dyn Read)));
-        // A worker that died at once closes the pipe; its exit says why.
-        drop(input.map(|mut pipe| pipe.write_all(&job.input)));
-        let in_time = wait(&mut child, group, job.deadline);
-        over.store(true, Relaxed);
-        let mean = watch.and_then(|watch| {
-            watch.thread().unpark();
-            watch.join().ok().flatten()
-        });
-        // Nobody is left, or what was left would hold the pipes open.
-        end(group, Signal::SIGKILL);
-        let text = |handle: std::thread::ScopedJoinHandle<Vec<u8>>| handle.join().unwrap_or_default();
-        in_time.map(|in_time| (in_time, mean, text(stdout), text(stderr)))
+    let (ended, [mut stdout, mut stderr]) = heard(&mut child, |child| {
+        std::thread::scope(|scope| {
+            let watch = job.watched.then(|| scope.spawn(|| resident::mean_bytes(id, &over)));
+            // A worker that died at once closes the pipe; its exit says why.
+            drop(child.stdin.take().map(|mut pipe| pipe.write_all(&job.input)));
+            let in_time = wait(child, group, job.deadline);
+            over.store(true, Relaxed);
+            let mean = watch.and_then(|watch| {
+                watch.thread().unpark();
+                watch.join().ok().flatten()
+            });
+            in_time.map(|in_time| (in_time, mean))
+        })
     });
-    let (in_time, mean_bytes, mut stdout, mut stderr) = ended?;
+    let (in_time, mean_bytes) = ended?;
     if !in_time {
         return Ok(Ended::TimedOut);
     }
@@ -208,6 +203,21 @@ pub fn observe(job: &Job) -> Result<Ended, String> {
         Err(_) if said.is_empty() => Err("the launcher of the worker was killed".into()),
         Err(_) => Err(said),
     }
+}
+
+/// Reads what a child prints and says while `wait` waits for its end; then kills what it leaves behind in its group, of
+/// which it is the leader.
+pub fn heard<T>(child: &mut Child, wait: impl FnOnce(&mut Child) -> T) -> (T, [Vec<u8>; 2]) {
+    let group = Pid::from_raw(child.id() as i32);
+    let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        let stdout = scope.spawn(|| read(out.as_mut().map(|pipe| pipe as &mut dyn Read)));
+        let stderr = scope.spawn(|| read(err.as_mut().map(|pipe| pipe as &mut dyn Read)));
+        let waited = wait(child);
+        // Nobody is left, or what was left would hold the pipes open.
+        end(group, Signal::SIGKILL);
+        (waited, [stdout, stderr].map(|handle| handle.join().unwrap_or_default()))
+    })
 }
 
 /// Waits for the launcher, and ends its group if the deadline passes. Whether it did not.

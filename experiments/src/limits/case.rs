@@ -1,7 +1,8 @@
 //! The rows of the table. Each is one number, measured by a process of its own.
 
-use super::core;
+use super::{core, rlimit};
 use nix::libc::{self, c_void};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use std::ptr::null_mut;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ pub struct Case {
     /// Which is better.
     pub better: Better,
     /// A limit that holds before the program starts, in bytes.
-    pub limit: Option<(libc::__rlimit_resource_t, u64)>,
+    pub limit: Option<(Resource, u64)>,
     /// Measures it, in the process that it is about.
     pub measure: fn() -> Result<f64, String>,
 }
@@ -42,8 +43,8 @@ const fn case(
     Case { name, what, unit, better, limit: None, measure }
 }
 
-const ULIMIT: Option<(libc::__rlimit_resource_t, u64)> = Some((libc::RLIMIT_AS, 1_000_000 << 10));
-const DATA: Option<(libc::__rlimit_resource_t, u64)> = Some((libc::RLIMIT_DATA, 512 << 20));
+const ULIMIT: Option<(Resource, u64)> = Some((Resource::RLIMIT_AS, 1_000_000 << 10));
+const DATA: Option<(Resource, u64)> = Some((Resource::RLIMIT_DATA, 512 << 20));
 /// What the program limits its own address space to.
 const LATE_BYTES: u64 = 2 << 30;
 
@@ -75,7 +76,7 @@ pub const CASES: &[Case] = &[
     ),
     case("late", "of thread, mmap, malloc and popen: work after RLIMIT_AS of 2 GiB", "of 4", Better::More, late),
     case("late-malloc", "malloc gives under that limit", "MiB of 2048", Better::MoreUpTo(2048.0), || {
-        limit(libc::RLIMIT_AS, LATE_BYTES)?;
+        limit(Resource::RLIMIT_AS, LATE_BYTES)?;
         Ok(blocks_until_null(1 << 20, 8192) as f64)
     }),
     Case {
@@ -191,12 +192,8 @@ fn vm_size() -> Result<f64, String> {
     status("VmSize:")
 }
 
-/// Sets a limit of this process.
-pub fn limit(kind: libc::__rlimit_resource_t, bytes: u64) -> Result<(), String> {
-    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: the structure is read only.
-    let set = unsafe { libc::setrlimit(kind, &limit) };
-    if set == 0 { Ok(()) } else { Err(format!("setrlimit: {}", std::io::Error::last_os_error())) }
+fn limit(kind: Resource, bytes: u64) -> Result<(), String> {
+    rlimit::set(kind, bytes).map_err(|error| format!("setrlimit: {error}"))
 }
 
 extern "C" fn pause(_: *mut c_void) -> *mut c_void {
@@ -247,13 +244,10 @@ fn eight_threads() -> Result<f64, String> {
 
 /// In a child for each limit: a limit that was lowered cannot be raised again.
 fn mlockall() -> Result<f64, String> {
-    let mut allowed = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is ours to write.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut allowed) };
+    let (_, most) = getrlimit(Resource::RLIMIT_MEMLOCK).map_err(|error| format!("getrlimit: {error}"))?;
     // Asking for what there is already needs no right.
-    limit(libc::RLIMIT_MEMLOCK, libc::RLIM_INFINITY).map_err(|error| {
-        format!("RLIMIT_MEMLOCK may not be raised above {} MiB here: {error}", allowed.rlim_max >> 20)
-    })?;
+    limit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY)
+        .map_err(|error| format!("RLIMIT_MEMLOCK may not be raised above {} MiB here: {error}", most >> 20))?;
     little();
     for mib in [16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 65536, 262_144] {
         // SAFETY: the child makes system calls and allocates, which a forked child may here: there is one thread.
@@ -276,7 +270,7 @@ fn mlockall() -> Result<f64, String> {
 }
 
 fn locks_all(mib: u32) -> bool {
-    if limit(libc::RLIMIT_MEMLOCK, u64::from(mib) << 20).is_err() {
+    if limit(Resource::RLIMIT_MEMLOCK, u64::from(mib) << 20).is_err() {
         return false;
     }
     // Root has no limit. Where we are not root, nothing changes.
@@ -293,7 +287,7 @@ fn locks_all(mib: u32) -> bool {
 
 fn late() -> Result<f64, String> {
     little();
-    limit(libc::RLIMIT_AS, LATE_BYTES)?;
+    limit(Resource::RLIMIT_AS, LATE_BYTES)?;
     let thread = start(nothing).is_some();
     let mapping = map(1 << 20, libc::PROT_READ | libc::PROT_WRITE);
     let block = !malloc(50 << 20).is_null();

@@ -56,6 +56,12 @@ impl Heap {
         command
     }
 
+    /// One that is nothing but a name.
+    #[cfg(test)]
+    pub fn bare(name: &str, is_perseq: bool) -> Heap {
+        Heap { name: name.into(), version: String::new(), is_perseq, library: None, environment: Vec::new() }
+    }
+
     /// Asks a process on it whether it is the active allocator.
     fn verified(self) -> Result<Heap, Failure> {
         let fail = |reason: String| Failure::usage(format!("{}: {reason}", self.name));

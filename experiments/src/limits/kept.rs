@@ -3,6 +3,7 @@
 
 use super::case::Case;
 use super::heap::Heap;
+use super::number::Measured;
 use crate::failure::Failure;
 use crate::host::kernel::Kernel;
 use crate::written;
@@ -19,6 +20,8 @@ struct Line {
     version: String,
     host: String,
     number: f64,
+    #[serde(default)]
+    at_least: bool,
 }
 
 /// The file, if one was named.
@@ -57,22 +60,24 @@ impl Kept {
     }
 
     /// The newest number of this row and column: of the same file of the same allocator, on the same kernel.
-    pub fn find(&self, case: &Case, heap: &Heap) -> Option<f64> {
+    pub fn find(&self, case: &Case, heap: &Heap) -> Option<Measured> {
         let same = |line: &&Line| {
             (&*line.row, &line.heap, &line.version, &line.host) == (case.name, &heap.name, &heap.version, &self.host)
         };
-        self.lines.iter().rev().find(same).map(|line| line.number)
+        let found = self.lines.iter().rev().find(same);
+        found.map(|line| Measured { number: line.number, at_least: line.at_least })
     }
 
     /// Appends a number.
-    pub fn add(&mut self, case: &Case, heap: &Heap, number: f64) -> Result<(), Failure> {
+    pub fn add(&mut self, case: &Case, heap: &Heap, measured: Measured) -> Result<(), Failure> {
         let Some((path, file)) = &mut self.file else { return Ok(()) };
         let line = Line {
             row: case.name.into(),
             heap: heap.name.clone(),
             version: heap.version.clone(),
             host: self.host.clone(),
-            number,
+            number: measured.number,
+            at_least: measured.at_least,
         };
         let text = serde_json::to_string(&line).map_err(|error| Failure::host(error.to_string()))? + "\n";
         file.write_all(text.as_bytes()).map_err(|error| Failure::file(path, "write", error))

@@ -5,13 +5,16 @@
 //! a busy host does as well as a quiet one.
 //!
 //! `case.rs` holds the rows of the table, `probe.rs` the process that measures one, `core.rs` the row that needs a
-//! debugger, `heap.rs` the columns, `table.rs` the table, `kept.rs` what a run that was cut had measured.
+//! debugger, `heap.rs` the columns, `number.rs` a number, `rlimit.rs` the limits, `table.rs` the table, `kept.rs` what a
+//! run that was cut had measured.
 
 mod case;
 mod core;
 mod heap;
 mod kept;
+mod number;
 pub mod probe;
+mod rlimit;
 mod table;
 
 use crate::failure::{Exit, Failure};
@@ -19,8 +22,9 @@ use crate::{output, written};
 use case::{CASES, Case};
 use heap::Heap;
 use kept::Kept;
+use number::Number;
 use std::path::PathBuf;
-use table::{Number, Table};
+use table::Table;
 
 /// Options of `perseq limits`.
 #[derive(Debug, clap::Args)]
@@ -94,7 +98,7 @@ fn number(case: &Case, heap: &Heap, kept: &mut Kept) -> Result<Number, Failure> 
         None => (if case.name == core::CASE { core::measure(heap) } else { probe::ask(case, heap) }, ""),
     };
     match &number {
-        Ok(value) => eprintln!("{}, {}: {} {}{from}", case.name, heap.name, table::plain(*value), case.unit),
+        Ok(value) => eprintln!("{}, {}: {} {}{from}", case.name, heap.name, value.text(), case.unit),
         Err(reason) => eprintln!("{}, {}: none: {reason}", case.name, heap.name),
     }
     match &number {

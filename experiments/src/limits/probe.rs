@@ -2,12 +2,14 @@
 
 use super::case::{self, Case};
 use super::heap::Heap;
+use super::number::{Measured, Number};
+use super::rlimit;
 use crate::failure::Failure;
+use crate::harness::process;
 use crate::output;
 use nix::libc;
-use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 use wait_timeout::ChildExt;
 
@@ -25,32 +27,27 @@ pub fn main(name: &str) -> Result<(), Failure> {
 }
 
 /// Measures a row on an allocator. An error is what the process said, or how it ended.
-pub fn ask(case: &Case, heap: &Heap) -> Result<f64, String> {
+pub fn ask(case: &Case, heap: &Heap) -> Number {
     let mut command = heap.command(&["limits-probe", case.name]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some((kind, bytes)) = case.limit {
-        let lower = move || {
-            let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-            // SAFETY: the structure is read only.
-            let set = unsafe { libc::setrlimit(kind, &limit) };
-            if set == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-        };
         // SAFETY: one system call.
-        unsafe { command.pre_exec(lower) };
+        unsafe { command.pre_exec(move || rlimit::set(kind, bytes)) };
     }
+    answer(command, DEADLINE)
+}
+
+/// What a process says that is in a group of its own.
+fn answer(mut command: Command, deadline: Duration) -> Number {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| format!("cannot start a process: {error}"))?;
-    let status = child.wait_timeout(DEADLINE).map_err(|error| format!("waiting for a process: {error}"))?;
-    // SAFETY: the group is the child's own.
-    unsafe { libc::kill(-(child.id() as i32), libc::SIGKILL) };
-    let Some(status) = status else {
+    let (waited, [said, complained]) = process::heard(&mut child, |child| child.wait_timeout(deadline));
+    let Some(status) = waited.map_err(|error| format!("waiting for a process: {error}"))? else {
         drop(child.wait());
-        return Err(format!("hung for {} s", DEADLINE.as_secs()));
+        return Err(format!("hung for {} s", deadline.as_secs()));
     };
-    let (mut said, mut complained) = (String::new(), String::new());
-    drop(child.stdout.take().map(|mut pipe| pipe.read_to_string(&mut said)));
-    drop(child.stderr.take().map(|mut pipe| pipe.read_to_string(&mut complained)));
+    let [said, complained] = [said, complained].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     match said.trim().parse() {
-        Ok(number) if status.success() => Ok(number),
+        Ok(number) if status.success() => Ok(Measured::exactly(number)),
         _ => {
             let reason = complained.lines().last().unwrap_or("").trim_start_matches("perseq: ");
             Err(if reason.is_empty() { status.to_string() } else { without_folders(reason) })
@@ -70,6 +67,23 @@ fn without_folders(reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn shell(script: &str, deadline: Duration) -> Number {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]).process_group(0);
+        answer(command, deadline)
+    }
+
+    /// What does not fit into a pipe is read while the process runs.
+    #[test]
+    fn who_says_much_does_not_hang() {
+        let much = "head -c 300000 /dev/zero | tr '\\0' x";
+        let long = Duration::from_secs(120);
+        assert_eq!(shell(&format!("{much} >&2; echo 7"), long), Ok(Measured::exactly(7.0)));
+        let reason = shell(&format!("{much}; {much} >&2; echo >&2; echo why >&2; exit 1"), long);
+        assert_eq!(reason, Err("why".into()));
+        assert_eq!(shell("exec sleep 600", Duration::from_secs(1)), Err("hung for 1 s".into()));
+    }
 
     #[test]
     fn reasons_name_no_folders() {

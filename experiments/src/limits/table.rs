@@ -2,11 +2,9 @@
 
 use super::case::{Better, Case};
 use super::heap::Heap;
+use super::number::Number;
 use crate::harness::manifest;
 use crate::host::kernel::Kernel;
-
-/// A number, or the reason why there is none.
-pub type Number = Result<f64, String>;
 
 /// The table as far as it is made.
 pub struct Table<'a> {
@@ -46,25 +44,42 @@ impl<'a> Table<'a> {
     /// Adds a row, a number for each column, and returns its text.
     pub fn row(&mut self, case: &Case, numbers: &[Number]) -> String {
         let pairs = || self.heaps.iter().zip(numbers);
-        let others: Vec<f64> =
-            pairs().filter(|(heap, _)| !heap.is_perseq).filter_map(|(_, number)| number.clone().ok()).collect();
+        let others = pairs().filter(|(heap, _)| !heap.is_perseq).filter_map(|(_, number)| number.as_ref().ok());
+        let others: Vec<f64> = others.map(|measured| measured.bound()).collect();
         let mut cells = vec![format!("`{}`: {}", case.name, case.what), direction(case)];
         for (heap, number) in pairs() {
             let is_worse = heap.is_perseq
                 && match number {
-                    Ok(number) => is_worse_than_all(case.better, *number, &others),
+                    Ok(measured) => is_worse_than_all(case.better, measured.bound(), &others),
                     Err(_) => !others.is_empty(),
                 };
             self.worse |= is_worse;
-            if let Err(reason) = number {
-                self.reasons += &format!("* {}, {}: {reason}\n", case.name, heap.name);
-            }
-            let cell = number.as_ref().map_or("none".to_owned(), |number| plain(*number));
+            let cell = number.as_ref().map_or("none".to_owned(), |measured| measured.text());
             cells.push(cell + if is_worse { " !" } else { "" });
         }
+        self.reasons += &self.notes(case, numbers);
         let text = line(cells);
         self.rows += &text;
         text
+    }
+
+    /// Why a row lacks numbers: a line for each column, or one for all where the reason is the same.
+    fn notes(&self, case: &Case, numbers: &[Number]) -> String {
+        let note = |number: &Number| match number {
+            Ok(measured) if measured.at_least => Some(format!("measuring ended at {} {}", measured.number, case.unit)),
+            Ok(_) => None,
+            Err(reason) => Some(reason.clone()),
+        };
+        let notes: Vec<_> = numbers.iter().map(note).collect();
+        match notes.as_slice() {
+            [Some(first), _, ..] if notes.iter().all(|note| note.as_ref() == Some(first)) => {
+                format!("* {}, all: {first}\n", case.name)
+            }
+            _ => {
+                let named = self.heaps.iter().zip(&notes).filter_map(|(heap, note)| Some((heap, note.as_ref()?)));
+                named.map(|(heap, note)| format!("* {}, {}: {note}\n", case.name, heap.name)).collect()
+            }
+        }
     }
 
     /// What stands below the rows. `missing` are those that were not measured yet.
@@ -75,7 +90,7 @@ impl<'a> Table<'a> {
             text += &format!("\nNot finished. Not measured: {}.\n", names.join(", "));
         }
         if !self.reasons.is_empty() {
-            text += &format!("\nWhere there is no number:\n\n{}", self.reasons);
+            text += &format!("\nWhere there is no number, or only a bound:\n\n{}", self.reasons);
         }
         text += "\nThe allocators:\n\n";
         for heap in self.heaps {
@@ -110,18 +125,15 @@ fn is_worse_than_all(better: Better, number: f64, others: &[f64]) -> bool {
         Better::MoreUpTo(most) if number > most => f64::INFINITY,
         Better::MoreUpTo(_) => -number,
     };
-    let slack = number.abs() * 0.02 + 1.0;
+    // What is not known to end is worse than all that is.
+    let slack = if number.is_finite() { number.abs() * 0.02 + 1.0 } else { 0.0 };
     !others.is_empty() && others.iter().all(|other| badness(number) > badness(*other) + slack)
-}
-
-/// As many digits as say something.
-pub fn plain(number: f64) -> String {
-    if number.fract() == 0.0 || number >= 100.0 { format!("{number:.0}") } else { format!("{number:.1}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::number::Measured;
 
     #[test]
     fn worse_is_worse_than_the_worst() {
@@ -131,5 +143,29 @@ mod tests {
         assert!(is_worse_than_all(Better::MoreUpTo(2048.0), 4096.0, &[1900.0]));
         assert!(!is_worse_than_all(Better::MoreUpTo(2048.0), 1899.5, &[1900.0]));
         assert!(!is_worse_than_all(Better::Less, 1.0, &[]));
+        // Bounds: who reached the end of the measurement is worse than who did not, whatever the others' numbers.
+        assert!(is_worse_than_all(Better::Less, f64::INFINITY, &[2047.0]));
+        assert!(!is_worse_than_all(Better::Less, f64::INFINITY, &[2047.0, f64::INFINITY]));
+        assert!(!is_worse_than_all(Better::Less, 2047.0, &[f64::INFINITY]));
+    }
+
+    #[test]
+    fn a_reason_that_all_have_is_said_once() {
+        let heaps = ["percpu", "system"].map(|name| Heap::bare(name, name == "percpu"));
+        let case = crate::limits::case::find("core").unwrap();
+        let none = |reason: &str| Err(reason.to_owned());
+        let mut table = Table::new(&heaps);
+        table.row(case, &[none("refused"), none("refused")]);
+        assert!(table.foot(&[]).contains("\n\n* core, all: refused\n\n"), "{}", table.foot(&[]));
+        let mut table = Table::new(&heaps);
+        table.row(case, &[none("refused"), none("hung")]);
+        assert!(table.foot(&[]).contains("* core, percpu: refused\n* core, system: hung\n"), "{}", table.foot(&[]));
+        let mut table = Table::new(&heaps);
+        let cut = Measured { number: 2048.0, at_least: true };
+        let row = table.row(case, &[Ok(Measured::exactly(9.5)), Ok(cut)]);
+        assert!(row.ends_with("| 9.5 | at least 2048 |\n"), "{row}");
+        assert!(table.foot(&[]).contains("\n* core, system: measuring ended at 2048 MiB\n"), "{}", table.foot(&[]));
+        let row = table.row(case, &[Ok(cut), Ok(Measured::exactly(9.5))]);
+        assert!(row.ends_with("| at least 2048 ! | 9.5 |\n") && table.worse, "{row}");
     }
 }
