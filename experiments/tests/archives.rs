@@ -371,10 +371,30 @@ fn every_change_to_the_files_of_every_kind_of_run_is_refused() {
             compress(program, &copy.root());
             good(&perseq(workshop.path(), &format!("report {}", copy.name)), what);
             assert!(copy.made(kind) == before, "{}, {what}: the same rows, the same bytes", kind.name);
+            // As someone leaves them who is interrupted while he compresses them, or unpacks them and keeps both.
+            let packed = format!("samples.jsonl.{ending}");
+            let sums = copy.read("SHA256SUMS");
+            let bytes = fs::read(copy.root().join(&packed)).expect("packed rows");
+            let of_packed = sum(&bytes);
+            let other_sums = sums.replace(&sum(rows.as_bytes()), &of_packed).replace("samples.jsonl", &packed);
             copy.write("samples.jsonl", &rows);
-            copy.refused(kind, "compressed rows beside plain ones", "expected one file of rows");
-            fs::remove_file(copy.root().join(format!("samples.jsonl.{ending}"))).expect("packed rows to remove");
-            copy.write("samples.jsonl", &rows.replacen("\"started_ns\":", "\"started_ns\":1", 1));
+            for (sums, what) in [(&sums, "sums of plain rows"), (&other_sums, "sums of compressed rows")] {
+                copy.write("SHA256SUMS", sums);
+                good(&perseq(workshop.path(), &format!("report {}", copy.name)), what);
+                assert!(copy.made(kind) == before, "{}, {what}: the same rows, the same bytes", kind.name);
+            }
+            let other_rows = rows.replacen("\"started_ns\":", "\"started_ns\":1", 1);
+            for other in [&other_rows, "", &rows[..rows.len() - 1]] {
+                copy.write("samples.jsonl", other);
+                copy.refused(kind, "compressed rows beside other ones", "expected one file of rows");
+            }
+            copy.write("samples.jsonl", &rows);
+            fs::write(copy.root().join(&packed), &bytes[..bytes.len() / 2]).expect("half of the packed rows");
+            copy.refused(kind, "half of the compressed rows beside plain ones", "expected one file of rows");
+            fs::write(copy.root().join(&packed), bytes).expect("the packed rows");
+            fs::remove_file(copy.root().join(&packed)).expect("packed rows to remove");
+            copy.write("SHA256SUMS", &sums);
+            copy.write("samples.jsonl", &other_rows);
             compress(program, &copy.root());
             copy.refused(kind, "edited rows, compressed", "line before it");
         }
@@ -443,9 +463,13 @@ fn an_interrupted_run_of_every_kind_is_completed() {
 
         // Shortened to what a test has time for: the plan is the first samples of the long one.
         let short = shortened(&root, &rows);
+        // A compressed copy is none of what comes behind.
+        let copied = Command::new("gzip").args(["-q", "-k", "samples.jsonl"]).current_dir(&root).status();
+        assert!(copied.expect("gzip starts").success());
         good(&perseq(workshop.path(), &resume), kind.name);
         let all = fs::read_to_string(root.join("samples.jsonl")).expect("rows");
         assert!(all.lines().count() >= short, "{}", kind.name);
+        assert!(!root.join("samples.jsonl.gz").exists(), "{}", kind.name);
         good(&perseq(workshop.path(), &format!("report {}", kind.name)), kind.name);
         let check = Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&root).status();
         assert!(check.expect("sha256sum starts").success());

@@ -239,16 +239,27 @@ impl Archive {
         }
     }
 
-    /// The name of the file of rows, compressed or not.
-    fn samples_name(&self) -> Result<String, Failure> {
+    /// The files of rows that there are, the plain one first.
+    fn samples_files(&self) -> Vec<String> {
         let names = [""].into_iter().chain(compressed::ENDINGS).map(|ending| format!("{SAMPLES}{ending}"));
-        let there: Vec<_> = names.filter(|name| self.root.join(name).exists()).collect();
+        names.filter(|name| self.root.join(name).exists()).collect()
+    }
+
+    /// The name of the file of rows, compressed or not. Beside the plain one there may be its compressed copy: who
+    /// compresses them may be interrupted before the plain one is removed, and who unpacks them may keep both.
+    fn samples_name(&self) -> Result<String, Failure> {
+        let there = self.samples_files();
+        let rows = |name: &String| compressed::read(&self.root.join(name)).ok();
+        let same = |plain: &String, copies: &[String]| {
+            rows(plain).is_some_and(|whole| copies.iter().all(|copy| rows(copy).as_ref() == Some(&whole)))
+        };
         match there.as_slice() {
             [] => Ok(SAMPLES.into()),
             [name] => Ok(name.clone()),
+            [plain, copies @ ..] if plain == SAMPLES && same(plain, copies) => Ok(plain.clone()),
             several => {
                 let (root, several) = (self.root.display(), several.join(" and "));
-                Err(Failure::usage(format!("{root}: {several}; expected one file of rows")))
+                Err(Failure::usage(format!("{root}: {several}; expected one file of rows, or the same rows in each")))
             }
         }
     }
@@ -282,9 +293,11 @@ impl Archive {
         let rows = self.samples_name()?;
         for name in [MANIFEST, PLAN, &rows].into_iter().filter(|name| self.root.join(name).exists()) {
             let told = name == rows && missing && reading == Reading::ToResume;
-            // Who compresses rows does not change them.
+            // Who compresses rows does not change them, nor who unpacks them beside the compressed ones.
             let unpacked = || known(SAMPLES) == Some(&checksum::of(&self.samples().unwrap_or_default()));
-            let same = known(name) == Some(&self.sum(name)?) || (name == rows && name != SAMPLES && unpacked());
+            let copied = |copy: &String| self.sum(copy).is_ok_and(|sum| known(copy) == Some(&sum));
+            let same = known(name) == Some(&self.sum(name)?)
+                || (name == rows && (unpacked() || self.samples_files().iter().any(copied)));
             if !same && !told {
                 return Ok(Some(format!("{name} is not the file that this run ended with; see {SUMS}")));
             }
@@ -304,7 +317,9 @@ impl Archive {
         let (path, found) = (self.root.join(SAMPLES), self.root.join(self.samples_name()?));
         if found != path && found.exists() {
             written::whole(&path, &self.samples()?)?;
-            fs::remove_file(&found).map_err(|error| Failure::file(&found, "remove", error))?;
+        }
+        for copy in self.samples_files().iter().filter(|name| *name != SAMPLES).map(|name| self.root.join(name)) {
+            fs::remove_file(&copy).map_err(|error| Failure::file(&copy, "remove", error))?;
         }
         let fail = |error| Failure::file(&path, "append", error);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fail)?;
