@@ -22,7 +22,7 @@ Examples:
   perseq resume runs/20261121T040559Z-suite-quick --allocator mine=./libmine.so
   perseq resume runs/20261121T040559Z-replay --trace server.trace
 
-No path is recorded in a run, so libraries and traces that perseq does not find by itself are named again.")]
+No path is recorded in a run, so libraries, plugins and traces that perseq does not find by itself are named again.")]
 pub struct Resume {
     /// Directory of the run.
     dir: PathBuf,
@@ -38,6 +38,9 @@ pub struct Resume {
     /// The trace of a replay.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    /// The plugin of a simulation. Default: `libperseq_cache_plugin.so` beside this program.
+    #[arg(long, value_name = "PATH")]
+    plugin: Option<PathBuf>,
 }
 
 /// `perseq resume`: takes the samples that an interrupted run left out.
@@ -65,7 +68,7 @@ pub fn resume(arguments: &Resume) -> Result<Exit, Failure> {
             let missing = || Failure::usage("resume: this run replays a trace; expected --trace FILE");
             replay::finish(&archive, run, arguments.trace.as_deref().ok_or_else(missing)?)
         }
-        Simulation::KIND => simulate::resume(&archive),
+        Simulation::KIND => simulate::resume(&archive, arguments.plugin.as_deref()),
         _ => run::finish(&archive, conduct::reopen::<Experiments>(&archive)?),
     }
 }

@@ -2,17 +2,19 @@
 
 #[path = "../../rseq/tests/kit/absence.rs"]
 mod absence;
+#[path = "kit/library.rs"]
+mod library;
 
 use serde_json::Value;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs perseq where the directories of its runs are in nobody's way; killed if it hangs.
-fn perseq(arguments: &[&str]) -> Output {
+fn perseq(name: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("a directory");
     let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", "900", env!("CARGO_BIN_EXE_perseq"), "simulate"]).args(arguments);
+    command.args(["--signal=KILL", "900", env!("CARGO_BIN_EXE_perseq"), name]).args(arguments);
     command.current_dir(folder.path()).output().expect("timeout")
 }
 
@@ -32,7 +34,7 @@ fn machines_that_cannot_be_are_refused() {
         (&["--plugin", "/no/such/plugin.so"], "perseq-cache-plugin"),
         (&["--plugin", "/no/such/plugin.so"], "--plugin /no/such/plugin.so: "),
     ] {
-        let output = perseq(arguments);
+        let output = perseq("simulate", arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(named), "{arguments:?}: {}", stderr(&output));
     }
@@ -41,25 +43,11 @@ fn machines_that_cannot_be_are_refused() {
 /// Cells are those of the guest's CPUs, not of the host's, and no start is planned twice.
 #[test]
 fn the_plan_is_that_of_the_guest() {
-    let output = perseq(&["--cpus", "16", "--filter", "E01", "--seeds", "2", "--dry-run"]);
+    let output = perseq("simulate", &["--cpus", "16", "--filter", "E01", "--seeds", "2", "--dry-run"]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.ends_with("8 guests\n"), "{plan}");
     assert!(plan.contains("E01/depth=1/block=1/perthread\n") && !plan.contains("twin"), "{plan}");
-}
-
-/// The plugin, built from this workspace into a folder of its own.
-fn plugin() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache-plugin");
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("cache-plugin/Cargo.toml");
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--offline", "--manifest-path"])
-        .arg(manifest)
-        .arg("--target-dir")
-        .arg(&target)
-        .status();
-    assert!(status.expect("cargo starts").success());
-    target.join("debug/libperseq_cache_plugin.so")
 }
 
 /// The rows of a run, each reduced to what its guest reported.
@@ -71,17 +59,19 @@ fn reports(dir: &Path) -> Vec<Value> {
     text.lines().map(parse).map(reduce).collect()
 }
 
-/// Two guests of the same seed agree in every count; both modes prove themselves, and so does the attribution.
+/// Two guests of the same seed agree in every count; both modes prove themselves, and so does the attribution. So does
+/// one that `resume` takes, with the same plugin alone.
 #[test]
 fn the_same_seed_gives_the_same_bits() {
     let folder = tempfile::tempdir().expect("a directory");
-    let (plugin, dirs) = (plugin(), ["first", "second"].map(|name| folder.path().join(name)));
+    let plugin = library::built("cache-plugin");
+    let dirs = ["first", "second"].map(|name| folder.path().join(name));
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
     for dir in &dirs {
-        let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
         let arguments = "--cpus 2 --geometry zen3 --filter E01/depth=1$ --modes percpu --seeds 1 --measure-ms 20";
         let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
         arguments.extend(["--plugin".into(), text(&plugin), "--out".into(), text(dir)]);
-        let output = perseq(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let output = perseq("simulate", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
         if output.status.code() == Some(3) {
             return absence::not_tested("guest", "simulated machines", stderr(&output).trim());
         }
@@ -91,7 +81,7 @@ fn the_same_seed_gives_the_same_bits() {
         let second = report.lines().nth(1).unwrap_or_default();
         assert!(second.starts_with("SIMULATED") && report.contains("E01/depth=1"), "{report}");
     }
-    let [first, second] = dirs.map(|dir| reports(&dir));
+    let [first, second] = [&dirs[0], &dirs[1]].map(|dir| reports(dir));
     assert_eq!(first.len(), 1);
     let row = &first[0];
     assert_eq!((&row[1], &row[3], &row[4]), (&"ok".into(), &true.into(), &"percpu".into()), "{row}");
@@ -101,4 +91,18 @@ fn the_same_seed_gives_the_same_bits() {
     assert!((8.0..1000.0).contains(&per_pair), "{per_pair}");
     assert!(user["l1_misses"].as_u64() < user["reads"].as_u64().map(|reads| reads / 20), "{user}");
     assert_eq!(first, second);
+
+    let rows = fs::read_to_string(dirs[0].join("samples.jsonl")).expect("rows");
+    let cut = &rows[..rows.len() - 40];
+    fs::write(dirs[0].join("samples.jsonl"), cut).expect("rows");
+    let other = folder.path().join("other.so");
+    fs::write(&other, [fs::read(&plugin).expect("the plugin"), vec![0]].concat()).expect("another plugin");
+    let resume = |plugin: &Path| perseq("resume", &[&text(&dirs[0]), "--plugin", &text(plugin)]);
+    let refused = resume(&other);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("another plugin"), "{}", stderr(&refused));
+    assert_eq!(fs::read_to_string(dirs[0].join("samples.jsonl")).expect("rows"), cut);
+    let resumed = resume(&plugin);
+    assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
+    assert_eq!(reports(&dirs[0]), first);
 }

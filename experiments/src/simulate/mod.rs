@@ -5,9 +5,10 @@
 //! 3. [`emulator`]: the command line that makes a guest deterministic, with the plugin that holds the model of caches
 //!    (`cache-plugin/`, `cache-model/`).
 //! 4. [`guest`]: what happens inside: the self-test, the workload between two marks, the worker's report.
-//! 5. [`study`]: all that as a kind of run. Counts stand in the rows; times do not, for a guest's clock counts
+//! 5. [`scratch`]: the folder of the guest that runs now.
+//! 6. [`study`]: all that as a kind of run. Counts stand in the rows; times do not, for a guest's clock counts
 //!    instructions.
-//! 6. [`table`]: counts per pair, and ratios with their intervals over the seeds.
+//! 7. [`table`]: counts per pair, and ratios with their intervals over the seeds.
 //!
 //! What is not simulated (time, prefetchers and more) is said in `cache-model/src/lib.rs`. CPUs take turns of some ten
 //! thousand instructions, so that lines which several write at once move less often than on processors.
@@ -17,6 +18,7 @@ pub mod guest;
 mod image;
 mod machine;
 mod packages;
+mod scratch;
 mod study;
 mod table;
 
@@ -37,8 +39,8 @@ use crate::subject::Subject;
 use crate::written::Folder;
 use machine::Machine;
 use regex::Regex;
-use std::path::PathBuf;
-use study::{About, Guest};
+use std::path::{Path, PathBuf};
+use study::{About, Guest, Plugin};
 
 /// Options of `perseq simulate`.
 #[derive(Debug, clap::Args)]
@@ -114,12 +116,14 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         let lines: String = lines.collect();
         return output::print(&format!("{lines}{} guests\n", plan.len())).map(|()| Exit::Done);
     }
-    let study = Simulation::prepare(machine.clone(), arguments.plugin.as_deref())?;
+    let plugin = Plugin::find(arguments.plugin.as_deref())?;
+    let plugin_sha256 = plugin.sum.clone();
+    let study = Simulation::prepare(machine.clone(), plugin)?;
     let run_id = format!("{}-simulation", manifest::stamp());
     let about = About {
         machine,
         emulator: study.versions(),
-        plugin_sha256: study.plugin_sum()?,
+        plugin_sha256,
         modes: arguments.modes.clone(),
         seeds: arguments.seeds,
     };
@@ -153,13 +157,21 @@ fn finish(archive: &Archive, mut run: Contents<Simulation>, study: &Simulation) 
     again(archive, &run).map(|_| exit)
 }
 
-/// Completes a run that was interrupted, with the same plugin, emulator and kernel.
-pub fn resume(archive: &Archive) -> Result<Exit, Failure> {
+/// Completes a run that was interrupted, with the same plugin, emulator and kernel. Nothing is fetched for another
+/// plugin.
+pub fn resume(archive: &Archive, plugin: Option<&Path>) -> Result<Exit, Failure> {
     let run = conduct::reopen::<Simulation>(archive)?;
     let about = &run.manifest.about;
-    let study = Simulation::prepare(about.machine.clone(), None)?;
-    if study.plugin_sum()? != about.plugin_sha256 || study.versions() != about.emulator {
-        return Err(Failure::usage("resume: this run was made with another plugin, emulator or kernel"));
+    let plugin = Plugin::find(plugin)?;
+    if plugin.sum != about.plugin_sha256 {
+        let (used, found) = (&about.plugin_sha256, &plugin.sum);
+        let line = format!("resume: this run was made with another plugin, of SHA-256 {used}; found {found}");
+        return Err(Failure::usage(line));
+    }
+    let study = Simulation::prepare(about.machine.clone(), plugin)?;
+    if study.versions() != about.emulator {
+        let (used, found) = (&about.emulator, study.versions());
+        return Err(Failure::usage(format!("resume: this run was made with {used}; found {found}")));
     }
     finish(archive, run, &study)
 }

@@ -33,10 +33,8 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// What is in the user's cache, fetched if it is not there. The error says exactly what is missing.
-    pub fn find() -> Result<Packages, Failure> {
-        let folder = peers::default_folder()?.with_file_name("simulate");
-        fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, "create", error))?;
+    /// What is in this folder, fetched if it is not there. The error says exactly what is missing.
+    pub fn find(folder: PathBuf) -> Result<Packages, Failure> {
         let path = folder.join(FILE);
         if let Some(unpacked) = fs::read_to_string(&path).ok().and_then(|text| serde_json::from_str(&text).ok()) {
             let known = Packages { folder: folder.clone(), unpacked };
@@ -125,6 +123,13 @@ impl Packages {
         let line = |name: &str| of(name).map_or_else(|| name.to_owned(), |(name, version)| format!("{name} {version}"));
         format!("{}, {}", line(EMULATOR), line(&self.unpacked.kernel))
     }
+}
+
+/// The folder in the user's cache, created.
+pub fn folder() -> Result<PathBuf, Failure> {
+    let folder = peers::default_folder()?.with_file_name("simulate");
+    fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, "create", error))?;
+    Ok(folder)
 }
 
 /// The package that a line of a simulated installation adds: `Inst NAME (VERSION …`, and not `Inst NAME [OLD] (NEW …`.

@@ -4,7 +4,8 @@ use super::emulator::{self, Files};
 use super::guest::{FAILURE, ORDER, REPORT, TESTS};
 use super::image::Image;
 use super::machine::Machine;
-use super::packages::Packages;
+use super::packages::{self, Packages};
+use super::scratch::{self, Scratch};
 use crate::beside::CACHE_PLUGIN;
 use crate::checksum;
 use crate::experiment::{self, Question};
@@ -160,26 +161,44 @@ pub fn value(row: &Row, metric: &str) -> Option<f64> {
     row.counts()?.metrics.get(metric).copied()
 }
 
+/// The plugin that holds the model of caches.
+pub struct Plugin {
+    path: PathBuf,
+    /// SHA-256 of it.
+    pub sum: String,
+}
+
+impl Plugin {
+    /// The one that is named, or the one beside this program.
+    pub fn find(named: Option<&Path>) -> Result<Plugin, Failure> {
+        let path = CACHE_PLUGIN.find(named)?;
+        let sum = checksum::of_file(&path).map_err(|error| Failure::file(&path, "read", error))?;
+        Ok(Plugin { path, sum })
+    }
+}
+
 /// What all guests of a run share.
 pub struct Simulation {
     machine: Machine,
     packages: Packages,
-    plugin: PathBuf,
+    plugin: Plugin,
     image: Image,
-    /// Files of the guest that runs now. Removed in the end.
-    scratch: PathBuf,
+    /// Files of the guest that runs now.
+    scratch: Scratch,
 }
 
 impl Simulation {
     /// The kind, in manifests.
     pub const NAME: &'static str = "simulation";
 
-    /// Fetches what is missing. The plugin is the one beside this program unless one is named.
-    pub fn prepare(machine: Machine, plugin: Option<&Path>) -> Result<Simulation, Failure> {
-        let plugin = CACHE_PLUGIN.find(plugin)?;
-        let packages = Packages::find()?;
-        let scratch = packages.folder().join(format!("guest-{}", std::process::id()));
-        fs::create_dir_all(&scratch).map_err(|error| Failure::file(&scratch, "create", error))?;
+    /// Fetches what is missing, and removes what simulations left that were killed.
+    pub fn prepare(machine: Machine, plugin: Plugin) -> Result<Simulation, Failure> {
+        let folder = packages::folder()?;
+        // One at a time: two that fetch would remove what the other unpacks.
+        let gate = scratch::gate(&folder)?;
+        let packages = Packages::find(folder)?;
+        let scratch = Scratch::create(packages.folder())?;
+        drop(gate);
         let image = Image::of_this_binary().map_err(Failure::host)?;
         Ok(Simulation { machine, packages, plugin, image, scratch })
     }
@@ -189,19 +208,8 @@ impl Simulation {
         self.packages.versions()
     }
 
-    /// SHA-256 of the plugin.
-    pub fn plugin_sum(&self) -> Result<String, Failure> {
-        checksum::of_file(&self.plugin).map_err(|error| Failure::file(&self.plugin, "read", error))
-    }
-
     fn counts(&self) -> PathBuf {
-        self.scratch.join("counts.json")
-    }
-}
-
-impl Drop for Simulation {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.scratch)); // nobody misses it
+        self.scratch.folder().join("counts.json")
     }
 }
 
@@ -220,11 +228,11 @@ impl Study for Simulation {
         let order = serde_json::to_vec(&order).map_err(|error| error.to_string())?;
         let mut image = self.image.clone();
         image.file(ORDER, &order);
-        let path = self.scratch.join("image.cpio");
+        let path = self.scratch.folder().join("image.cpio");
         fs::write(&path, image.finish()).map_err(|error| format!("{}: {error}", path.display()))?;
         // The counts of another guest are no counts of this one.
         drop(fs::remove_file(self.counts()));
-        let files = Files { image: &path, plugin: &self.plugin, out: &self.counts() };
+        let files = Files { image: &path, plugin: &self.plugin.path, out: &self.counts() };
         Ok(emulator::job(&self.packages, &self.machine, &files, &planned.task.0.environment()))
     }
 
