@@ -1,5 +1,8 @@
 //! What is published: the packages hold what builds them and what is read beside them, and nothing else; the changelog and
-//! the citation speak of this version.
+//! the citation speak of this version. The repository is a small download too.
+
+#[path = "../rseq/tests/kit/absence.rs"]
+mod absence;
 
 use std::path::Path;
 use std::process::Command;
@@ -36,6 +39,31 @@ fn packages_hold_what_builds_them() {
         });
         assert!(sizes.map(|file| file.len()).sum::<u64>() < 2 << 20, "{package} is a small download");
     }
+}
+
+/// Who clones it downloads every file, of every commit. Rows of a run are compressed; results/README.md says how.
+#[test]
+fn no_file_of_the_repository_is_large() {
+    const MOST_BYTES: u64 = 2 << 20;
+    let what = "the sizes of the files under version control";
+    let output = match Command::new("git").args(["ls-files", "-z"]).current_dir(ROOT).output() {
+        Ok(output) => output,
+        Err(why) => return absence::not_tested("git", what, format_args!("git: {why}")),
+    };
+    if !output.status.success() || output.stdout.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return absence::not_tested(
+            "repository",
+            what,
+            format_args!("git ls-files: {}, {}", output.status, said.trim()),
+        );
+    }
+    let names = String::from_utf8(output.stdout).expect("names in UTF-8");
+    let size = |name: &str| std::fs::metadata(Path::new(ROOT).join(name)).map_or(0, |file| file.len());
+    let sizes: Vec<_> = names.split_terminator('\0').map(|name| (name, size(name))).collect();
+    assert!(sizes.contains(&("Cargo.toml", size("Cargo.toml"))) && size("Cargo.toml") > 0, "{sizes:?}");
+    let large: Vec<_> = sizes.iter().filter(|(_, bytes)| *bytes > MOST_BYTES).collect();
+    assert!(large.is_empty(), "more than {MOST_BYTES} bytes each: {large:?}");
 }
 
 #[test]

@@ -28,6 +28,7 @@ const KNOWN: &[&str] = &[
     "valgrind",
     "qemu-x86_64",
     "git",
+    "repository", // the folder of this project is under version control
     "perl",
     "python3",
     "java", // with its compiler
