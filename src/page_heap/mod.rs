@@ -39,6 +39,7 @@ use self::directory::DIRECTORY;
 use self::free_pages::SPARE_RECORDS;
 use self::free_runs::FreeRuns;
 use self::huge_pages::{HugePageStats, PageUse};
+use self::kept::Kept;
 use self::limits::Limits;
 use self::release::Releases;
 use self::source::{Mmap, PageSource, Relocation};
@@ -67,7 +68,7 @@ pub struct State {
     /// Free runs by what they hold: [`Contents`].
     pub(crate) free: [FreeRuns; 3],
     /// See `kept`.
-    pub(crate) kept: SpanId,
+    pub(crate) kept: Kept,
     /// Free runs that are not mapped.
     pub(crate) holes: usize,
     /// Records of spans that are not in use, linked by `next`, and their number.
@@ -133,7 +134,7 @@ impl<S: PageSource> PageHeap<S> {
                 Rank::PageHeap,
                 State {
                     free: [FreeRuns::EMPTY; 3],
-                    kept: SpanId::NONE,
+                    kept: Kept::EMPTY,
                     holes: 0,
                     unused: SpanId::NONE,
                     unused_count: 0,
