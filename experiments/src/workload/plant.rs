@@ -53,21 +53,37 @@ impl Plant {
     /// Called after so many pairs.
     #[inline]
     pub fn after(&mut self, pairs: u64) {
-        let Some(links) = self.links_per_pair else { return self.learn(pairs) };
-        self.owed += links * pairs as f64;
-        if self.owed >= PIECE {
-            think(self.owed as u64);
-            self.owed -= self.owed.floor();
+        if self.links_per_pair.is_none() {
+            return self.learn(pairs, thread_ns);
+        }
+        if let Some(links) = self.due(pairs) {
+            think(links);
         }
     }
 
+    /// An error if nothing was planted: the thread ran for too short a time to find out what a pair takes.
+    pub fn check(&self) -> Result<(), String> {
+        match self.links_per_pair {
+            Some(_) => Ok(()),
+            None => Err(format!("no extra work was planted: a thread had less than {} ns of a CPU", self.learn_ns[1])),
+        }
+    }
+
+    /// The links that are to be followed after so many more pairs, once they make a piece.
+    fn due(&mut self, pairs: u64) -> Option<u64> {
+        self.owed += self.links_per_pair? * pairs as f64;
+        let links = (self.owed >= PIECE).then(|| self.owed.floor())?;
+        self.owed -= links;
+        Some(links as u64)
+    }
+
     #[cold]
-    fn learn(&mut self, pairs: u64) {
+    fn learn(&mut self, pairs: u64, clock: impl FnOnce() -> Result<u64, String>) {
         (self.calls, self.pairs) = (self.calls + 1, self.pairs + pairs);
         if !self.calls.is_multiple_of(CALLS) {
             return;
         }
-        let Ok(now) = thread_ns() else { return };
+        let Ok(now) = clock() else { return };
         if let Some(begin) = self.begin {
             let life = now - begin;
             if life >= self.learn_ns[0] {
@@ -86,35 +102,49 @@ impl Plant {
 mod tests {
     use super::*;
     use crate::workload::tests::order;
-    use crate::workload::think;
 
-    /// A loop of known length with half of it planted takes half as long again.
+    /// A fifth of a pair of 40 ns, of which the first ones take longer and one in three is disturbed: 8 ns of links each.
     #[test]
     fn what_is_planted_is_what_was_asked_for() {
-        let mut order = order(&[("measure_ms", 100)]);
-        let links_per_ms = order.links_per_ms();
-        let time = |plant: &mut Option<Plant>| {
-            let start = thread_ns().unwrap();
-            for _ in 0..64 {
-                think::think(links_per_ms / 20);
-                if let Some(plant) = plant {
-                    plant.after(64);
-                }
+        let mut order = Order { links_per_ms: Some(3_000_000), ..order(&[("measure_ms", 100)]) };
+        assert!(Plant::of(&order).is_none());
+        order.planted_percent = Some(20);
+        let mut plant = Plant::of(&order).unwrap();
+        let (mut now, mut looks, mut calls) = (1_000_000, Vec::new(), 0_u64);
+        while plant.links_per_pair.is_none() {
+            let busy = looks.len() % 3 == 0;
+            let pair = if looks.len() < 4 { 400 } else { 40 + u64::from(busy) * 25 };
+            plant.learn(64, || {
+                looks.push(now);
+                Ok(now)
+            });
+            (now, calls) = (now + 64 * pair, calls + 1);
+            assert!(calls < 10_000, "it learns for ever");
+        }
+        // For half of the warm-up of 15 ms, and one look at the clock more.
+        let learnt = looks.last().unwrap() - looks[0];
+        assert!((7_500_000..7_500_000 + CALLS * 64 * 65).contains(&learnt), "{learnt} ns");
+        assert_eq!(looks.len() as u64, calls / CALLS, "the clock is not read more often");
+        let (pairs, mut links, mut pieces) = (100_000_u64, 0, 0);
+        for _ in 0..pairs {
+            if let Some(piece) = plant.due(1) {
+                assert!((PIECE as u64..=PIECE as u64 + 24).contains(&piece), "{piece}");
+                (links, pieces) = (links + piece, pieces + 1);
             }
-            (thread_ns().unwrap() - start) as f64
-        };
-        order.planted_percent = Some(50);
-        let mut plant = Plant::of(&order);
-        for _ in 0..10 {
-            time(&mut plant); // learns
         }
-        // In turn, and the least of each: a busy host makes both longer, and not always.
-        let (mut plain, mut planted) = (f64::INFINITY, f64::INFINITY);
-        for _ in 0..50 {
-            (plain, planted) = (plain.min(time(&mut None)), planted.min(time(&mut plant)));
-        }
-        let ratio = planted / plain;
-        assert!((1.35..1.65).contains(&ratio), "{ratio}");
-        assert!(Plant::of(&Order { planted_percent: None, ..order }).is_none());
+        let asked = pairs * 8 * 3;
+        assert!((asked - PIECE as u64..=asked).contains(&links), "{links} of {asked}");
+        assert!(pieces > 9_000, "{pieces} pieces, and not all at once");
+    }
+
+    /// A sample in which nothing was planted is none: it would pass as one that was slowed down.
+    #[test]
+    fn who_never_learnt_says_so() {
+        let order = Order { planted_percent: Some(5), links_per_ms: Some(1), ..order(&[("measure_ms", 100)]) };
+        let mut plant = Plant::of(&order).unwrap();
+        (0..10 * CALLS).for_each(|call| plant.learn(64, || Ok(call)));
+        assert!(plant.check().unwrap_err().contains("less than 7500000 ns"), "{:?}", plant.check());
+        (0..2 * CALLS).for_each(|call| plant.learn(64, || Ok(call * 1_000_000)));
+        plant.check().unwrap();
     }
 }

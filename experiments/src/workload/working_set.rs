@@ -28,6 +28,7 @@ const STEP: usize = 12;
 /// One thread's working set.
 pub struct WorkingSet<'a, A: 'static> {
     rounds: Rounds<A>,
+    layout: u64,
     state: State<'a>,
     allocator: &'static A,
     plant: Option<Plant>,
@@ -107,7 +108,7 @@ impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
             sums: Sums::default(),
             full: true,
         };
-        WorkingSet { rounds: copy(order.layout), state, allocator, plant: Plant::of(order) }
+        WorkingSet { rounds: copy(order.layout), layout: order.layout, state, allocator, plant: Plant::of(order) }
     }
 
     /// Some rounds. False: the allocator has no memory left.
@@ -125,9 +126,13 @@ impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
         self.state.round
     }
 
-    /// The sums of all rounds, or why they ended.
+    /// The sums of all rounds, or why they ended or were not those that were ordered.
     pub fn sums(&self) -> Result<Sums, String> {
-        if self.state.full { Ok(self.state.sums) } else { Err("the allocator returned null".into()) }
+        if !self.state.full {
+            return Err("the allocator returned null".into());
+        }
+        self.plant.as_ref().map_or(Ok(()), Plant::check)?;
+        Ok(self.state.sums)
     }
 
     /// CPU time of a pair without the allocator: the same rounds, `count` at a time with `between` after each, on objects
@@ -137,7 +142,7 @@ impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {
             return Ok(None);
         }
         let still = Still::new(self.state.sizes, self.state.slots.len());
-        let (begin, sums, rounds) = (self.state.round, self.state.sums, copy::<Still>(0));
+        let (begin, sums, rounds) = (self.state.round, self.state.sums, copy::<Still>(self.layout));
         rounds(&still, &mut self.state, count); // touches them
         let (start, first) = (thread_ns()?, self.state.round);
         while thread_ns()? - start < length.as_nanos() as u64 {
@@ -260,19 +265,28 @@ mod tests {
         assert_eq!(places.len(), COPIES as usize);
     }
 
-    /// A floor is not zero, grows with the think time, and leaves the set as it was.
+    /// A floor is not zero, is measured with the think time, and leaves the set as it was.
     #[test]
     fn the_floor_is_what_is_left_without_an_allocator() {
         let sizes = Sizes::powers(64, 64).unwrap();
-        let floor = |think_ns| {
-            let mut set = WorkingSet::new(&SYSTEM, &order(&[("think_ns", think_ns)]), &sizes, 64, 0);
+        for (think_ns, links) in [(0, 0), (200, 200 * 64 * 3)] {
+            let order = Order { layout: 5, links_per_ms: Some(3_000_000), ..order(&[("think_ns", think_ns)]) };
+            let mut set = WorkingSet::new(&SYSTEM, &order, &sizes, 64, 0);
+            assert_eq!(set.state.links, links);
             let floor = set.floor(Duration::from_millis(5), 4, || ()).unwrap().unwrap();
+            assert!(floor > 0.0, "{floor}");
             assert!(set.run(1));
             let sums = set.sums().unwrap();
             assert_eq!((sums.found, set.made()), (sums.expected, 1));
-            floor
-        };
-        let (none, some) = (floor(0), floor(200));
-        assert!(none > 0.0 && some > none + 100.0, "{none} and {some} ns");
+        }
+    }
+
+    #[test]
+    fn a_set_in_which_nothing_was_planted_has_no_sums() {
+        let sizes = Sizes::powers(64, 64).unwrap();
+        let order = Order { planted_percent: Some(3), ..order(&[("measure_ms", 60_000)]) };
+        let mut set = WorkingSet::new(&SYSTEM, &order, &sizes, 64, 0);
+        assert!(set.run(1));
+        assert!(set.sums().err().unwrap().starts_with("no extra work was planted"));
     }
 }
