@@ -114,6 +114,8 @@ Examples:
     Peers(crate::peers::Arguments),
     /// Hold the per-thread mode beside the thread caches of other allocators, on the work of E01, E02 and E05.
     Calibrate(crate::calibrate::Arguments),
+    /// Count how often a run finds what was planted in it, and what is not there.
+    Power(crate::power::Arguments),
     /// Compare perseq with other allocators through malloc and free, each preloaded.
     Suite(crate::suite::Arguments),
     /// Run real programs on libperseq and compare what they print, need and take with the C library's malloc.

@@ -15,8 +15,9 @@
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
 //! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
 //! [`directory`] makes reports again and completes interrupted runs. [`limits`] says what allocators leave of the limits
-//! on a process. [`calibrate`] holds the baseline beside the thread caches of other allocators. [`torture`] measures
-//! nothing: it looks for what the allocator loses in storms. [`beside`] finds the libraries that all of these need.
+//! on a process. [`calibrate`] holds the baseline beside the thread caches of other allocators. [`power`] counts how often
+//! a run finds what was planted in it. [`torture`] measures nothing: it looks for what the allocator loses in storms.
+//! [`beside`] finds the libraries that all of these need.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
@@ -48,6 +49,7 @@ mod output;
 mod pattern;
 mod peers;
 mod plan;
+mod power;
 mod programs;
 mod proof;
 mod provenance;
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Command::Classes(arguments) => classes::main(&arguments),
         Command::Peers(arguments) => peers::main(&arguments),
         Command::Calibrate(arguments) => calibrate::main(&arguments),
+        Command::Power(arguments) => power::main(&arguments),
         Command::Suite(arguments) => suite::main(&arguments),
         Command::Programs(arguments) => programs::main(&arguments),
         Command::Simulate(arguments) => simulate::main(&arguments),

@@ -130,7 +130,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 }
 
 /// E00, for the modes of the plan. A failure stops nothing, but the report will have no headline.
-fn gate(plan: &[Sample]) -> Vec<Validity> {
+pub fn gate(plan: &[Sample]) -> Vec<Validity> {
     let used = |mode: &Mode| plan.iter().any(|planned| planned.task.mode_requested == Subject::Perseq(*mode));
     eprintln!("E00: checking that each mode is what it claims");
     let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();

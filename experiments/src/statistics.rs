@@ -9,7 +9,7 @@ mod paired;
 mod shape;
 mod verdict;
 
-pub use estimate::{Estimate, mean, median, poisson};
+pub use estimate::{Estimate, mean, median, poisson, proportion};
 pub use paired::{Paired, difference, unpaired};
 pub use shape::{Heaps, steady, two_heaps};
 pub use verdict::{Doubt, Side, found, holm, holm_critical, resolution, side};

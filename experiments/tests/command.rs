@@ -89,6 +89,7 @@ fn every_command_explains_itself_with_examples() {
         "torture",
         "limits",
         "calibrate",
+        "power",
     ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = perseq(&arguments);

@@ -220,3 +220,30 @@ fn files(root: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
     }
     files
 }
+
+#[test]
+fn power_is_counted_over_whole_runs_with_what_was_planted_and_with_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("power");
+    let power = || {
+        let arguments = ["power", "--runs", "2", "--blocks", "2", "--seed", "5", "--out"];
+        Command::new(env!("CARGO_BIN_EXE_perseq")).args(arguments).arg(&out).output().expect("perseq starts")
+    };
+    let output = power();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let table = fs::read_to_string(out.join("power.txt")).expect("a table");
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with(&table));
+    assert!(table.contains("2 runs of 2 blocks") && table.contains("Found, of all runs: "), "{table}");
+    for (run, seed) in [("001", 5), ("002", 6)] {
+        let run = out.join(run);
+        assert!(run.join("report/report.html").is_file());
+        let manifest = fs::read_to_string(run.join("manifest.json")).expect("a manifest");
+        assert_eq!(serde_json::from_str::<Value>(&manifest).expect("JSON")["seed"], seed);
+        let mut arms: BTreeMap<String, usize> = BTreeMap::new();
+        for row in rows(&run).iter().filter(|row| row["status"] == "ok") {
+            *arms.entry(row["planted_percent"].to_string()).or_default() += 1;
+        }
+        assert_eq!(arms.into_iter().collect::<Vec<_>>(), [("0".into(), 2), ("3".into(), 2), ("null".into(), 6)]);
+    }
+    assert_eq!(power().status.code(), Some(2), "results are never overwritten");
+}

@@ -34,7 +34,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("the other kinds of run", &["suite"]),
     ("kinds of run that need the suite's allocators", &["programs", "replay"]),
     ("guests", &["simulate"]),
-    ("commands", &["calibrate", "classes", "compare", "doctor", "limits", "list", "rows", "run", "torture", "traces"]),
+    (
+        "commands",
+        &["calibrate", "classes", "compare", "doctor", "limits", "list", "power", "rows", "run", "torture", "traces"],
+    ),
     ("commands about any kind of run", &["directory"]),
     ("the command line", &["cli", "main"]),
 ];

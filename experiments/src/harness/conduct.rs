@@ -80,7 +80,12 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
     Ok(true)
 }
 
+/// For the whole process, however many runs it takes.
 fn handle_signals() -> Result<(), Failure> {
+    static HANDLED: AtomicBool = AtomicBool::new(false);
+    if HANDLED.swap(true, Relaxed) {
+        return Ok(());
+    }
     // A file that may not grow is an error to report, not a signal to die of.
     // SAFETY: ignoring a signal runs no code.
     unsafe { nix::sys::signal::signal(nix::sys::signal::Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }

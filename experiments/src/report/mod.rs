@@ -3,7 +3,7 @@
 //! [`analysis`] turns rows into ratios, [`claims`] says what they allow, [`figure`] draws them, [`text`] tells
 //! it as a [`document`], and [`markdown`], [`html`] and [`latex`] write that down.
 
-mod analysis;
+pub mod analysis;
 mod claims;
 mod counted;
 pub mod document;
@@ -18,7 +18,7 @@ mod policy;
 mod restarts;
 mod standing;
 mod summary;
-mod tables;
+pub mod tables;
 mod text;
 
 use crate::experiment::Experiments;

@@ -1,6 +1,6 @@
 //! Estimates with their intervals, and what they are made of.
 
-use statrs::distribution::{ChiSquared, ContinuousCDF, StudentsT};
+use statrs::distribution::{Beta, ChiSquared, ContinuousCDF, StudentsT};
 use std::collections::BTreeMap;
 
 /// A ratio, a mean or a difference with its 95 % interval.
@@ -54,6 +54,16 @@ pub(super) fn units(values: &[(u64, f64)]) -> Vec<f64> {
         0 | 1 => layouts.into_values().flatten().collect(),
         _ => layouts.values().map(|values| average(values)).collect(),
     }
+}
+
+/// The exact 95 % interval of a share of which `count` of `of` were seen (Clopper and Pearson, *Biometrika* 26, 1934). Of
+/// none: 0 to 1.
+pub fn proportion(count: usize, of: usize) -> (f64, f64) {
+    let (seen, unseen) = (count as f64, of.saturating_sub(count) as f64);
+    let end = |a: f64, b: f64, share: f64| Beta::new(a, b).map_or(f64::NAN, |beta| beta.inverse_cdf(share));
+    let low = if seen == 0.0 { 0.0 } else { end(seen, unseen + 1.0, 0.025) };
+    let high = if unseen == 0.0 { 1.0 } else { end(seen + 1.0, unseen, 0.975) };
+    (low, high)
 }
 
 /// The exact 95 % interval of the mean of a Poisson count. Of none seen: 0 to 3.7, never "none".

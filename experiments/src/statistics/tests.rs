@@ -229,3 +229,18 @@ fn a_trend_is_one_only_beyond_its_error() {
     assert!((found.change - 0.6 * 4.0 / 3.0).abs() < 1e-9, "{found:?}");
     assert!((found.half - 3.182_446 * (6.4f64 / 30.0).sqrt() * 4.0 / 3.0).abs() < 1e-5, "{found:?}");
 }
+
+/// Of published tables (Clopper and Pearson).
+#[test]
+fn the_interval_of_a_share_is_exact() {
+    for (count, of, [low, high]) in [
+        (0, 10, [0.0, 0.308]),
+        (10, 10, [0.692, 1.0]),
+        (5, 10, [0.187, 0.813]),
+        (16, 20, [0.563, 0.943]),
+        (0, 0, [0.0, 1.0]),
+    ] {
+        let found = super::proportion(count, of);
+        assert!((found.0 - low).abs() < 0.001 && (found.1 - high).abs() < 0.001, "{count} of {of}: {found:?}");
+    }
+}
