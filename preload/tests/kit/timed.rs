@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::kit::{MODES, library};
@@ -15,16 +16,21 @@ const LIMIT: Duration = Duration::from_secs(180);
 /// Builds `tests/<source>` with these further arguments of the compiler; the program, or library, that it made.
 pub fn build_c(source: &str, arguments: &[&str]) -> PathBuf {
     let name = source.replace(['/', '.'], "-") + &arguments.concat().replace(['/', '='], "-");
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    // Tests side by side build the same program, and nobody may run one that is half written.
+    static DRAFTS: AtomicUsize = AtomicUsize::new(0);
+    let draft = folder.join(format!("{name}.draft-{}-{}", std::process::id(), DRAFTS.fetch_add(1, Relaxed)));
     let status = Command::new("cc")
         .args(["-O1", "-g", "-Wall", "-Wextra", "-Werror", "-o"])
-        .arg(&target)
+        .arg(&draft)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(source))
         .args(arguments)
         .args(["-pthread", "-ldl"])
         .status()
         .expect("cc starts; .ci/run installs it");
     assert!(status.success(), "{source} does not build");
+    let target = folder.join(name);
+    std::fs::rename(&draft, &target).expect("a name for the program");
     target
 }
 
