@@ -305,6 +305,7 @@ pub fn doubt(side: Side) -> &'static str {
         Side::Unclear(Doubt::MedianDisagrees) => ": the median disagrees",
         Side::Unclear(Doubt::Holm) => ": not after Holm",
         Side::Unclear(Doubt::Clock) => ": below the clock's step",
+        Side::Unclear(Doubt::Late) => ": samples were late",
         _ => "",
     }
 }

@@ -32,6 +32,8 @@ pub enum Doubt {
     Holm,
     /// The clock cannot tell the values apart from each other or from nothing.
     Clock,
+    /// Samples of the one that looks better did not end in time, and would be worse than any that did.
+    Late,
 }
 
 impl Side {

@@ -117,7 +117,7 @@ impl MetricResult {
                 *late.entry(name).or_default() += 1;
             }
         }
-        MetricResult {
+        let mut result = MetricResult {
             metric: metric.clone(),
             baseline,
             values: Subject::all()
@@ -133,6 +133,29 @@ impl MetricResult {
             late,
             twins,
             seed: seed(&format!("{cell} {}", metric.name)),
+        };
+        result.bound();
+        result
+    }
+
+    /// Takes back what samples that did not end in time speak against: they are bounds, worse than any value of theirs. Of
+    /// a subject that lacks some, only that it is worse may be said.
+    fn bound(&mut self) {
+        let late = |subject: Subject| self.late.contains_key(subject.name());
+        let base = late(self.baseline);
+        let stands = |comparison: &Comparison, side: Side| match (late(comparison.subject), base) {
+            (false, false) => true,
+            (own, base) => own != base && self.good(side) == Some(base),
+        };
+        let side = |comparison: &Comparison| {
+            let side = comparison.ratio.as_ref().ok()?.side;
+            (!matches!(side, Side::Unclear(_)) && !stands(comparison, side)).then_some(Side::Unclear(Doubt::Late))
+        };
+        let taken_back: Vec<_> = self.comparisons.iter().map(side).collect();
+        for (comparison, side) in self.comparisons.iter_mut().zip(taken_back) {
+            if let (Ok(ratio), Some(side)) = (&mut comparison.ratio, side) {
+                ratio.side = side;
+            }
         }
     }
 
@@ -302,6 +325,33 @@ mod tests {
             "{:?}",
             result.resolution
         );
+    }
+
+    /// Of a mode that lost a sample, that it is slower stands, that it is faster or as fast does not; and the other way round.
+    #[test]
+    fn a_sample_that_did_not_end_in_time_is_a_bound() {
+        let metric = serde_json::json!({"name": "ns_per_pair", "unit": "ns", "better": "less-time", "meaning": "time"});
+        let side = |late: &[&str], share: f64| {
+            let mut rows = Vec::new();
+            for block in 0..12 {
+                let noise = |arm: u64| 1.0 + 0.002 * ((block * 7 + arm * 3) % 10) as f64 / 10.0;
+                for (arm, name, time) in [(0, "perthread", 10.0), (1, "percpu", 10.0 * share)] {
+                    let mut row = row(block, name, None, time * noise(arm));
+                    if block < 2 && late.contains(&name) {
+                        (row.status, row.report) = (crate::harness::row::Status::Timeout, None);
+                    }
+                    rows.push(row);
+                }
+            }
+            let rows: Vec<_> = rows.iter().collect();
+            let result = MetricResult::new("X", &serde_json::from_value(metric.clone()).unwrap(), &rows);
+            result.ratio(TWINNED).unwrap().side
+        };
+        let late = Side::Unclear(Doubt::Late);
+        assert_eq!([0.8, 1.0, 1.2].map(|share| side(&[], share)), [Side::Below, Side::Equivalent, Side::Above]);
+        assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["percpu"], share)), [late, late, Side::Above]);
+        assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["perthread"], share)), [Side::Below, late, late]);
+        assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["percpu", "perthread"], share)), [late; 3]);
     }
 
     /// Three copies of the loop with differences of their own: three witnesses of what is beyond the control arm.
