@@ -1,25 +1,67 @@
 //! The command line.
 
 use crate::failure::{Exit, Failure};
+use crate::harness::progress;
 use crate::output;
 use crate::traces::Action;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use regex::Regex;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// Which cache is better, one per CPU or one per thread? Measured on one allocator.
 #[derive(Debug, Parser)]
 #[command(name = "perseq", version, about, after_help = AFTER)]
 pub struct Cli {
+    /// Show no progress. What went wrong is still said, and so are results.
+    #[arg(short, long, global = true)]
+    quiet: bool,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
 
+/// The command line of this process. One that is wrong ends it.
+pub fn parse() -> Cli {
+    let mut command = Cli::command();
+    let matches = command.get_matches_mut();
+    if let Some((option, value)) = twice(&command, &matches) {
+        let line = format!("`--{option}`: `{value}` stands in the list twice");
+        command.error(ErrorKind::ValueValidation, line).exit();
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    if cli.quiet {
+        progress::silence();
+    }
+    cli
+}
+
+/// What a list names twice, whichever command it belongs to.
+fn twice(command: &clap::Command, matches: &ArgMatches) -> Option<(String, String)> {
+    for list in command.get_arguments().filter(|argument| argument.get_value_delimiter().is_some()) {
+        let mut seen = BTreeSet::new();
+        let values = matches.get_raw(list.get_id().as_str()).into_iter().flatten();
+        let again = values.map(|value| value.to_string_lossy()).find(|value| !seen.insert(value.clone()));
+        if let Some(value) = again {
+            return Some((list.get_long().unwrap_or_default().to_owned(), value.into_owned()));
+        }
+    }
+    let (name, matches) = matches.subcommand()?;
+    twice(command.find_subcommand(name)?, matches)
+}
+
+/// The commands that are for users.
+fn public() -> clap::Command {
+    let command = Cli::command();
+    let shown = command.get_subcommands().filter(|sub| !sub.is_hide_set()).cloned();
+    clap::Command::default().name("perseq").args(command.get_arguments().cloned()).subcommands(shown)
+}
+
 const AFTER: &str = "\
 Examples:
   perseq doctor                                 what can this host measure?
-  perseq run                                    the comparison, about 5 minutes; ends with the path of a report
+  perseq run                                    the comparison, about 5 minutes; ends with what came out and a report
   perseq run --profile standard --dry-run       what the citable run would do, and how long it would take
   perseq resume runs/TIME-standard              take what an interrupted run left out
   perseq compare BEFORE AFTER                   what changed
@@ -159,7 +201,7 @@ Examples:
 /// Prints a completion script.
 pub fn completions(shell: clap_complete::Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "perseq", &mut script);
+    clap_complete::generate(shell, &mut public(), "perseq", &mut script);
     output::print(&String::from_utf8_lossy(&script)).map(|()| Exit::Done)
 }
 

@@ -83,8 +83,8 @@ pub fn report(root: &Path, accept: bool) -> Result<Exit, Failure> {
         Replay::KIND => replay::again(&archive, &archive.read(reading)?),
         Simulation::KIND => simulate::again(&archive, &archive.read(reading)?),
         _ => {
-            let path = report::write(&archive, archive.read(reading)?)?;
-            output::print(&format!("{}\n", path.display())).map(|()| Exit::Done)
+            let told = report::write(&archive, archive.read(reading)?)?;
+            output::print(&told.to_string()).map(|()| Exit::Done)
         }
     }
 }

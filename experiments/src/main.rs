@@ -71,7 +71,6 @@ mod worker;
 mod workload;
 mod written;
 
-use clap::Parser;
 use cli::Command;
 use failure::Exit;
 use std::process::ExitCode;
@@ -79,7 +78,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     harness::launch::if_asked();
     simulate::guest::if_first();
-    let outcome = match cli::Cli::parse().command {
+    let outcome = match cli::parse().command {
         Command::Doctor { json, deep } => doctor::main(json, deep),
         Command::Selftest { json } => selftest::main(json),
         Command::List { json, filter } => list::main(json, filter.as_ref()),

@@ -135,7 +135,7 @@ fn asked(arguments: &Arguments) -> Result<Definition, Failure> {
 
 /// What one run found.
 struct Found {
-    /// The resolution that it printed.
+    /// The resolution that it printed, in the noise of the same mode twice.
     resolution: Option<f64>,
     /// Of what was planted, and of nothing: the ratio with its interval, and whether the rule said "slower", or anything.
     planted: (String, bool),
@@ -156,8 +156,7 @@ impl Found {
             Ok((tables::estimate(ratio.mean), arm.found, ratio.side.decided()))
         };
         let ((slowed, is_found, _), (same, _, differs)) = (arm(percent)?, arm(0)?);
-        let resolution = result.ratio(TWINNED).and_then(|ratio| ratio.resolution);
-        Ok(Found { resolution, planted: (slowed, is_found), nothing: (same, differs) })
+        Ok(Found { resolution: result.resolution, planted: (slowed, is_found), nothing: (same, differs) })
     }
 
     /// Whether the run promised to find so much.

@@ -1,17 +1,18 @@
 //! `perseq run`: the experiments, from the command line to the report.
 
 use crate::counters::{self, probe::Pmu};
-use crate::definition;
+use crate::definition::{self, Rule};
 use crate::experiment::{self, Experiments, Options, Sample};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
+use crate::harness::progress::say;
 use crate::harness::{conduct, manifest, place};
 use crate::host::limits::Limits;
 use crate::output;
 use crate::plan::{self, Choice};
 use crate::report;
 use crate::selftest;
-use crate::subject::Subject;
+use crate::subject::{BASELINE, Subject};
 use crate::validity::{Outcome, Validity};
 use crate::workload::think;
 use perseq::Mode;
@@ -71,10 +72,10 @@ pub struct Arguments {
     #[arg(long)]
     identify: bool,
     /// Threads a sample may have, if fewer than this host allows.
-    #[arg(long)]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     max_threads: Option<u64>,
     /// Mebibytes a sample may need, if fewer than this host allows.
-    #[arg(long, value_name = "MIB")]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 40))]
     max_mem: Option<u64>,
 }
 
@@ -99,6 +100,13 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let definitions = definition::all();
     let plan = plan::make(&definitions, &choice, &limits)?;
+    let ratios = plan.iter().any(|planned| planned.task.mode_requested == Rule::baseline(planned.task.fairness));
+    if !ratios {
+        eprintln!(
+            "note: no ratios come of this, since --modes lacks what they are taken to: {BASELINE}, or under rule B {}",
+            Rule::baseline(Some(Rule::B))
+        );
+    }
     if arguments.dry_run {
         return print_plan(&plan, seed, arguments.json).map(|()| Exit::Done);
     }
@@ -132,7 +140,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
 /// E00, for the modes of the plan. A failure stops nothing, but the report will have no headline.
 pub fn gate(plan: &[Sample]) -> Vec<Validity> {
     let used = |mode: &Mode| plan.iter().any(|planned| planned.task.mode_requested == Subject::Perseq(*mode));
-    eprintln!("E00: checking that each mode is what it claims");
+    say("E00: checking that each mode is what it claims");
     let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();
     for validity in found.iter().filter(|validity| validity.status == Outcome::Failed) {
         eprintln!("E00 failed: {}: {}", validity.check, validity.detail);
@@ -161,8 +169,8 @@ pub fn finish(archive: &Archive, mut run: Contents<Experiments>) -> Result<Exit,
         eprintln!("E00 failed: the report has no headline");
         Exit::Invalid
     };
-    let path = report::write(archive, run)?;
-    output::print(&format!("{}\n", path.display()))?;
+    let told = report::write(archive, run)?;
+    output::print(&told.to_string())?;
     Ok(exit)
 }
 

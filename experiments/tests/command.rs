@@ -58,6 +58,9 @@ fn the_command_documents_itself() {
     for shell in ["bash", "zsh", "fish"] {
         let script = stdout(&perseq(&["completions", shell]));
         assert!(script.contains("perseq") && script.contains("fail-on-regression"), "{shell}");
+        for internal in ["worker", "limits-probe", "torture-actor"] {
+            assert!(!script.contains(internal), "{shell} completes {internal}");
+        }
     }
     let page = stdout(&perseq(&["man"]));
     assert!(page.starts_with(".ie") || page.contains(".TH"), "{page}");
@@ -69,6 +72,40 @@ fn the_command_documents_itself() {
     // Never a colour where nobody asked for one.
     let plain = Command::new(env!("CARGO_BIN_EXE_perseq")).arg("frobnicate").env("NO_COLOR", "1").output();
     assert!(!stderr(&plain.expect("perseq starts")).contains('\u{1b}'));
+}
+
+#[test]
+fn what_makes_no_sense_on_the_command_line_is_said() {
+    for (arguments, sentence) in [
+        (
+            &["run", "--dry-run", "--modes", "percpu,perthread,percpu"][..],
+            "`--modes`: `percpu` stands in the list twice",
+        ),
+        (&["torture", "--storms", "forks,forks"], "`--storms`: `forks` stands in the list twice"),
+        (&["suite", "--only", "system,system"], "`--only`: `system` stands in the list twice"),
+        (&["run", "--dry-run", "--max-threads", "0"], "0 is not in 1.."),
+        (&["run", "--dry-run", "--max-mem", "0"], "0 is not in 1.."),
+    ] {
+        let output = perseq(arguments);
+        assert_eq!(code(&output), 2, "{arguments:?}");
+        assert!(stderr(&output).contains(sentence), "{arguments:?}: {}", stderr(&output));
+    }
+    let dry = |modes, cells| perseq(&["run", "--dry-run", "--modes", modes, "--filter", cells]);
+    for (modes, cells, alone) in [
+        ("percpu,central", "E01", true),
+        ("percpu,perthread", "E01", false),
+        ("percpu,perthread", "E03/rule=B", true),
+        ("percpu,perthread-drain", "E03/rule=B", false),
+    ] {
+        let output = dry(modes, cells);
+        assert_eq!(code(&output), 0, "{modes} in {cells}");
+        assert_eq!(
+            stderr(&output).contains("no ratios come of this"),
+            alone,
+            "{modes} in {cells}: {}",
+            stderr(&output)
+        );
+    }
 }
 
 #[test]
@@ -164,8 +201,17 @@ fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
     let out = directory.path().join("run");
     let output = tiny(&out);
     assert_eq!(code(&output), 0, "{}", stderr(&output));
-    let last = stdout(&output).lines().last().map(str::to_owned).expect("a last line");
-    assert!(last.ends_with("report/report.html") && Path::new(&last).is_file());
+    let said = stdout(&output);
+    let [conclusion, host, page] = said.lines().collect::<Vec<_>>()[..] else { panic!("three lines: {said}") };
+    assert!(conclusion.starts_with("percpu beside perthread, ") && conclusion.contains(": worse in "), "{conclusion}");
+    assert!(host.starts_with("host: ") && host.contains("not to be cited"), "{host}");
+    assert!(page.ends_with("report/report.html") && Path::new(page).is_file());
+    let html = fs::read_to_string(page).expect("a page");
+    for part in html.split("href=\"#").skip(1) {
+        let anchor = part.split('"').next().expect("an anchor");
+        assert!(html.contains(&format!("<h2 id=\"{anchor}\"")), "{anchor} leads nowhere");
+    }
+    assert!(html.contains("href=\"#what-may-be-claimed\""));
 
     // Every planned sample has a row, and every row proves its mode.
     let (plan, samples) = (lines(&out.join("plan.jsonl")), lines(&out.join("samples.jsonl")));
@@ -186,6 +232,13 @@ fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
     assert!(!manifest.contains(secret) && !samples.concat().contains(secret));
 
     // Never overwritten.
+    assert!(stderr(&output).contains("samples to take"));
+    let quiet = directory.path().join("quiet");
+    let quiet = quiet.to_str().expect("UTF-8");
+    let quiet =
+        perseq(&["run", "-q", "--filter", "E01/depth=1$", "--blocks", "1", "--measure-ms", "20", "--out", quiet]);
+    let said = stderr(&quiet);
+    assert!(code(&quiet) == 0 && !said.contains("sample") && !said.contains("E00"), "{said}");
     let again = tiny(&out);
     assert_eq!(code(&again), 2);
     assert!(stderr(&again).contains("never overwritten"));

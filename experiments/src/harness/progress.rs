@@ -6,7 +6,23 @@ use super::task::Task;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::cell::Cell;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+
+/// Whether progress is shown.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Shows no progress from here on. What went wrong is still said.
+pub fn silence() {
+    QUIET.store(true, Relaxed);
+}
+
+/// Says on standard error what is done now.
+pub fn say(line: &str) {
+    if !QUIET.load(Relaxed) {
+        eprintln!("{line}");
+    }
+}
 
 /// Progress through a plan, on standard error.
 pub struct Progress {
@@ -21,8 +37,9 @@ pub struct Progress {
 impl Progress {
     /// Progress through `remaining` of a plan of `samples`.
     pub fn new<T: Task>(samples: usize, remaining: &[&Planned<T>]) -> Progress {
-        let plain = !std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(Some(samples as u64), ProgressDrawTarget::stderr());
+        let plain = QUIET.load(Relaxed) || !std::io::stderr().is_terminal();
+        let target = if plain { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(Some(samples as u64), target);
         let template = "{bar:32} {pos}/{len}  {msg}";
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         let left: Duration = remaining.iter().map(|planned| planned.estimate()).sum();
@@ -32,7 +49,7 @@ impl Progress {
             Progress { bar, plain, samples, done: Cell::new(done), left: Cell::new(left), said: Cell::new(0) };
         progress.show("");
         if plain {
-            eprintln!("{} of {samples} samples to take, about {:.0} s", remaining.len(), left.as_secs_f64());
+            say(&format!("{} of {samples} samples to take, about {:.0} s", remaining.len(), left.as_secs_f64()));
         }
         progress
     }
@@ -44,7 +61,11 @@ impl Progress {
         }
         let word = row.status.word();
         let line = format!("{word}: {}: {}", row.planned.sample_id, row.reason.as_deref().unwrap_or("no reason"));
-        if self.plain { eprintln!("{line}") } else { self.bar.println(line) }
+        match row.status {
+            Status::Rejected if self.plain => say(&line), // it is taken again
+            _ if self.plain => eprintln!("{line}"),
+            _ => self.bar.println(line),
+        }
     }
 
     /// A planned sample is settled.
@@ -56,12 +77,8 @@ impl Progress {
         let tenth = self.done.get() * 10 / self.samples.max(1);
         if self.plain && tenth > self.said.get() {
             self.said.set(tenth);
-            eprintln!(
-                "{}/{} samples, about {:.0} s left",
-                self.done.get(),
-                self.samples,
-                self.left.get().as_secs_f64()
-            );
+            let (done, left) = (self.done.get(), self.left.get().as_secs_f64());
+            say(&format!("{done}/{} samples, about {left:.0} s left", self.samples));
         }
     }
 

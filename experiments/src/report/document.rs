@@ -10,6 +10,8 @@ pub struct Document {
 
 /// One part. Text between backticks is code.
 pub enum Block {
+    /// Links to the headings of level 2.
+    Contents,
     /// A heading of level 2 or 3.
     Heading(u8, String),
     /// A paragraph.
@@ -49,11 +51,37 @@ pub struct Figure {
 }
 
 impl Document {
+    /// Its headings of level 2, each with what links to it are made of.
+    pub fn headings(&self) -> impl Iterator<Item = (&str, String)> {
+        self.blocks.iter().filter_map(|block| match block {
+            Block::Heading(2, heading) => Some((heading.as_str(), anchor(heading))),
+            _ => None,
+        })
+    }
+
     /// Its figures.
     pub fn figures(&self) -> impl Iterator<Item = &Figure> {
         self.blocks.iter().filter_map(|block| match block {
             Block::Figure(figure) => Some(figure),
             _ => None,
         })
+    }
+}
+
+/// What links to a heading are made of, as the usual readers of Markdown make it: lower case, a hyphen for each space, and
+/// no punctuation.
+pub fn anchor(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anchors_are_those_that_readers_make() {
+        assert_eq!(anchor("E01 Cost of the fast path"), "e01-cost-of-the-fast-path");
+        assert_eq!(anchor("What `E08` says, and why"), "what-e08-says-and-why");
     }
 }

@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing else: style and figures are inside, and no script.
 
-use super::document::{Block, Document, Table};
+use super::document::{Block, Document, Table, anchor};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 const STYLE: &str = include_str!("style.css");
@@ -20,7 +20,7 @@ pub fn write(document: &Document) -> String {
             body {
                 main {
                     h1 { (document.title) }
-                    @for block in &document.blocks { (self::block(block)) }
+                    @for block in &document.blocks { (self::block(document, block)) }
                 }
             }
         }
@@ -29,9 +29,14 @@ pub fn write(document: &Document) -> String {
         + "\n"
 }
 
-fn block(block: &Block) -> Markup {
+fn block(document: &Document, block: &Block) -> Markup {
     match block {
-        Block::Heading(2, heading) => html! { h2 { (inline(heading)) } },
+        Block::Contents => html! {
+            nav aria-label="Contents" {
+                ul { @for (heading, anchor) in document.headings() { li { a href=(format!("#{anchor}")) { (inline(heading)) } } } }
+            }
+        },
+        Block::Heading(2, heading) => html! { h2 id=(anchor(heading)) { (inline(heading)) } },
         Block::Heading(_, heading) => html! { h3 { (inline(heading)) } },
         Block::Paragraph(paragraph) => html! { p { (inline(paragraph)) } },
         Block::Notice(notice) => html! { p.notice role="note" { (inline(notice)) } },

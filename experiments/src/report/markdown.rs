@@ -8,6 +8,9 @@ pub fn write(document: &Document) -> String {
     for block in &document.blocks {
         text.push('\n');
         text += &match block {
+            Block::Contents => {
+                document.headings().map(|(heading, anchor)| format!("- [{heading}](#{anchor})\n")).collect()
+            }
             Block::Heading(level, heading) => format!("{} {heading}\n", "#".repeat(usize::from(*level))),
             Block::Paragraph(paragraph) => format!("{paragraph}\n"),
             Block::Notice(notice) => format!("> **Note.** {notice}\n"),

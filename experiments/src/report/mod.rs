@@ -26,10 +26,25 @@ use crate::failure::Failure;
 use crate::harness::archive::{Archive, Contents};
 use crate::written::Folder;
 use analysis::Analysis;
+use std::fmt;
 use std::path::PathBuf;
 
-/// Writes `report/` and returns the path of the page to open.
-pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<PathBuf, Failure> {
+/// What a command says of a report that it has written, in three lines.
+pub struct Told {
+    conclusion: String,
+    host: String,
+    /// The page to open.
+    pub page: PathBuf,
+}
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}\n{}", self.conclusion, self.host, self.page.display())
+    }
+}
+
+/// Writes `report/`.
+pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<Told, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
     let folder = Folder::create(archive.root().join("report"), run.origin())?;
     let analysis = Analysis::new(run);
@@ -45,5 +60,6 @@ pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<PathBuf, F
     }
     folder.save("summary.csv", &summary::csv(&analysis))?;
     folder.save("report.md", &markdown::write(&document))?;
-    folder.save("report.html", &html::write(&document))
+    let page = folder.save("report.html", &html::write(&document))?;
+    Ok(Told { conclusion: standing::conclusion(&analysis), host: text::fitness(&analysis), page })
 }

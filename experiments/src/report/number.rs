@@ -44,6 +44,11 @@ pub fn ratio(value: f64) -> String {
     if (0.1..10.0).contains(&value) { format!("{value:.3}") } else { short(value) }
 }
 
+/// So many things: "1 sample", "2 samples".
+pub fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// A share in percent.
 pub fn percent(share: f64) -> String {
     format!("{} %", short(share * 100.0))

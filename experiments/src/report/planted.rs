@@ -47,7 +47,8 @@ pub fn summary(analysis: &Analysis) -> Vec<Block> {
     }
     let line = |(percent, [found, all, found_of_promised, of_promised]): (&u64, &[usize; 4])| {
         format!(
-            "{percent} %: found in {found} of {all} cells, and in {found_of_promised} of the {of_promised} that promise it"
+            "{percent} %: found in {found} of {}, and in {found_of_promised} of the {of_promised} that promise it",
+            number::count(*all, "cell")
         )
     };
     let lines: Vec<_> = by_percent.iter().map(line).collect();

@@ -59,20 +59,51 @@ pub fn of<'a>(experiment: &'a Experiment, metrics: &[&str]) -> Vec<Standing<'a>>
     found
 }
 
+/// All of them, by what may be said.
+#[derive(Default)]
+pub struct Sorted<'a> {
+    /// The subject does worse.
+    pub losses: Vec<Standing<'a>>,
+    /// It does better.
+    pub wins: Vec<Standing<'a>>,
+    /// It differs in what is neither good nor bad.
+    pub differ: usize,
+    /// Both are the same within 2 %.
+    pub equivalent: usize,
+    /// Nothing may be said.
+    pub unclear: usize,
+}
+
+/// Sorts them.
+pub fn sorted(analysis: &Analysis) -> Sorted<'_> {
+    let mut sorted = Sorted::default();
+    for standing in all(analysis) {
+        match (standing.good(), standing.ratio.side) {
+            (Some(false), _) => sorted.losses.push(standing),
+            (Some(true), _) => sorted.wins.push(standing),
+            (None, Side::Equivalent) => sorted.equivalent += 1,
+            (None, Side::Unclear(_)) => sorted.unclear += 1,
+            (None, _) => sorted.differ += 1,
+        }
+    }
+    sorted
+}
+
+/// In one line, losses first.
+pub fn conclusion(analysis: &Analysis) -> String {
+    let Sorted { losses, wins, differ, equivalent, unclear } = sorted(analysis);
+    let (losses, wins) = (losses.len(), wins.len());
+    let all = number::count(losses + wins + differ + equivalent + unclear, "comparison");
+    format!(
+        "{TWINNED} beside {BASELINE}, {all}: worse in {losses}, better in {wins}, equivalent in {equivalent}, otherwise \
+         different in {differ}, unclear in {unclear}"
+    )
+}
+
 /// The tables, losses first.
 pub fn blocks(analysis: &Analysis) -> Vec<Block> {
     let mut blocks = Vec::new();
-    let (mut losses, mut wins, mut differ) = (Vec::new(), Vec::new(), 0);
-    let (mut equivalent, mut unclear) = (0, 0);
-    for standing in all(analysis) {
-        match (standing.good(), standing.ratio.side) {
-            (Some(false), _) => losses.push(line(&standing)),
-            (Some(true), _) => wins.push(line(&standing)),
-            (None, Side::Equivalent) => equivalent += 1,
-            (None, Side::Unclear(_)) => unclear += 1,
-            (None, _) => differ += 1,
-        }
-    }
+    let Sorted { losses, wins, differ, equivalent, unclear } = sorted(analysis);
     for (words, rows) in [("loses to", losses), ("wins over", wins)] {
         blocks.push(Block::Heading(3, format!("Where {TWINNED} {words} {BASELINE}")));
         if rows.is_empty() {
@@ -80,10 +111,10 @@ pub fn blocks(analysis: &Analysis) -> Vec<Block> {
             continue;
         }
         blocks.push(Block::Table(Table {
-            caption: format!("{} comparisons, after Holm's procedure.", rows.len()),
+            caption: format!("{}, after Holm's procedure.", number::count(rows.len(), "comparison")),
             header: vec!["cell", "metric", "n", "ratio", "A/A", "resolution", "share in the allocator"],
             text_columns: 2,
-            rows,
+            rows: rows.iter().map(line).collect(),
         }));
     }
     blocks.push(Block::Paragraph(format!(

@@ -2,7 +2,7 @@
 
 use super::analysis::{Analysis, Experiment, Outcome};
 use super::document::{Block, Document, Table};
-use super::{claims, counted, figure, planted, policy, restarts, standing, tables};
+use super::{claims, counted, figure, number, planted, policy, restarts, standing, tables};
 use crate::experiment::Row;
 use crate::failure::Failure;
 use crate::harness::row::Status;
@@ -15,6 +15,7 @@ use crate::validity::Validity;
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     let mut blocks = Vec::new();
     opening(analysis, &mut blocks);
+    blocks.push(Block::Contents);
     claims(analysis, &mut blocks);
     if analysis.manifest.about.valid() {
         blocks.extend(standing::blocks(analysis));
@@ -52,22 +53,39 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
     Ok(Document { title: format!("perseq run {}", analysis.manifest.run_id), blocks })
 }
 
+/// In one line, whether the host and the run were fit to say anything.
+pub fn fitness(analysis: &Analysis) -> String {
+    let about = &analysis.manifest.about;
+    let samples = number::count(analysis.planned, "sample");
+    let mut line = match (analysis.noisy(), analysis.disturbed()) {
+        (true, disturbed) => format!("host: noisy, a gate fired on {disturbed} of {samples}"),
+        (false, disturbed) => format!("host: quiet, a gate fired on {disturbed} of {samples}"),
+    };
+    let lacks = [
+        (!about.valid(), "a check of E00 failed, so nothing may be claimed"),
+        (analysis.manifest.tool.debug_assertions, "a debug build, whose times are worth nothing"),
+        (about.profile == "quick", "a quick run, which is not to be cited"),
+    ];
+    lacks.iter().filter(|(lacks, _)| *lacks).for_each(|(_, words)| line += &format!("; {words}"));
+    line
+}
+
 fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     let manifest = &analysis.manifest;
     let finished = manifest.finished_utc.as_deref().unwrap_or("not finished");
     blocks.push(Block::Paragraph(format!(
-        "{}. Profile {}, seed {}. Started {}, finished {finished}. {} samples planned; {} count, {} failed, {} timed out, \
-         {} skipped; {} rows were rejected by a gate and taken again.",
+        "{}. Profile {}, seed {}. Started {}, finished {finished}. {} planned; {} count, {} failed, {} timed out, {} \
+         skipped; {} rejected by a gate and taken again.",
         manifest.host_caption,
         manifest.about.profile,
         manifest.seed,
         manifest.started_utc,
-        analysis.planned,
+        number::count(analysis.planned, "sample"),
         analysis.count(Status::Ok),
         analysis.count(Status::Failed),
         analysis.count(Status::Timeout),
         analysis.count(Status::Skipped),
-        analysis.count(Status::Rejected),
+        number::count(analysis.count(Status::Rejected), "row"),
     )));
     let mut notice = |text: String| blocks.push(Block::Notice(text));
     if manifest.about.profile == "quick" {
@@ -81,16 +99,16 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     }
     if analysis.noisy() {
         notice(format!(
-            "Noisy host: a gate fired on {} of {} samples. Look at the A/A intervals before anything else.",
+            "Noisy host: a gate fired on {} of {}. Look at the A/A intervals before anything else.",
             analysis.disturbed(),
-            analysis.planned
+            number::count(analysis.planned, "sample")
         ));
     }
     let settled = analysis.rows.iter().filter(|row| row.settled()).count();
     if settled < analysis.planned {
         notice(format!(
-            "Incomplete: {settled} of {} samples were taken. `perseq resume` takes the rest.",
-            analysis.planned
+            "Incomplete: {settled} of {} taken. `perseq resume` takes the rest.",
+            number::count(analysis.planned, "sample")
         ));
     }
     if let Some(warning) = &analysis.warning {
@@ -106,9 +124,9 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     let trends = judged.iter().filter(|steady| !**steady).count();
     if trends > 0 {
         notice(format!(
-            "{trends} of {} samples have a trend inside their measured part: a line through their windows changes by more \
-             than 2 %, even less its error. They are kept.",
-            judged.len()
+            "A trend inside the measured part in {trends} of {}: a line through the windows changes by more than 2 %, even \
+             less its error. They are kept.",
+            number::count(judged.len(), "sample")
         ));
     }
 }
@@ -240,9 +258,9 @@ fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {
         vec![format!("“{}”", claim.claim), may.into(), for_it, against, claim.because]
     });
     let caption = format!(
-        "{} comparisons were tested together, and what Holm's procedure does not keep is not counted here. Both modes of a \
-         comparison had the same rule and the same policy of budgets.",
-        analysis.tested()
+        "{} tested together; what Holm's procedure does not keep is not counted here. Both modes of a comparison had the \
+         same rule and the same policy of budgets.",
+        number::count(analysis.tested(), "comparison")
     );
     blocks.push(Block::Table(Table {
         caption,
