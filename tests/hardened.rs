@@ -74,7 +74,8 @@ fn programs_run_as_ever() {
     assert_eq!((mode.active, mode.reason), (Mode::Central, Reason::Hardened));
     run(Plan::everything(kit::duration(1.0)));
     perseq::check();
-    let quiet = stats();
+    perseq::drain(); // a full quarantine may hold less after a free: what makes room for one block is another's whole size
+    assert_eq!(stats().quarantined_bytes, 0);
     let objects: Vec<_> = SIZES.iter().chain(&LARGE_SIZES).map(|&size| Object::new(layout(size, 8), 1)).collect();
     for mut object in objects {
         let size = object.layout().size();
@@ -83,7 +84,7 @@ fn programs_run_as_ever() {
         object.free();
     }
     let freed = stats();
-    assert!(freed.quarantined_bytes > quiet.quarantined_bytes, "{freed:?}");
+    assert!(freed.quarantined_bytes > 0, "{freed:?}");
     perseq::for_each_class(&mut |class| {
         let free = class.transfer_objects + class.central_objects + class.quarantined_objects;
         assert_eq!(class.live_objects + free, class.spans * (class.span_size / class.size), "{class:?}");
