@@ -7,7 +7,7 @@
 use crate::definition::{self, Definition, Planted, ProfileCells};
 use crate::experiment::{self, Options};
 use crate::failure::{Exit, Failure};
-use crate::harness::archive::{Archive, Contents, Reading};
+use crate::harness::archive::{Archive, Contents};
 use crate::harness::{conduct, manifest};
 use crate::host::limits::Limits;
 use crate::output;
@@ -72,16 +72,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     let (mut found, mut validity) = (Vec::new(), Vec::new());
     for number in 0..arguments.runs {
         let seed = first.wrapping_add(number);
-        let choice = Choice {
-            profile: NAME.into(),
-            filter: None,
-            modes: None,
-            blocks: None,
-            measure_ms: None,
-            seed,
-            links_per_ms: Some(links_per_ms),
-            counters: Vec::new(),
-        };
+        let choice = choice(seed, links_per_ms);
         let definitions = vec![definition.clone()];
         let plan = plan::make(&definitions, &choice, &Limits::read())?;
         let archive = Archive::create(Some(&folder.join(format!("{:03}", number + 1))), NAME)?;
@@ -108,8 +99,9 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         if conduct::verdict(&run.rows) != Exit::Done {
             return Ok(Exit::Invalid);
         }
-        report::write(&archive, run)?;
-        found.push(Found::of(&Analysis::new(archive.read(Reading::Strict)?), arguments.percent)?);
+        let (origin, analysis) = (run.origin(), Analysis::new(run));
+        report::write_analysis(&archive, origin, &analysis)?;
+        found.push(Found::of(&analysis, arguments.percent)?);
     }
     let (text, kept) = page(arguments, first, &found);
     written::whole(&folder.join(format!("{NAME}.txt")), text.as_bytes())?;
@@ -131,6 +123,20 @@ fn asked(arguments: &Arguments) -> Result<Definition, Failure> {
         scale: None,
     };
     Ok(Definition { profiles: [(NAME.to_owned(), cells)].into(), ..definition })
+}
+
+/// All of it, in the order that `seed` makes.
+fn choice(seed: u64, links_per_ms: u64) -> Choice {
+    Choice {
+        profile: NAME.into(),
+        filter: None,
+        modes: None,
+        blocks: None,
+        measure_ms: None,
+        seed,
+        links_per_ms: Some(links_per_ms),
+        counters: Vec::new(),
+    }
 }
 
 /// What one run found.
@@ -241,17 +247,7 @@ mod tests {
     #[test]
     fn the_plan_has_both_arms_in_every_block() {
         let definition = asked(&arguments()).unwrap();
-        let choice = Choice {
-            profile: NAME.into(),
-            filter: None,
-            modes: None,
-            blocks: None,
-            measure_ms: None,
-            seed: 1,
-            links_per_ms: Some(1),
-            counters: Vec::new(),
-        };
-        let plan = plan::make(&[definition], &choice, &Limits::none()).unwrap();
+        let plan = plan::make(&[definition], &choice(1, 1), &Limits::none()).unwrap();
         for percent in [None, Some(0), Some(3)] {
             let of = plan.iter().filter(|planned| planned.task.planted_percent == percent);
             assert_eq!(of.count(), if percent.is_none() { 30 } else { 10 }, "{percent:?}");

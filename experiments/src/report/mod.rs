@@ -24,7 +24,7 @@ mod text;
 use crate::experiment::Experiments;
 use crate::failure::Failure;
 use crate::harness::archive::{Archive, Contents};
-use crate::written::Folder;
+use crate::written::{Folder, Origin};
 use analysis::Analysis;
 use std::fmt;
 use std::path::PathBuf;
@@ -46,20 +46,25 @@ impl fmt::Display for Told {
 /// Writes `report/`.
 pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<Told, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let folder = Folder::create(archive.root().join("report"), run.origin())?;
-    let analysis = Analysis::new(run);
-    let document = text::document(&analysis)?;
+    let origin = run.origin();
+    write_analysis(archive, origin, &Analysis::new(run))
+}
+
+/// As [`write`], of a run that was analysed already.
+pub fn write_analysis(archive: &Archive, origin: Origin, analysis: &Analysis) -> Result<Told, Failure> {
+    let folder = Folder::create(archive.root().join("report"), origin)?;
+    let document = text::document(analysis)?;
     let figures = folder.below("figures")?;
     for figure in document.figures() {
         figures.save(&format!("{}.svg", figure.name), &figure.svg)?;
         figures.save(&format!("{}.csv", figure.name), &figure.data)?;
     }
     let tex = folder.below("latex")?;
-    for (name, contents) in latex::files(&analysis) {
+    for (name, contents) in latex::files(analysis) {
         tex.save(&name, &contents)?;
     }
-    folder.save("summary.csv", &summary::csv(&analysis))?;
+    folder.save("summary.csv", &summary::csv(analysis))?;
     folder.save("report.md", &markdown::write(&document))?;
     let page = folder.save("report.html", &html::write(&document))?;
-    Ok(Told { conclusion: standing::conclusion(&analysis), host: text::fitness(&analysis), page })
+    Ok(Told { conclusion: standing::conclusion(analysis), host: text::fitness(analysis), page })
 }
