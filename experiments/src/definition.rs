@@ -106,7 +106,7 @@ impl Rule {
         match self {
             Rule::A => "equal bytes per cache",
             Rule::B => "equal bytes over all caches",
-            Rule::C => "equal bytes over all caches, in fixed shares",
+            Rule::C => "equal bytes in all, fixed shares",
         }
     }
 

@@ -58,8 +58,7 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
         for (index, rule) in rules.iter().enumerate() {
             let panel =
                 Panel { left: LEFT, top: top + STEP * index as i32, width: PANEL, height: 250, x: x_axis, y: y_axis };
-            let rule_words = rule.map_or_else(String::new, |rule| format!(", rule {rule:?}: {}", rule.words()));
-            let title = format!("{}{rule_words}", curve.metric);
+            let title = title(&curve.metric, *rule);
             let mut ticks = xs.clone();
             ticks.sort_by(f64::total_cmp);
             ticks.dedup();
@@ -134,4 +133,28 @@ fn apart(panel: &Panel, ticks: Vec<f64>) -> Vec<f64> {
         far
     };
     ticks.into_iter().filter(|tick| far(tick)).collect()
+}
+
+/// What stands above a panel.
+fn title(metric: &str, rule: Option<Rule>) -> String {
+    let words = rule.map_or_else(String::new, |rule| format!(", rule {rule:?}: {}", rule.words()));
+    format!("{metric}{words}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A letter of the figures' font is some 6.3 wide in the mean, and what is cut off at the edge cannot be read.
+    #[test]
+    fn titles_end_before_the_edge() {
+        for definition in crate::definition::all() {
+            for curve in &definition.curves {
+                for rule in definition.rules.iter().copied().map(Some).chain([None]) {
+                    let title = title(&curve.metric, rule);
+                    assert!(title.len() as f64 * 6.3 < f64::from(WIDTH - LEFT), "{}: {title}", definition.id);
+                }
+            }
+        }
+    }
 }
