@@ -68,7 +68,7 @@ pub fn resume(arguments: &Resume) -> Result<Exit, Failure> {
             let missing = || Failure::usage("resume: this run replays a trace; expected --trace FILE");
             replay::finish(&archive, run, arguments.trace.as_deref().ok_or_else(missing)?)
         }
-        Simulation::KIND => simulate::resume(&archive, arguments.plugin.as_deref()),
+        Simulation::KIND => simulate::resume(&archive, arguments.plugin.as_deref(), &choice),
         _ => run::finish(&archive, conduct::reopen::<Experiments>(&archive)?),
     }
 }

@@ -1,25 +1,47 @@
 //! What the kernel and the allocator count while a workload runs.
 
+use crate::marks;
 use crate::measurement::Measurement;
 use crate::subject::Subject;
 use nix::sys::resource::{Usage, UsageWho, getrusage};
 use perseq::Stats;
 
+/// The measured part of a workload, while it lasts.
+pub struct Part {
+    subject: Subject,
+    before: Reading,
+}
+
+impl Part {
+    /// It begins now.
+    pub fn begin(subject: Subject) -> Part {
+        let before = Reading::take(subject);
+        marks::begin();
+        Part { subject, before }
+    }
+
+    /// It is over. What has been counted in it.
+    pub fn end(self) -> Change {
+        marks::end();
+        Reading::take(self.subject).since(&self.before)
+    }
+}
+
 /// Both sets of counts at one moment.
-pub struct Reading {
+struct Reading {
     usage: Option<Usage>,
     stats: Option<Stats>,
 }
 
 impl Reading {
     /// Reads them. The allocator has counts only where the subject is perseq.
-    pub fn take(subject: Subject) -> Reading {
+    fn take(subject: Subject) -> Reading {
         let stats = matches!(subject, Subject::Perseq(_)).then(perseq::stats);
         Reading { usage: getrusage(UsageWho::RUSAGE_SELF).ok(), stats }
     }
 
     /// What has been counted between `before` and this reading.
-    pub fn since(self, before: &Reading) -> Change {
+    fn since(self, before: &Reading) -> Change {
         let events = self.stats.zip(before.stats).map(|(now, then)| Events {
             misses: (now.underflows + now.overflows) - (then.underflows + then.overflows),
             moved: (now.refilled_objects + now.flushed_objects) - (then.refilled_objects + then.flushed_objects),

@@ -43,6 +43,7 @@ mod instrument;
 mod known;
 mod limits;
 mod list;
+mod marks;
 mod measurement;
 mod memory;
 mod output;

@@ -32,6 +32,9 @@ fn machines_that_cannot_be_are_refused() {
         (&["--filter", "E99"], "E99"),
         (&["--modes", "best"], "best"),
         (&["--plugin", "/no/such/plugin.so"], "perseq-cache-plugin"),
+        (&["--preload", "best"], "no allocator `best`"),
+        (&["--preload", "system", "--modes", "percpu"], "--modes"),
+        (&["--allocator", "mine=/no/such.so"], "/no/such.so"),
         (&["--plugin", "/no/such/plugin.so"], "--plugin /no/such/plugin.so: "),
     ] {
         let output = perseq("simulate", arguments);
@@ -48,6 +51,13 @@ fn the_plan_is_that_of_the_guest() {
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.ends_with("8 guests\n"), "{plan}");
     assert!(plan.contains("E01/depth=1/block=1/perthread\n") && !plan.contains("twin"), "{plan}");
+
+    let filter = "E03/rule=[AB]/threads_per_cpu";
+    let arguments =
+        ["--filter", filter, "--threads-per-cpu", "2,3,5", "--seeds", "1", "--preload", "system", "--dry-run"];
+    let output = perseq("simulate", &arguments);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(plan.ends_with("6 guests\n") && plan.contains("E03/rule=A/threads_per_cpu=5/block=0/system\n"), "{plan}");
 }
 
 /// The rows of a run, each reduced to what its guest reported.
@@ -102,6 +112,22 @@ fn the_same_seed_gives_the_same_bits() {
     assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
     assert!(stderr(&refused).contains("another plugin"), "{}", stderr(&refused));
     assert_eq!(fs::read_to_string(dirs[0].join("samples.jsonl")).expect("rows"), cut);
+    // What is preloaded is what is called; its sample stands beside the others in all but the mode.
+    let third = folder.path().join("third");
+    let arguments = "--cpus 2 --filter E01/depth=1$ --preload system --seeds 1 --measure-ms 20";
+    let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
+    arguments.extend(["--plugin".into(), text(&plugin), "--out".into(), text(&third)]);
+    let output = perseq("simulate", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let row = &reports(&third)[0];
+    assert_eq!(
+        (&row[0], &row[1], &row[4]),
+        (&"E01/depth=1/block=0/system".into(), &"ok".into(), &Value::Null),
+        "{row}"
+    );
+    assert!(row[7]["parts"] == serde_json::json!([1, 1]), "{row}");
+    assert!(third.join("report/report.html").is_file());
+
     let resumed = resume(&plugin);
     assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
     assert_eq!(reports(&dirs[0]), first);

@@ -7,6 +7,10 @@ pub const LOOK: usize = 1;
 pub const START: usize = 2;
 /// Count no more.
 pub const STOP: usize = 3;
+/// The measured part begins: forget what was counted.
+pub const BEGIN: usize = 5;
+/// The measured part is over: count no more.
+pub const END: usize = 6;
 
 /// The displacement of the first mark, less one. Nothing that a compiler or the kernel emits has it.
 const BASE: u32 = 0x5053_5100;
@@ -16,7 +20,7 @@ pub fn mark(bytes: &[u8]) -> Option<usize> {
     let displacement = bytes.strip_prefix(&[0x0F, 0x1F, 0x84, 0x00])?;
     let displacement = u32::from_le_bytes(displacement.try_into().ok()?);
     let number = displacement.checked_sub(BASE)? as usize;
-    (LOOK..=STOP).contains(&number).then_some(number)
+    matches!(number, LOOK | START | STOP | BEGIN | END).then_some(number)
 }
 
 /// Whether it is the store of the self-test: `mov %rcx, BASE+4(%rax)`.

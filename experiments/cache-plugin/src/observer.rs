@@ -50,6 +50,8 @@ pub struct Observer {
     pub started: u64,
     /// Times that it ended.
     pub stopped: u64,
+    /// Times that a measured part began, and ended, between these.
+    pub parts: [u64; 2],
     /// System calls while counting.
     pub system_calls: u64,
     /// Stores of the self-test, by the CPU they were meant for.
@@ -95,6 +97,7 @@ impl Observer {
             counting: false,
             started: 0,
             stopped: 0,
+            parts: [0; 2],
             system_calls: 0,
             tested: vec![0; count("cpus")?],
             wrong: 0,
@@ -120,6 +123,16 @@ impl Observer {
             marks::STOP => {
                 self.counting = false;
                 self.stopped += 1;
+            }
+            // A part of what is counted, where the workload has one: the caches stay as warm as they are.
+            marks::BEGIN if self.counting => {
+                self.model.reset_counts();
+                self.system_calls = 0;
+                self.parts[0] += 1;
+            }
+            marks::END if self.counting => {
+                self.counting = false;
+                self.parts[1] += 1;
             }
             _ => {}
         }

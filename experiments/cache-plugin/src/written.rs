@@ -11,12 +11,14 @@ pub fn write(observer: &Observer) -> Result<(), String> {
     let check = model.check().err().unwrap_or_default();
     let tested: Vec<_> = observer.tested.iter().map(u64::to_string).collect();
     let mut text = format!(
-        "{{\"geometry\":\"{}\",\"cpus\":{},\"started\":{},\"stopped\":{},\"system_calls\":{},\"tested\":[{}],\
+        "{{\"geometry\":\"{}\",\"cpus\":{},\"started\":{},\"stopped\":{},\"parts\":[{},{}],\"system_calls\":{},\"tested\":[{}],\
          \"wrong\":{},\"law_broken\":\"{}\",\"classes\":{{",
         observer.geometry,
         observer.cpus,
         observer.started,
         observer.stopped,
+        observer.parts[0],
+        observer.parts[1],
         observer.system_calls,
         tested.join(","),
         observer.wrong,

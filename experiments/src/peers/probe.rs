@@ -18,6 +18,8 @@ use std::time::Duration;
 pub struct Active {
     /// The functions a workload calls, each with the file it comes from.
     pub functions: Vec<(String, Option<PathBuf>)>,
+    /// The loader and the libraries that are loaded, under the names that they were asked for by.
+    pub loaded: Vec<PathBuf>,
     /// What libperseq says of its mode. Null: it is not libperseq.
     pub perseq_mode: Option<String>,
     /// What TCMalloc says of its caches. Null: it is not Google's TCMalloc, or was not asked.
@@ -64,6 +66,7 @@ pub fn look() -> Active {
             .iter()
             .map(|(name, address)| (name.to_string_lossy().into_owned(), file_of(*address)))
             .collect(),
+        loaded: loaded(),
         perseq_mode: perseq_mode(),
         tcmalloc: None,
     }
@@ -109,6 +112,27 @@ fn file_of(address: *const c_void) -> Option<PathBuf> {
     let name = unsafe { CStr::from_ptr(info.dli_fname) };
     let path = PathBuf::from(name.to_string_lossy().into_owned());
     Some(path.canonicalize().unwrap_or(path))
+}
+
+/// The loader and the libraries of this process, as the dynamic linker found them. The program has no name there, and
+/// what the kernel lends has no path.
+pub fn loaded() -> Vec<PathBuf> {
+    unsafe extern "C" fn note(info: *mut libc::dl_phdr_info, _: libc::size_t, found: *mut c_void) -> libc::c_int {
+        // SAFETY: it is the list that was handed over, and the linker's description of an object, live for this call.
+        let (found, name) = unsafe { (&mut *found.cast::<Vec<PathBuf>>(), (*info).dlpi_name) };
+        if !name.is_null() {
+            // SAFETY: a name is a C string.
+            let name = unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned();
+            if name.contains('/') {
+                found.push(name.into());
+            }
+        }
+        0
+    }
+    let mut found = Vec::new();
+    // SAFETY: the function does with the list what it is for, and lives for ever.
+    unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut found).cast()) };
+    found
 }
 
 /// A function that some loaded library exports.
@@ -185,6 +209,11 @@ mod tests {
         assert!(active.fault(Some(Path::new("/lib/rival.so")), None).unwrap().contains("expected /lib/rival.so"));
         assert!(active.fault(None, Some("percpu")).unwrap().contains("libperseq.so"));
         assert!(tcmalloc().is_none());
+        let has = |start: &str| {
+            let name = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(start));
+            active.loaded.iter().any(name)
+        };
+        assert!(has("libc.so") && has("ld-") && !has("perseq"), "{:?}", active.loaded);
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub mod analysis;
 mod claims;
 mod counted;
 pub mod document;
-mod figure;
+pub mod figure;
 pub mod html;
 mod latex;
 mod locality;
@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::harness::archive::{Archive, Contents};
 use crate::written::{Folder, Origin};
 use analysis::Analysis;
+use document::Document;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -54,17 +55,22 @@ pub fn write(archive: &Archive, run: Contents<Experiments>) -> Result<Told, Fail
 pub fn write_analysis(archive: &Archive, origin: Origin, analysis: &Analysis) -> Result<Told, Failure> {
     let folder = Folder::create(archive.root().join("report"), origin)?;
     let document = text::document(analysis)?;
-    let figures = folder.below("figures")?;
-    for figure in document.figures() {
-        figures.save(&format!("{}.svg", figure.name), &figure.svg)?;
-        figures.save(&format!("{}.csv", figure.name), &figure.data)?;
-    }
     let tex = folder.below("latex")?;
     for (name, contents) in latex::files(analysis) {
         tex.save(&name, &contents)?;
     }
     folder.save("summary.csv", &summary::csv(analysis))?;
-    folder.save("report.md", &markdown::write(&document))?;
-    let page = folder.save("report.html", &html::write(&document))?;
+    let page = pages(&folder, &document)?;
     Ok(Told { conclusion: standing::conclusion(analysis), host: text::fitness(analysis), page })
+}
+
+/// Writes a document as Markdown and as a page, with the figures beside them. The page's path.
+pub fn pages(folder: &Folder, document: &Document) -> Result<PathBuf, Failure> {
+    let figures = folder.below("figures")?;
+    for figure in document.figures() {
+        figures.save(&format!("{}.svg", figure.name), &figure.svg)?;
+        figures.save(&format!("{}.csv", figure.name), &figure.data)?;
+    }
+    folder.save("report.md", &markdown::write(document))?;
+    folder.save("report.html", &html::write(document))
 }

@@ -11,6 +11,12 @@ pub const MEMORY_BYTES: u64 = 1 << 30;
 
 /// Nanoseconds of the guest's clock for each instruction: 2 to this power.
 const SHIFT: u32 = 3;
+/// Nanoseconds of the guest's clock in which a thread, with all CPUs in turns, executes what a processor does in the 3 ms
+/// of a usual slice, at two instructions a nanosecond. At most what the kernel's word holds.
+pub fn slice_ns(cpus: usize) -> u64 {
+    ((6_000_000 * cpus as u64) << SHIFT).min(u64::from(u32::MAX))
+}
+
 /// Links of the think loop in a millisecond of a guest, where a link counts as one instruction.
 pub const LINKS_PER_MS: u64 = 1_000_000 >> SHIFT;
 

@@ -1,15 +1,39 @@
 //! Inside the guest: this binary is the only process, started by the kernel as `/init`.
 
+use crate::marks;
+use crate::peers::probe;
 use crate::worker;
 use crate::workload::{self, Order};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CpuSet, sched_setaffinity, sched_yield};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use std::io::Write;
+use std::path::PathBuf;
 
 /// Where the image has the order.
 pub const ORDER: &str = "order.json";
+/// What a guest is told.
+#[derive(Serialize, Deserialize)]
+pub struct Told {
+    /// The work.
+    pub order: Order,
+    /// How long a thread may run while others wait, by the guest's clock.
+    pub slice_ns: u64,
+    /// The allocator that must be active. Null: the work names it.
+    pub preloaded: Option<Preloaded>,
+}
+
+/// An allocator that the guest's loader preloads.
+#[derive(Serialize, Deserialize)]
+pub struct Preloaded {
+    /// Its library in the guest. Null: the C library.
+    pub library: Option<PathBuf>,
+    /// The mode it must be in, if it is libperseq.
+    pub mode: Option<String>,
+}
+
 /// What the line with the report begins with.
 pub const REPORT: &str = "PERSEQ-REPORT ";
 /// What the line with a failure begins with.
@@ -40,19 +64,36 @@ fn work() -> Result<String, String> {
         mount(Some(kind), at, Some(kind), MsFlags::empty(), None::<&str>).map_err(|error| format!("{at}: {error}"))?;
     }
     let text = std::fs::read_to_string(format!("/{ORDER}")).map_err(|error| format!("/{ORDER}: {error}"))?;
-    let order: Order = serde_json::from_str(&text).map_err(|error| format!("/{ORDER}: {error}"))?;
+    let told: Told = serde_json::from_str(&text).map_err(|error| format!("/{ORDER}: {error}"))?;
+    lengthen_slices(told.slice_ns)?;
     let cpus = std::thread::available_parallelism().map_err(|error| format!("CPUs: {error}"))?.get();
-    let kept = disturb(order.seed);
+    let kept = disturb(told.order.seed);
     marks::look();
     test_attribution(cpus)?;
-    let report = worker::report(&order, |order| {
+    let mut report = worker::report(&told.order, |order| {
         marks::start();
         let measured = workload::run(order);
         marks::stop();
         measured
     })?;
+    if let Some(preloaded) = &told.preloaded {
+        let active = probe::look();
+        let fault = active.fault(preloaded.library.as_deref(), preloaded.mode.as_deref());
+        report.fault = report.fault.or(fault);
+        report.mode_active = active.perseq_mode;
+    }
     drop(kept);
     serde_json::to_string(&report).map_err(|error| error.to_string())
+}
+
+/// Has the scheduler let a thread run for as many instructions as it would on a processor: the guest's clock makes a usual
+/// slice some hundred times shorter.
+fn lengthen_slices(slice_ns: u64) -> Result<(), String> {
+    const AT: &str = "/sys/kernel/debug";
+    mount(Some("debugfs"), AT, Some("debugfs"), MsFlags::empty(), None::<&str>)
+        .map_err(|error| format!("{AT}: {error}"))?;
+    let path = format!("{AT}/sched/base_slice_ns");
+    std::fs::write(&path, slice_ns.to_string()).map_err(|error| format!("{path}: {error}"))
 }
 
 /// Another seed has other pages and other moments at which the kernel looks at its threads.
@@ -82,53 +123,4 @@ fn test_attribution(cpus: usize) -> Result<(), String> {
         sched_yield().map_err(fail)?;
     }
     sched_setaffinity(Pid::from_raw(0), &everywhere).map_err(fail)
-}
-
-/// Instructions that the plugin knows, and that do nothing else. Its `marks.rs` has the same numbers.
-#[cfg(target_arch = "x86_64")]
-mod marks {
-    use std::arch::asm;
-
-    const BASE: i32 = 0x5053_5100;
-
-    /// Look at accesses from now on.
-    pub fn look() {
-        // SAFETY: `nop` with an operand reads nothing.
-        unsafe { asm!(".byte 0x0f,0x1f,0x84,0x00", ".long {}", const BASE + 1) };
-    }
-
-    /// Count from now on.
-    pub fn start() {
-        // SAFETY: as above.
-        unsafe { asm!(".byte 0x0f,0x1f,0x84,0x00", ".long {}", const BASE + 2) };
-    }
-
-    /// Count no more.
-    pub fn stop() {
-        // SAFETY: as above.
-        unsafe { asm!(".byte 0x0f,0x1f,0x84,0x00", ".long {}", const BASE + 3) };
-    }
-
-    /// Stores `value` by the encoding that the plugin compares.
-    pub fn test(place: &mut u64, value: u64) {
-        let place = std::ptr::from_mut(place).wrapping_byte_sub(BASE as usize + 4);
-        // SAFETY: the address is `place`, which is ours to write.
-        unsafe {
-            asm!(
-                ".byte 0x48,0x89,0x88", ".long {}", const BASE + 4, in("rax") place, in("rcx") value,
-                options(nostack)
-            );
-        }
-    }
-}
-
-/// Guests are x86-64: on others nothing is marked, and no figure comes out.
-#[cfg(not(target_arch = "x86_64"))]
-mod marks {
-    pub fn look() {}
-    pub fn start() {}
-    pub fn stop() {}
-    pub fn test(place: &mut u64, value: u64) {
-        *place = value;
-    }
 }

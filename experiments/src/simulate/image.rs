@@ -1,13 +1,15 @@
 //! The guest's files, as an archive that the kernel unpacks into memory (the format `newc` of cpio).
 
+use crate::peers::probe;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Files that grow to an archive.
 #[derive(Clone, Debug, Default)]
 pub struct Image {
     bytes: Vec<u8>,
     entries: u32,
+    libraries: Vec<String>,
 }
 
 const FOLDER: u32 = 0o040_755;
@@ -15,20 +17,25 @@ const PROGRAM: u32 = 0o100_755;
 const DEVICE: u32 = 0o020_600;
 
 impl Image {
-    /// This binary as `/init`, with the loader and libraries that this process has mapped, under the names that the
-    /// binary asks for. The error says which file cannot be read.
+    /// This binary as `/init`, with the loader and libraries that this process has loaded. The error says which file
+    /// cannot be read.
     pub fn of_this_binary() -> Result<Image, String> {
         let mut image = Image::default();
         ["dev", "proc", "sys", "tmp", "lib64", "lib"].iter().for_each(|name| image.entry(name, FOLDER, &[], [0, 0]));
         image.entry("dev/console", DEVICE, &[], [5, 1]);
         image.entry("init", PROGRAM, &read(Path::new("/proc/self/exe"))?, [0, 0]);
-        for library in mapped()? {
-            let name = library.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            // The loader's path stands in the binary; it looks for the others in `/lib` by itself.
-            let folder = if name.starts_with("ld-") { "lib64" } else { "lib" };
-            image.entry(&format!("{folder}/{name}"), PROGRAM, &read(&library)?, [0, 0]);
-        }
+        probe::loaded().iter().try_for_each(|library| image.library(library))?;
         Ok(image)
+    }
+
+    /// A library, or the loader, where `/init` looks for it by the name that it has here. One that is there already stays.
+    pub fn library(&mut self, library: &Path) -> Result<(), String> {
+        let place = place(library);
+        if !self.libraries.contains(&place) {
+            self.entry(&place[1..], PROGRAM, &read(library)?, [0, 0]);
+            self.libraries.push(place);
+        }
+        Ok(())
     }
 
     /// One more file.
@@ -65,19 +72,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// Shared objects of this process, in the order of their addresses.
-fn mapped() -> Result<Vec<PathBuf>, String> {
-    let maps = String::from_utf8_lossy(&read(Path::new("/proc/self/maps"))?).into_owned();
-    let mut found: Vec<PathBuf> = Vec::new();
-    for line in maps.lines().filter(|line| line.contains(".so")) {
-        if let Some(at) = line.find('/') {
-            let path = PathBuf::from(&line[at..]);
-            if !found.contains(&path) {
-                found.push(path);
-            }
-        }
-    }
-    Ok(found)
+/// The path that a library has in the guest. The loader's stands in the binary; it looks for the others in `/lib`.
+pub fn place(library: &Path) -> String {
+    let name = library.file_name().unwrap_or_default().to_string_lossy();
+    format!("/{}/{name}", if name.starts_with("ld-") { "lib64" } else { "lib" })
 }
 
 #[cfg(test)]
@@ -102,10 +100,13 @@ mod tests {
 
     #[test]
     fn this_binary_brings_its_libraries() {
-        let names: Vec<_> = mapped().unwrap().iter().map(|path| path.display().to_string()).collect();
-        assert!(names.iter().any(|name| name.contains("libc.so")), "{names:?}");
-        assert!(names.iter().any(|name| name.contains("/ld-")), "{names:?}");
-        let image = Image::of_this_binary().unwrap().finish();
+        let mut image = Image::of_this_binary().unwrap();
+        assert!(image.libraries.iter().any(|name| name.starts_with("/lib/libc.so")), "{:?}", image.libraries);
+        assert!(image.libraries.iter().any(|name| name.starts_with("/lib64/ld-")), "{:?}", image.libraries);
+        let before = image.bytes.len();
+        image.library(&probe::loaded()[0]).unwrap();
+        assert_eq!(image.bytes.len(), before, "it was there");
+        let image = image.finish();
         assert!(image.windows(12).any(|window| window == b"dev/console\0"));
     }
 }

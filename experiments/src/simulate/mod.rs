@@ -8,7 +8,7 @@
 //! 5. [`scratch`]: the folder of the guest that runs now.
 //! 6. [`study`]: all that as a kind of run. Counts stand in the rows; times do not, for a guest's clock counts
 //!    instructions.
-//! 7. [`table`]: counts per pair, and ratios with their intervals over the seeds.
+//! 7. [`table`]: counts per pair, ratios with their intervals over the seeds, and figures.
 //!
 //! What is not simulated (time, prefetchers and more) is said in `cache-model/src/lib.rs`. CPUs take turns of some ten
 //! thousand instructions, so that lines which several write at once move less often than on processors.
@@ -24,18 +24,21 @@ mod table;
 
 pub use study::Simulation;
 
-use crate::definition;
+use crate::definition::{self, Definition, Parameters};
 use crate::experiment::Sample;
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
 use crate::harness::conduct;
 use crate::harness::manifest::{self, Manifest};
 use crate::harness::place::{self, Planned};
+use crate::harness::task::Task;
 use crate::host::Host;
 use crate::host::limits::Limits;
 use crate::output;
 use crate::plan::{self, Choice};
+use crate::report;
 use crate::subject::Subject;
+use crate::suite::arm::{self, Arm};
 use crate::written::Folder;
 use machine::Machine;
 use regex::Regex;
@@ -48,6 +51,7 @@ use study::{About, Guest, Plugin};
 Examples:
   perseq simulate --cpus 8 --geometry zen3 --filter E01 --seeds 2
   perseq simulate --cpus 16 --llc-groups 2 --geometry zen5 --filter 'E03/rule=A' --modes percpu,perthread
+  perseq simulate --filter 'E03/rule=A' --preload percpu,perthread,mimalloc2,jemalloc    after `perseq peers`
   perseq rows DIR --metric l2_misses_per_pair       the counts of each sample
 
 QEMU and a kernel are fetched once, from Debian's archive, into the user's cache; nothing is installed. Counts are those
@@ -68,14 +72,30 @@ pub struct Arguments {
     /// Modes to compare.
     #[arg(long, value_delimiter = ',', default_value = "percpu,perthread", value_name = "A,B")]
     modes: Vec<Subject>,
+    /// Preload these allocators in place of that, and call each through `malloc`: modes of libperseq, `system`, and what
+    /// `perseq peers` built, by name.
+    #[arg(long, value_delimiter = ',', value_name = "A,B", conflicts_with = "modes")]
+    preload: Vec<String>,
+    /// A further allocator to preload: its name and its library. May be repeated.
+    #[arg(long = "allocator", value_name = "NAME=PATH", conflicts_with = "modes")]
+    allocators: Vec<String>,
+    /// Folder of `perseq peers`. Default: `perseq/peers` in the user's cache, if it is there.
+    #[arg(long, value_name = "DIR")]
+    peers: Option<PathBuf>,
+    /// libperseq. Default: `libperseq.so` beside this program.
+    #[arg(long, value_name = "PATH")]
+    libperseq: Option<PathBuf>,
     /// Starts of each cell and mode, each disturbed by its seed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=1000))]
     seeds: u64,
     /// Seed that all others are drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Simulated milliseconds of each sample: 125,000 instructions each.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Values of the parameter `threads_per_cpu`, in the experiments that vary it, instead of those of the profile `quick`.
+    #[arg(long, value_delimiter = ',', value_name = "R,S", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    threads_per_cpu: Option<Vec<u64>>,
+    /// Simulated milliseconds of each sample for each of its threads, 50 at least in all: 125,000 instructions each.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     measure_ms: u64,
     /// The plugin. Default: `libperseq_cache_plugin.so` beside this program.
     #[arg(long, value_name = "PATH")]
@@ -98,19 +118,26 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     limits.max_bytes = emulator::MEMORY_BYTES / 4;
     limits.sequences = crate::known::Known::is(true);
     limits.concurrency_ids = crate::known::Known::is(true);
+    let arms = arms(arguments)?;
     let choice = Choice {
-        profile: "quick".into(),
+        profile: PROFILE.into(),
         filter: arguments.filter.clone(),
-        modes: Some(arguments.modes.clone()),
+        modes: Some(if arms.is_empty() { arguments.modes.clone() } else { subjects(&arms) }),
         blocks: Some(arguments.seeds),
-        measure_ms: Some(arguments.measure_ms),
+        measure_ms: None,
         seed: arguments.seed,
         links_per_ms: Some(emulator::LINKS_PER_MS),
         counters: Vec::new(),
     };
-    let plan = plan::make(&definition::all(), &choice, &limits)?;
-    // The same start twice would give the same bits twice.
-    let plan = place::numbered(plan.into_iter().filter(|planned| !planned.twin).map(guest).collect());
+    let plan = plan::make(&definitions(arguments.threads_per_cpu.as_deref()), &choice, &limits)?;
+    // The same start twice would give the same bits twice, and nothing is planted where no time is measured.
+    let plain = plan.into_iter().filter(|planned| !planned.twin && planned.task.plain());
+    let long = |mut sample: Sample| {
+        let threads = threads(&sample.task.params, limits.cpus);
+        sample.task.params.insert("measure_ms".into(), (arguments.measure_ms * threads).max(LEAST_MS));
+        sample
+    };
+    let plan = place::numbered(plain.map(long).flat_map(|sample| guests(sample, &arms)).collect());
     if arguments.dry_run {
         let lines = plan.iter().map(|planned| format!("{:>5}  {}\n", planned.order_index, planned.sample_id));
         let lines: String = lines.collect();
@@ -118,13 +145,14 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     }
     let plugin = Plugin::find(arguments.plugin.as_deref())?;
     let plugin_sha256 = plugin.sum.clone();
-    let study = Simulation::prepare(machine.clone(), plugin)?;
+    let study = Simulation::prepare(machine.clone(), plugin, arms.clone())?;
     let run_id = format!("{}-simulation", manifest::stamp());
     let about = About {
         machine,
         emulator: study.versions(),
         plugin_sha256,
-        modes: arguments.modes.clone(),
+        modes: if arms.is_empty() { arguments.modes.clone() } else { Vec::new() },
+        preloaded: arms,
         seeds: arguments.seeds,
     };
     let manifest = Manifest::new(Simulation::NAME, run_id, arguments.seed, &Host::read(), about)?;
@@ -133,19 +161,77 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     finish(&archive, run, &study)
 }
 
-/// A sample of an experiment, in a guest.
-fn guest(sample: Sample) -> Planned<Guest> {
-    Planned {
-        sample_id: sample.sample_id,
-        cell_id: sample.cell_id,
-        twin: sample.twin,
-        block: sample.block,
-        order_index: sample.order_index,
-        invocation_seed: sample.invocation_seed,
-        env_pad: 0, // its environment is what the kernel's command line says
-        skip: sample.skip,
-        task: Guest(sample.task),
+/// The profile whose cells are simulated.
+const PROFILE: &str = "quick";
+
+/// Measured milliseconds of a sample, at least.
+const LEAST_MS: u64 = 50;
+
+/// Threads of a sample: what is measured grows with them, so that each has its turns.
+fn threads(parameters: &Parameters, cpus: u64) -> u64 {
+    let of = |name| parameters.get(name).copied();
+    of("threads").or_else(|| of("threads_per_cpu").map(|threads| threads * cpus)).unwrap_or(1).max(1)
+}
+
+/// The definitions, with other numbers of threads where they vary.
+fn definitions(threads_per_cpu: Option<&[u64]>) -> Vec<Definition> {
+    let mut definitions = definition::all();
+    let cells = definitions.iter_mut().filter_map(|definition| definition.profiles.get_mut(PROFILE));
+    for threads in cells.filter_map(|cells| cells.vary.get_mut("threads_per_cpu")) {
+        threads_per_cpu.into_iter().for_each(|wanted| *threads = wanted.to_vec());
     }
+    definitions
+}
+
+/// The allocators to preload, each seen to be active in a process of this host.
+fn arms(arguments: &Arguments) -> Result<Vec<Arm>, Failure> {
+    if arguments.preload.is_empty() && arguments.allocators.is_empty() {
+        return Ok(Vec::new());
+    }
+    let named = arguments.allocators.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name.to_owned());
+    let names: Vec<_> = arguments.preload.iter().cloned().chain(named).collect();
+    arm::all(&arm::Choice {
+        allocators: &arguments.allocators,
+        peers: arguments.peers.as_deref(),
+        libperseq: arguments.libperseq.as_deref(),
+        only: Some(&names),
+    })
+}
+
+/// What the plan has in place of allocators: modes of perseq under their names, and one that stands for all others.
+fn subjects(arms: &[Arm]) -> Vec<Subject> {
+    let mut subjects: Vec<_> = arms.iter().filter_map(mode).collect();
+    if subjects.len() < arms.len() {
+        subjects.push(Subject::System);
+    }
+    subjects
+}
+
+fn mode(arm: &Arm) -> Option<Subject> {
+    arm.mode.as_deref().and_then(Subject::from_name)
+}
+
+/// A sample of an experiment in a guest, or in one for each allocator that it stands for.
+fn guests(sample: Sample, arms: &[Arm]) -> Vec<Planned<Guest>> {
+    let subject = sample.task.mode_requested;
+    let own = |arm: &&Arm| mode(arm).unwrap_or(Subject::System) == subject;
+    let names: Vec<_> = arms.iter().filter(own).map(|arm| Some(arm.name.clone())).collect();
+    let names = if arms.is_empty() { vec![None] } else { names };
+    let guest = |preloaded: Option<String>| {
+        let task = Guest { question: sample.task.clone(), preloaded };
+        Planned {
+            sample_id: place::name(&sample.cell_id, sample.block, task.subject(), false),
+            cell_id: sample.cell_id.clone(),
+            twin: false,
+            block: sample.block,
+            order_index: sample.order_index,
+            invocation_seed: sample.invocation_seed,
+            env_pad: 0, // its environment is what the kernel's command line says
+            skip: sample.skip.clone(),
+            task,
+        }
+    };
+    names.into_iter().map(guest).collect()
 }
 
 /// Takes what is missing and writes the report.
@@ -157,9 +243,9 @@ fn finish(archive: &Archive, mut run: Contents<Simulation>, study: &Simulation) 
     again(archive, &run).map(|_| exit)
 }
 
-/// Completes a run that was interrupted, with the same plugin, emulator and kernel. Nothing is fetched for another
-/// plugin.
-pub fn resume(archive: &Archive, plugin: Option<&Path>) -> Result<Exit, Failure> {
+/// Completes a run that was interrupted, with the same plugin, allocators, emulator and kernel. Nothing is fetched for
+/// another plugin.
+pub fn resume(archive: &Archive, plugin: Option<&Path>, choice: &arm::Choice) -> Result<Exit, Failure> {
     let run = conduct::reopen::<Simulation>(archive)?;
     let about = &run.manifest.about;
     let plugin = Plugin::find(plugin)?;
@@ -168,7 +254,9 @@ pub fn resume(archive: &Archive, plugin: Option<&Path>) -> Result<Exit, Failure>
         let line = format!("resume: this run was made with another plugin, of SHA-256 {used}; found {found}");
         return Err(Failure::usage(line));
     }
-    let study = Simulation::prepare(about.machine.clone(), plugin)?;
+    let recorded = &about.preloaded;
+    let arms = if recorded.is_empty() { Vec::new() } else { arm::again(recorded, choice)? };
+    let study = Simulation::prepare(about.machine.clone(), plugin, arms)?;
     if study.versions() != about.emulator {
         let (used, found) = (&about.emulator, study.versions());
         return Err(Failure::usage(format!("resume: this run was made with {used}; found {found}")));
@@ -179,7 +267,9 @@ pub fn resume(archive: &Archive, plugin: Option<&Path>) -> Result<Exit, Failure>
 /// The report again, from the rows.
 pub fn again(archive: &Archive, run: &Contents<Simulation>) -> Result<Exit, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let text = table::text(&run.rows, &run.manifest.about);
-    let path = Folder::create(archive.root().join("report"), run.origin())?.save("report.txt", &text)?;
-    output::print(&format!("{text}\n{}\n", path.display())).map(|()| Exit::Done)
+    let (about, folder) = (&run.manifest.about, Folder::create(archive.root().join("report"), run.origin())?);
+    let text = table::text(&run.rows, about);
+    folder.save("report.txt", &text)?;
+    let page = report::pages(&folder, &table::document(&run.rows, about)?)?;
+    output::print(&format!("{text}\n{}\n", page.display())).map(|()| Exit::Done)
 }

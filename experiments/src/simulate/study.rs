@@ -1,8 +1,8 @@
 //! Simulated samples as a kind of run: a guest to a sample, whose counts stand in its row.
 
 use super::emulator::{self, Files};
-use super::guest::{FAILURE, ORDER, REPORT, TESTS};
-use super::image::Image;
+use super::guest::{FAILURE, ORDER, Preloaded, REPORT, TESTS, Told};
+use super::image::{self, Image};
 use super::machine::Machine;
 use super::packages::{self, Packages};
 use super::scratch::{self, Scratch};
@@ -15,7 +15,9 @@ use crate::harness::process::{Exited, Job};
 use crate::harness::row;
 use crate::harness::study::{Refusal, Study};
 use crate::harness::task::Task;
+use crate::peers::probe;
 use crate::subject::{BASELINE, Subject};
+use crate::suite::Arm;
 use crate::worker;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,19 +28,30 @@ use std::time::Duration;
 /// A row of a simulation.
 pub type Row = row::Row<Guest, Report>;
 
-/// What a guest is told: what a sample of the experiment would be told.
+/// What is simulated: a sample of an experiment, as it is or through a preloaded allocator.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Guest(pub Question);
+pub struct Guest {
+    /// What a sample of the experiment would be told.
+    #[serde(flatten)]
+    pub question: Question,
+    /// The allocator that is preloaded and called through `malloc` and `free`. Null: the mode that the sample names, its fast
+    /// path inlined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preloaded: Option<String>,
+}
 
 impl Task for Guest {
     fn subject(&self) -> &str {
-        self.0.subject()
+        self.preloaded.as_deref().unwrap_or_else(|| self.question.subject())
+    }
+
+    fn layout(&self) -> u64 {
+        self.question.layout
     }
 
     /// The start of its kernel, and the instructions of the measured time, each with its accesses.
     fn estimate(&self) -> Duration {
-        Duration::from_secs(9) + self.0.measure() * 30
+        Duration::from_secs(9) + self.question.measure() * 15
     }
 }
 
@@ -51,10 +64,31 @@ pub struct About {
     pub emulator: String,
     /// SHA-256 of the plugin.
     pub plugin_sha256: String,
-    /// The modes, in the order of the table.
+    /// The modes, in the order of the table. Empty: allocators were preloaded.
     pub modes: Vec<Subject>,
+    /// The allocators that were preloaded, in the order of the table.
+    #[serde(default)]
+    pub preloaded: Vec<Arm>,
     /// Starts of each cell and mode.
     pub seeds: u64,
+}
+
+impl About {
+    /// The names of what is compared, in the order of the table.
+    pub fn subjects(&self) -> Vec<&str> {
+        let modes = self.modes.iter().map(|mode| mode.name());
+        modes.chain(self.preloaded.iter().map(|arm| arm.name.as_str())).collect()
+    }
+
+    /// What ratios are taken to: the per-thread mode, or the first where it is not among them.
+    pub fn baseline(&self) -> &str {
+        let subjects = self.subjects();
+        if subjects.contains(&BASELINE.name()) {
+            BASELINE.name()
+        } else {
+            subjects.first().copied().unwrap_or_default()
+        }
+    }
 }
 
 /// Counts of one class of accesses.
@@ -77,6 +111,9 @@ pub struct Counted {
     pub started: u64,
     /// Times that it ended: once.
     pub stopped: u64,
+    /// Times that a measured part began and ended meanwhile: once each, or never where the workload is measured whole.
+    #[serde(default)]
+    pub parts: [u64; 2],
     /// System calls while counting.
     pub system_calls: u64,
     /// Stores of the self-test that were seen, by CPU.
@@ -101,6 +138,9 @@ impl Counted {
         if (self.started, self.stopped) != (1, 1) {
             return Some(format!("counting began {} times and ended {} times", self.started, self.stopped));
         }
+        if !matches!(self.parts, [0, 0] | [1, 1]) {
+            return Some(format!("measured parts began and ended {:?} times", self.parts));
+        }
         (!self.law_broken.is_empty()).then(|| format!("the model of caches is broken: {}", self.law_broken))
     }
 }
@@ -120,7 +160,7 @@ pub struct Report {
     pub fault: Option<String>,
     /// Threads that allocated.
     pub threads: u64,
-    /// Allocations while counting, each with its free.
+    /// Allocations while counting, each with its free: of the measured part, or of all where there is none.
     pub pairs: u64,
     /// Counts per pair, over all classes and for each.
     pub metrics: BTreeMap<String, f64>,
@@ -130,7 +170,8 @@ pub struct Report {
 
 impl Report {
     fn new(report: worker::Report, counted: Counted) -> Report {
-        let pairs = report.measurement.ops_alloc;
+        let all = counted.parts == [0, 0];
+        let pairs = if all { report.measurement.ops_alloc } else { report.measurement.pairs };
         let mut metrics = BTreeMap::new();
         let mut total: BTreeMap<&str, u64> = BTreeMap::new();
         let per_pair = |count: u64| count as f64 / pairs.max(1) as f64;
@@ -183,6 +224,8 @@ pub struct Simulation {
     packages: Packages,
     plugin: Plugin,
     image: Image,
+    /// Allocators to preload.
+    arms: Vec<Arm>,
     /// Files of the guest that runs now.
     scratch: Scratch,
 }
@@ -192,7 +235,7 @@ impl Simulation {
     pub const NAME: &'static str = "simulation";
 
     /// Fetches what is missing, and removes what simulations left that were killed.
-    pub fn prepare(machine: Machine, plugin: Plugin) -> Result<Simulation, Failure> {
+    pub fn prepare(machine: Machine, plugin: Plugin, arms: Vec<Arm>) -> Result<Simulation, Failure> {
         let folder = packages::folder()?;
         // One at a time: two that fetch would remove what the other unpacks.
         let gate = scratch::gate(&folder)?;
@@ -200,7 +243,7 @@ impl Simulation {
         let scratch = Scratch::create(packages.folder())?;
         drop(gate);
         let image = Image::of_this_binary().map_err(Failure::host)?;
-        Ok(Simulation { machine, packages, plugin, image, scratch })
+        Ok(Simulation { machine, packages, plugin, image, arms, scratch })
     }
 
     /// Versions of emulator and kernel.
@@ -223,17 +266,36 @@ impl Study for Simulation {
     type About = About;
 
     fn job(&self, planned: &Planned<Guest>) -> Result<Job, String> {
-        let mut order = experiment::order(&planned.task.0, planned.invocation_seed, None);
-        order.timed = false;
-        let order = serde_json::to_vec(&order).map_err(|error| error.to_string())?;
+        let Guest { question, preloaded } = &planned.task;
         let mut image = self.image.clone();
-        image.file(ORDER, &order);
+        let mut environment = question.environment();
+        let mut order = experiment::order(question, planned.invocation_seed, None);
+        order.timed = false;
+        let preloaded = match preloaded {
+            None => None,
+            Some(name) => {
+                let arm = Arm::find(&self.arms, name)?;
+                order.subject = Subject::System;
+                let library = arm.library.as_deref().map(image::place);
+                environment.extend(arm.environment.iter().filter(|(name, _)| name != "PERSEQ_MODE").cloned());
+                if let Some(path) = &arm.library {
+                    // Under the name that is preloaded, and with all that it needs.
+                    image.library(path)?;
+                    probe::ask(Some(path), &arm.environment)?.loaded.iter().try_for_each(|file| image.library(file))?;
+                }
+                environment.extend(library.clone().map(|library| ("LD_PRELOAD".to_owned(), library)));
+                Some(Preloaded { library: library.map(PathBuf::from), mode: arm.mode.clone() })
+            }
+        };
+        let told = serde_json::to_vec(&Told { order, slice_ns: emulator::slice_ns(self.machine.cpus), preloaded })
+            .map_err(|error| error.to_string())?;
+        image.file(ORDER, &told);
         let path = self.scratch.folder().join("image.cpio");
         fs::write(&path, image.finish()).map_err(|error| format!("{}: {error}", path.display()))?;
         // The counts of another guest are no counts of this one.
         drop(fs::remove_file(self.counts()));
         let files = Files { image: &path, plugin: &self.plugin.path, out: &self.counts() };
-        Ok(emulator::job(&self.packages, &self.machine, &files, &planned.task.0.environment()))
+        Ok(emulator::job(&self.packages, &self.machine, &files, &environment))
     }
 
     fn read(&self, _: &Planned<Guest>, ended: &Exited) -> Result<Report, Refusal> {
@@ -260,7 +322,7 @@ impl Study for Simulation {
         if let Some(fault) = report.counted.fault().or_else(|| report.fault.clone()) {
             return Some(fault);
         }
-        let asked = match guest.0.mode_requested {
+        let asked = match guest.question.mode_requested {
             Subject::Perseq(mode) => Some(mode.name()),
             _ => None,
         };
@@ -270,8 +332,8 @@ impl Study for Simulation {
         (!report.verified || report.pairs == 0).then(|| "it is not verified".into())
     }
 
-    fn baseline(_: &About) -> &str {
-        BASELINE.name()
+    fn baseline(about: &About) -> &str {
+        about.baseline()
     }
 }
 
@@ -285,6 +347,7 @@ mod tests {
             cpus: 2,
             started: 1,
             stopped: 1,
+            parts: [1, 1],
             system_calls: 3,
             tested: vec![TESTS; 2],
             wrong: 0,
@@ -296,12 +359,15 @@ mod tests {
     #[test]
     fn figures_are_refused_where_the_self_test_fails() {
         assert_eq!(counted().fault(), None);
+        assert_eq!(Counted { parts: [0, 0], ..counted() }.fault(), None);
         let faulty = [
             Counted { wrong: 1, ..counted() },
             Counted { tested: vec![TESTS, TESTS - 1], ..counted() },
             Counted { tested: vec![TESTS, 0], ..counted() },
             Counted { started: 0, ..counted() },
             Counted { stopped: 0, ..counted() },
+            Counted { parts: [2, 2], ..counted() },
+            Counted { parts: [1, 0], ..counted() },
             Counted { law_broken: "single writer".into(), ..counted() },
         ];
         for counted in faulty {

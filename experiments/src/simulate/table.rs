@@ -2,11 +2,14 @@
 
 use super::study::{About, Row, value};
 use crate::experiment::{Series, pairs};
+use crate::failure::Failure;
 use crate::harness::row::Status;
+use crate::harness::task::Task;
+use crate::report::document::{Block, Document, Figure, Table};
+use crate::report::figure::lines::{Line, Lines, lines};
 use crate::report::number;
 use crate::statistics::{Paired, median};
-use crate::subject::BASELINE;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The counts of the table, by their names in rows, with its words.
 const COUNTS: &[(&str, &str)] = &[
@@ -22,56 +25,172 @@ const COUNTS: &[(&str, &str)] = &[
     ("system_calls", "system calls"),
 ];
 
-/// The report in text.
-pub fn text(rows: &[Row], about: &About) -> String {
-    let mut text = format!(
-        "SIMULATED: counts of a model of caches, per pair of an allocation and a free. No time, no hardware.\n\
-         {}; {}.\nMedians over {} starts; ratios to {BASELINE} with their 95 % intervals, over the paired starts.\n",
-        about.machine.words(),
-        about.emulator,
-        about.seeds
-    );
-    let cells: BTreeSet<&str> = rows.iter().map(|row| row.planned.cell_id.as_str()).collect();
-    for cell in cells {
-        text += &format!("\n{cell}\n");
-        for (count, words) in COUNTS {
-            let metric = format!("{count}_per_pair");
-            let of = |subject: &str| -> Series {
-                let own =
-                    |row: &&Row| row.planned.cell_id == cell && row.planned.task.0.mode_requested.name() == subject;
-                let value = |row: &Row| Some((row.planned.block, (row.planned.task.0.layout, value(row, &metric)?)));
-                rows.iter().filter(own).filter_map(value).collect()
-            };
-            let base = of(BASELINE.name());
-            for (index, mode) in about.modes.iter().enumerate() {
-                let own = of(mode.name());
-                let words = if index == 0 { words } else { "" };
-                if own.is_empty() {
-                    text += &format!("  {words:<34}{:<16} no sample counts\n", mode.name());
-                    continue;
-                }
-                let ratio = if *mode == BASELINE { String::new() } else { ratio(&pairs(&base, &own)) };
-                let middle = median(&mut own.into_values().map(|(_, value)| value).collect::<Vec<_>>());
-                text += &format!("  {words:<34}{:<16}{:>12}{ratio}\n", mode.name(), format!("{middle:.4}"));
-            }
+/// One count in one cell on one subject.
+struct Entry<'a> {
+    words: &'static str,
+    subject: &'a str,
+    /// Its median, and its ratio to the baseline in words. None: no sample counts.
+    found: Option<(f64, String)>,
+}
+
+/// Every count on every subject, of one cell.
+fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
+    let (subjects, baseline) = (about.subjects(), about.baseline());
+    let mut entries = Vec::new();
+    for (count, words) in COUNTS {
+        let base = series(rows, cell, baseline, count);
+        for subject in &subjects {
+            let own = series(rows, cell, subject, count);
+            let ratio = if *subject == baseline { String::new() } else { ratio(&pairs(&base, &own)) };
+            let mut values: Vec<_> = own.into_values().map(|(_, value)| value).collect();
+            let found = (!values.is_empty()).then(|| (median(&mut values), ratio));
+            entries.push(Entry { words, subject, found });
         }
     }
-    for row in rows.iter().filter(|row| row.status != Status::Ok) {
+    entries
+}
+
+/// A count per pair of one subject in one cell, by start.
+fn series(rows: &[Row], cell: &str, subject: &str, count: &str) -> Series {
+    let metric = format!("{count}_per_pair");
+    let own = rows.iter().filter(|row| row.planned.cell_id == cell && row.planned.task.subject() == subject);
+    own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout(), value(row, &metric)?)))).collect()
+}
+
+fn cells(rows: &[Row]) -> BTreeSet<&str> {
+    rows.iter().map(|row| row.planned.cell_id.as_str()).collect()
+}
+
+/// What stands above everything, a sentence to a line.
+fn head(about: &About) -> [String; 3] {
+    let through =
+        if about.preloaded.is_empty() { "its fast path inlined" } else { "preloaded, through malloc and free" };
+    [
+        "SIMULATED: counts of a model of caches, per pair of an allocation and a free. No time, no hardware.".into(),
+        format!("{}; {}.", about.machine.words(), about.emulator),
+        format!(
+            "Each {through}. Medians over {} starts; ratios to {} with their 95 % intervals, over the paired starts.",
+            about.seeds,
+            about.baseline()
+        ),
+    ]
+}
+
+fn failures(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
+    rows.iter().filter(|row| row.status != Status::Ok).map(|row| {
         let reason = row.reason.as_deref().unwrap_or("no reason");
-        text += &format!("\n{} {}: {reason}\n", row.planned.sample_id, row.status.word());
+        format!("{} {}: {reason}", row.planned.sample_id, row.status.word())
+    })
+}
+
+/// The report in text.
+pub fn text(rows: &[Row], about: &About) -> String {
+    let mut text = head(about).map(|line| line + "\n").concat();
+    for cell in cells(rows) {
+        text += &format!("\n{cell}\n");
+        let mut last = "";
+        for Entry { words, subject, found } in entries(rows, about, cell) {
+            let first = if words == last { "" } else { words };
+            last = words;
+            let found = found.map_or("no sample counts".into(), |(middle, ratio)| {
+                let ratio = if ratio.is_empty() { ratio } else { format!("  {ratio}") };
+                format!("{:>12}{ratio}", format!("{middle:.4}"))
+            });
+            text += &format!("  {first:<34}{subject:<16}{found}\n");
+        }
     }
+    failures(rows).for_each(|line| text += &format!("\n{line}\n"));
     text
+}
+
+/// The report as a document: figures first, then what they are drawn from.
+pub fn document(rows: &[Row], about: &About) -> Result<Document, Failure> {
+    let [notice, machine, how] = head(about);
+    let mut blocks = vec![
+        Block::Notice(notice),
+        Block::Paragraph(machine),
+        Block::Paragraph(how),
+        Block::Contents,
+        Block::Heading(2, "Against threads for each CPU".into()),
+    ];
+    blocks.extend(figures(rows, about)?.into_iter().map(Block::Figure));
+    blocks.push(Block::Heading(2, "Every count".into()));
+    for cell in cells(rows) {
+        let row = |entry: Entry| {
+            let (middle, ratio) = entry.found.unwrap_or((f64::NAN, "no sample counts".into()));
+            let middle = if middle.is_nan() { String::new() } else { format!("{middle:.4}") };
+            vec![entry.words.to_owned(), entry.subject.to_owned(), middle, ratio]
+        };
+        blocks.push(Block::Table(Table {
+            caption: format!("`{cell}`"),
+            header: vec!["per pair", "on", "median", "ratio, 95 % interval"],
+            text_columns: 2,
+            rows: entries(rows, about, cell).into_iter().map(row).collect(),
+        }));
+    }
+    let failures: Vec<_> = failures(rows).collect();
+    if !failures.is_empty() {
+        blocks.extend([Block::Heading(2, "Samples that do not count".into()), Block::List(failures)]);
+    }
+    Ok(Document { title: format!("Simulated: {}", about.machine.words()), blocks })
+}
+
+/// The counts that figures show.
+const SHOWN: [&str; 3] = ["l2_misses", "modified_transfers_in_group", "dtlb_misses"];
+/// What they are drawn against.
+const ACROSS: &str = "threads_per_cpu";
+
+/// For each experiment and rule that was run at several numbers of threads, a panel for each count.
+fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
+    let names = about.subjects();
+    // Cells that differ in the number of threads alone, under the name that they share.
+    let mut groups: BTreeMap<String, BTreeMap<u64, &str>> = BTreeMap::new();
+    for row in rows {
+        let (cell, question) = (row.planned.cell_id.as_str(), &row.planned.task.question);
+        if let Some(threads) = question.params.get(ACROSS) {
+            let part = format!("{ACROSS}={threads}");
+            let shared: Vec<_> = cell.split('/').filter(|name| *name != part).collect();
+            groups.entry(shared.join("/")).or_default().insert(*threads, cell);
+        }
+    }
+    let mut figures = Vec::new();
+    for (group, cells) in groups.into_iter().filter(|(_, cells)| cells.len() > 1) {
+        let panel = |count: &&str| {
+            let words = COUNTS.iter().find(|(name, _)| name == count).map_or(*count, |(_, words)| words);
+            let line = |name: &&str| -> Line {
+                let at = |(threads, cell): (&u64, &&str)| {
+                    let values: Vec<_> =
+                        series(rows, cell, name, count).into_values().map(|(_, value)| value).collect();
+                    (!values.is_empty()).then_some((*threads, values))
+                };
+                cells.iter().filter_map(at).collect()
+            };
+            (format!("{words} per pair, simulated"), names.iter().map(line).collect())
+        };
+        figures.extend(lines(Lines {
+            name: group.to_lowercase().replace(['/', '='], "-"),
+            caption: format!(
+                "`{group}`, simulated: {}. Large marks: medians; dots: every start, n = {}.",
+                about.machine.words(),
+                about.seeds
+            ),
+            across: (ACROSS, "threads for each CPU"),
+            names: names.clone(),
+            panels: SHOWN.iter().map(panel).collect(),
+        })?);
+    }
+    Ok(figures)
 }
 
 /// With its interval. Starts in which nothing was counted are not left out: that would choose them by their outcome.
 fn ratio(pairs: &[(u64, f64, f64)]) -> String {
     let Some(paired) = Paired::in_layouts(pairs) else {
         let zeros = pairs.iter().filter(|(_, base, own)| *base <= 0.0 || *own <= 0.0).count();
-        return format!("  no ratio: 0 in {zeros} of {} pairs", pairs.len());
+        return format!("no ratio: 0 in {zeros} of {} pairs", pairs.len());
     };
     paired.t().map_or_else(String::new, |ratio| {
         let [middle, low, high] = [ratio.ratio, ratio.low, ratio.high].map(number::ratio);
-        format!("  {middle} [{low} to {high}]")
+        format!("{middle} [{low} to {high}]")
     })
 }
 
@@ -83,9 +202,9 @@ mod tests {
     fn starts_that_ran_the_same_copy_are_one_witness_and_a_count_of_0_has_no_ratio() {
         // One copy has half of the misses and the other as many: two witnesses, who do not agree.
         let pairs: Vec<_> = (0..10).map(|seed| (seed % 2, 1.0, [0.5, 1.0][seed as usize % 2])).collect();
-        assert!(ratio(&pairs).starts_with("  0.707 [0.00865 to 57."), "{}", ratio(&pairs));
+        assert!(ratio(&pairs).starts_with("0.707 [0.00865 to 57."), "{}", ratio(&pairs));
         let mut none = pairs;
         none[3].2 = 0.0;
-        assert_eq!(ratio(&none), "  no ratio: 0 in 1 of 10 pairs");
+        assert_eq!(ratio(&none), "no ratio: 0 in 1 of 10 pairs");
     }
 }

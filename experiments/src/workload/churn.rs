@@ -88,7 +88,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
     };
-    let team = Team { threads: chains, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, chains, 1)?;
     let mut measurement = team.run(member, look)?;
     let ops = ops.into_inner();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

@@ -5,7 +5,7 @@ use super::order::Order;
 use super::team::thread_ns;
 use super::windows::{self, Window};
 use super::working_set::{Shares, WorkingSet, floor_length};
-use crate::instrument::Reading;
+use crate::instrument::Part;
 use crate::measurement::Measurement;
 use std::alloc::GlobalAlloc;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
 
     let counting = crate::counters::start();
     // Warm-up, which also finds how many batches fill a window.
-    let (start, length) = (Instant::now(), windows::warmup(measure).max(Duration::from_millis(1)));
+    let (start, length) = (Instant::now(), order.warmup()?.max(Duration::from_millis(1)));
     let mut warm_batches = 0;
     while start.elapsed() < length && set.run(batch) {
         warm_batches += 1;
@@ -37,7 +37,7 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
     let batches = ((f64::from(warm_batches) * window / warmup.as_secs_f64()) as u64).max(1);
     let (before_ns, before_rounds) = (thread_ns()?, set.made());
 
-    let before = Reading::take(order.subject);
+    let part = Part::begin(order.subject);
     let mut recorded = Vec::with_capacity(windows::COUNT as usize);
     for _ in 0..windows::COUNT {
         let start = Instant::now();
@@ -47,7 +47,7 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
             break;
         }
     }
-    let change = Reading::take(order.subject).since(&before);
+    let change = part.end();
     if let Some(counting) = counting {
         counting.stop();
     }

@@ -93,7 +93,7 @@ pub fn preemption<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
     let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
-    let team = Team { threads: threads + disturbers, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, threads + disturbers, 1)?;
     let mut measurement = team.run(member, look)?;
     let ops = measurement.per_thread_pairs.iter().sum();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

@@ -32,7 +32,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let load = order.get("load_percent")?.clamp(1, 100) as f64 / 100.0;
     let gap_ns = service.as_nanos() as f64 * threads as f64 / (cpus as f64 * load);
     let merged: Mutex<Histograms> = Mutex::new((histogram(), histogram()));
-    let warm = super::windows::warmup(order.measure()?);
+    let warm = order.warmup()?;
 
     let member = |member: &Member| {
         let mut objects = Vec::with_capacity(most as usize);
@@ -89,7 +89,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         if full { Ok(sums) } else { Err("the allocator returned null".into()) }
     };
     let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
-    let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, threads, 1)?;
     let mut measurement = team.run(member, look)?;
     let ops = measurement.per_thread_pairs.iter().sum();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

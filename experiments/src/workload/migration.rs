@@ -57,7 +57,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
     };
-    let team = Team { threads: cpus.len(), meetings: 2, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, cpus.len(), 2)?;
     let mut measurement = team.run(member, look)?;
     let ops = measurement.per_thread_pairs.iter().sum();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

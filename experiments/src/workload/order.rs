@@ -65,4 +65,9 @@ impl Order {
     pub fn measure(&self) -> Result<std::time::Duration, String> {
         self.get("measure_ms").map(std::time::Duration::from_millis)
     }
+
+    /// The time to warm up before: 15 % of that. In an emulated machine, where every thread has a few turns only, half of it.
+    pub fn warmup(&self) -> Result<std::time::Duration, String> {
+        Ok(self.measure()? * if self.timed { 15 } else { 50 } / 100)
+    }
 }

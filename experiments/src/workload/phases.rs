@@ -3,7 +3,6 @@
 use super::objects::{Sizes, Sums, create, destroy, next, signature, words};
 use super::order::Order;
 use super::team::{Member, Team, allowed};
-use super::windows;
 use crate::measurement::{Cache, Measurement};
 use crate::subject::Subject;
 use std::alloc::{GlobalAlloc, Layout};
@@ -29,7 +28,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
     let threads = order.threads(allowed()?.len())?;
     let target = order.get("live_bytes")? / threads as u64;
     let measure = order.measure()?;
-    let all = measure + windows::warmup(measure);
+    let all = measure + order.warmup()?;
     let (ops, moments) = (AtomicU64::new(0), Mutex::new(Vec::new()));
 
     let work = |member: &Member| {
@@ -94,7 +93,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         outcome
     };
     let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
-    let team = Team { threads: threads + 1, meetings: 1, measure, subject: order.subject };
+    let team = Team { measure, ..Team::new(order, threads + 1, 1)? };
     let mut measurement = team.run(member, look)?;
     measurement.threads = threads as u64;
     measurement.per_thread_pairs.truncate(threads);

@@ -7,7 +7,6 @@
 use super::order::Order;
 use super::team::thread_ns;
 use super::think::think;
-use super::windows::warmup;
 
 /// Links of the chain that are worth a piece.
 const PIECE: f64 = 256.0;
@@ -35,7 +34,7 @@ impl Plant {
     /// What an order asks for, if it does.
     pub fn of(order: &Order) -> Option<Plant> {
         let percent = order.planted_percent?;
-        let warmup_ns = order.measure().map_or(0, |measure| warmup(measure).as_nanos() as u64);
+        let warmup_ns = order.warmup().map_or(0, |warmup| warmup.as_nanos() as u64);
         Some(Plant {
             share: percent as f64 / 100.0,
             links_per_ns: order.links_per_ms() as f64 / 1e6,

@@ -141,7 +141,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         measurement.set_cached(order.subject);
         measurement.set_resident();
     };
-    let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, threads, 1)?;
     let mut measurement = team.run(member, look)?;
     let ops = ops.into_inner();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

@@ -80,7 +80,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         describe(measurement, order.subject, &cpus, &active);
         release(allocator, order.subject, measurement);
     };
-    let team = Team { threads, meetings: 3, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, threads, 3)?;
     let mut measurement = team.run(member, look)?;
     let (ops, released) = (ops.into_inner(), measurement.large_ops / 2);
     (measurement.ops_alloc, measurement.ops_free) = (ops + released, ops + released);

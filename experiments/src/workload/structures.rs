@@ -250,7 +250,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         if full { Ok(sums) } else { Err("a node was lost, or the allocator returned null".into()) }
     };
     let look = |measurement: &mut Measurement| measurement.caches = Cache::all(order.subject);
-    let team = Team { threads, meetings: 1, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, threads, 1)?;
     let mut measurement = team.run(member, look)?;
     let ops = ops.into_inner();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

@@ -1,9 +1,10 @@
 //! Threads that start together, work until told to stop, and stay alive until they have been looked at.
 
 use super::objects::Sums;
+use super::order::Order;
 use super::windows::{self, Window};
 use crate::counters::{self, Running};
-use crate::instrument::Reading;
+use crate::instrument::Part;
 use crate::measurement::Measurement;
 use crate::subject::Subject;
 use core_affinity::CoreId;
@@ -119,6 +120,8 @@ pub struct Team {
     pub threads: usize,
     /// Meetings members have before they start working, for their own preparation.
     pub meetings: usize,
+    /// Time to warm up.
+    pub warmup: Duration,
     /// Length of the measured part.
     pub measure: Duration,
     /// On what.
@@ -129,6 +132,11 @@ pub struct Team {
 pub type Outcome = Result<Sums, String>;
 
 impl Team {
+    /// So many threads that prepare themselves until so many meetings, and work for as long as the order says.
+    pub fn new(order: &Order, threads: usize, meetings: usize) -> Result<Team, String> {
+        Ok(Team { threads, meetings, warmup: order.warmup()?, measure: order.measure()?, subject: order.subject })
+    }
+
     /// Runs `member` on every thread. `look` is called when all are quiet and before any exits.
     ///
     /// A member calls [`Member::meet`] `meetings` times, works while [`Member::working`], calls `meet` when it
@@ -163,8 +171,8 @@ impl Team {
             }
 
             let start = Instant::now();
-            std::thread::sleep(windows::warmup(self.measure));
-            let before = Reading::take(self.subject);
+            std::thread::sleep(self.warmup);
+            let part = Part::begin(self.subject);
             let (mut then, mut pairs) = (Instant::now(), total());
             measurement.warmup_ns = (then - start).as_nanos() as u64;
             let begin = then;
@@ -176,7 +184,7 @@ impl Team {
                 recorded.push(Window { pairs: sum - pairs, wall: now - then });
                 (then, pairs) = (now, sum);
             }
-            let change = Reading::take(self.subject).since(&before);
+            let change = part.end();
             stop.store(true, Relaxed);
             gate.wait();
             windows::record(&mut measurement, &recorded);

@@ -95,7 +95,7 @@ pub fn run<A: GlobalAlloc + Sync>(allocator: &'static A, order: &Order) -> Resul
         measurement.caches = Cache::all(order.subject);
         measurement.set_cached(order.subject);
     };
-    let team = Team { threads, meetings: 2, measure: order.measure()?, subject: order.subject };
+    let team = Team::new(order, threads, 2)?;
     let mut measurement = team.run(member, look)?;
     let ops: u64 = measurement.per_thread_pairs.iter().sum();
     (measurement.ops_alloc, measurement.ops_free) = (ops, ops);

@@ -7,11 +7,6 @@ use std::time::Duration;
 /// Windows in the measured part.
 pub const COUNT: u32 = 20;
 
-/// The part of the measured time spent warming up first.
-pub fn warmup(measure: Duration) -> Duration {
-    measure * 15 / 100
-}
-
 /// One window.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {

@@ -1,4 +1,4 @@
-//! Colour and shape of a subject, by its place in the list of subjects.
+//! Colour and shape of a subject, by its place in the list of subjects, and of other names beside them.
 
 use super::canvas::{Area, Drawn, LEFT, WIDTH, line, text};
 use crate::subject::Subject;
@@ -39,8 +39,49 @@ fn mark(subject: Subject) -> (RGBColor, Shape) {
     if subject == Subject::Control {
         return (RGBColor(0x80, 0x80, 0x80), Shape::Bar);
     }
-    let rank = subject.rank();
+    ranked(subject.rank())
+}
+
+fn ranked(rank: usize) -> (RGBColor, Shape) {
     (COLOURS[rank % COLOURS.len()], SHAPES[rank % (SHAPES.len() - 1)])
+}
+
+/// A name in a figure, with its colour and its shape.
+#[derive(Clone)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    mark: (RGBColor, Shape),
+}
+
+impl Named {
+    /// Subjects look as they do everywhere; what is none takes colours that no subject among them has.
+    pub fn all(names: &[&str]) -> Vec<Named> {
+        let known: Vec<_> = names.iter().map(|name| Subject::from_name(name)).collect();
+        let taken: Vec<_> = known.iter().flatten().map(|subject| subject.rank() % COLOURS.len()).collect();
+        // From the end: the first colours are the modes'.
+        let mut free = (0..COLOURS.len()).rev().filter(|rank| !taken.contains(rank)).cycle();
+        let mark = |subject: &Option<Subject>| match subject {
+            Some(subject) => mark(*subject),
+            None => ranked(free.next().unwrap_or_default()),
+        };
+        let marks: Vec<_> = known.iter().map(mark).collect();
+        names.iter().zip(marks).map(|(name, mark)| Named { name: (*name).to_owned(), mark }).collect()
+    }
+
+    fn of(subject: Subject) -> Named {
+        Named { name: subject.name().to_owned(), mark: mark(subject) }
+    }
+
+    /// Its colour.
+    pub fn colour(&self) -> RGBColor {
+        self.mark.0
+    }
+
+    /// Draws its shape.
+    pub fn marker(&self, area: &Area, at: (i32, i32), size: i32, colour: RGBAColor) -> Drawn {
+        shape(area, self.mark.1, at, size, colour)
+    }
 }
 
 /// Its colour.
@@ -48,10 +89,15 @@ pub fn colour(subject: Subject) -> RGBColor {
     mark(subject).0
 }
 
-/// Draws its shape. The bar stands upright: lying, it could not be seen on its own interval.
-pub fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colour: RGBAColor) -> Drawn {
+/// Draws its shape.
+pub fn marker(area: &Area, subject: Subject, at: (i32, i32), size: i32, colour: RGBAColor) -> Drawn {
+    shape(area, mark(subject).1, at, size, colour)
+}
+
+/// The bar stands upright: lying, it could not be seen on its own interval.
+fn shape(area: &Area, shape: Shape, (x, y): (i32, i32), size: i32, colour: RGBAColor) -> Drawn {
     let square = [(x - size, y - size), (x + size, y + size)];
-    match mark(subject).1 {
+    match shape {
         Shape::Disc => area.draw(&Circle::new((x, y), size, colour.filled()))?,
         Shape::Ring => area.draw(&Circle::new((x, y), size, colour.stroke_width(2)))?,
         Shape::Triangle => area.draw(&TriangleMarker::new((x, y), size + 1, colour.filled()))?,
@@ -63,13 +109,13 @@ pub fn marker(area: &Area, subject: Subject, (x, y): (i32, i32), size: i32, colo
     Ok(())
 }
 
-/// Where each subject's name stands in the legend, and the height of it all: in lines as wide as the figure.
-fn places(subjects: &[Subject]) -> (Vec<(i32, i32)>, i32) {
+/// Where each name stands in the legend, and the height of it all: in lines as wide as the figure.
+fn places(names: &[Named]) -> (Vec<(i32, i32)>, i32) {
     const LINE: i32 = 22;
     let (mut x, mut y) = (LEFT, 14);
-    let mut places = Vec::with_capacity(subjects.len());
-    for subject in subjects {
-        let width = 34 + 8 * subject.name().len() as i32;
+    let mut places = Vec::with_capacity(names.len());
+    for Named { name, .. } in names {
+        let width = 34 + 8 * name.len() as i32;
         if x + width > WIDTH && x > LEFT {
             (x, y) = (LEFT, y + LINE);
         }
@@ -79,16 +125,30 @@ fn places(subjects: &[Subject]) -> (Vec<(i32, i32)>, i32) {
     (places, y + LINE)
 }
 
+fn named(subjects: &[Subject]) -> Vec<Named> {
+    subjects.iter().map(|subject| Named::of(*subject)).collect()
+}
+
 /// The height of the legend.
 pub fn legend_height(subjects: &[Subject]) -> i32 {
-    places(subjects).1
+    height_of(&named(subjects))
+}
+
+/// The height of the legend of these names.
+pub fn height_of(names: &[Named]) -> i32 {
+    places(names).1
 }
 
 /// Names each subject beside its mark, above the plot.
 pub fn legend(area: &Area, subjects: &[Subject]) -> Drawn {
-    for (subject, (x, y)) in subjects.iter().zip(places(subjects).0) {
-        marker(area, *subject, (x, y), 5, colour(*subject).to_rgba())?;
-        text(area, subject.name(), (x + 12, y), HPos::Left, VPos::Center)?;
+    legend_of(area, &named(subjects))
+}
+
+/// Names each beside its mark, above the plot.
+pub fn legend_of(area: &Area, names: &[Named]) -> Drawn {
+    for (named, (x, y)) in names.iter().zip(places(names).0) {
+        named.marker(area, (x, y), 5, named.colour().to_rgba())?;
+        text(area, &named.name, (x + 12, y), HPos::Left, VPos::Center)?;
     }
     Ok(())
 }
@@ -107,5 +167,14 @@ mod tests {
             })
             .collect();
         assert_eq!(looks.len(), Subject::all().count());
+    }
+
+    #[test]
+    fn others_look_unlike_the_subjects_beside_them() {
+        let names = ["percpu", "mimalloc2", "perthread", "jemalloc", "snmalloc"];
+        let named = Named::all(&names);
+        let colours: BTreeSet<_> = named.iter().map(|named| (named.colour().0, named.colour().1)).collect();
+        assert_eq!(colours.len(), names.len());
+        assert_eq!(named[0].colour(), colour(Subject::from_name("percpu").unwrap()));
     }
 }

@@ -11,6 +11,7 @@ mod forest;
 pub mod grid;
 mod heat_map;
 mod iso;
+pub mod lines;
 mod mark;
 mod occupancy;
 mod stack;

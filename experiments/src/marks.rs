@@ -1,0 +1,62 @@
+//! Instructions that the plugin of `perseq simulate` knows, and that do nothing else: on a processor each costs a `nop`.
+//! `cache-plugin/src/marks.rs` has the same numbers.
+//!
+//! Guests are x86-64. On other processors nothing is marked, and no figure comes out of a simulation.
+
+/// Look at accesses from now on.
+pub fn look() {
+    mark::<1>();
+}
+
+/// Feed the caches and count from now on.
+pub fn start() {
+    mark::<2>();
+}
+
+/// Count no more.
+pub fn stop() {
+    mark::<3>();
+}
+
+/// The measured part begins: what was counted before warmed the caches, and is forgotten.
+#[inline]
+pub fn begin() {
+    mark::<5>();
+}
+
+/// The measured part is over: what follows is not counted.
+#[inline]
+pub fn end() {
+    mark::<6>();
+}
+
+#[cfg(target_arch = "x86_64")]
+const BASE: i32 = 0x5053_5100;
+
+#[inline(always)]
+fn mark<const NUMBER: i32>() {
+    // SAFETY: `nop` with an operand reads nothing.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(".byte 0x0f,0x1f,0x84,0x00", ".long {}", const BASE + NUMBER)
+    };
+}
+
+/// Stores `value` by the encoding that the plugin compares with the CPU it is told.
+pub fn test(place: &mut u64, value: u64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let place = std::ptr::from_mut(place).wrapping_byte_sub(BASE as usize + 4);
+        // SAFETY: the address is `place`, which is ours to write.
+        unsafe {
+            std::arch::asm!(
+                ".byte 0x48,0x89,0x88", ".long {}", const BASE + 4, in("rax") place, in("rcx") value,
+                options(nostack)
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        *place = value;
+    }
+}
