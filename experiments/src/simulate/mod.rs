@@ -94,8 +94,8 @@ pub struct Arguments {
     /// Values of the parameter `threads_per_cpu`, in the experiments that vary it, instead of those of the profile `quick`.
     #[arg(long, value_delimiter = ',', value_name = "R,S", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads_per_cpu: Option<Vec<u64>>,
-    /// Simulated milliseconds of each sample for each of its threads, 50 at least in all: 125,000 instructions each.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Simulated milliseconds of each sample for each of its threads, 200 at least in all: 125,000 instructions each.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     measure_ms: u64,
     /// The plugin. Default: `libperseq_cache_plugin.so` beside this program.
     #[arg(long, value_name = "PATH")]
@@ -165,7 +165,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
 const PROFILE: &str = "quick";
 
 /// Measured milliseconds of a sample, at least.
-const LEAST_MS: u64 = 50;
+const LEAST_MS: u64 = 200;
 
 /// Threads of a sample: what is measured grows with them, so that each has its turns.
 fn threads(parameters: &Parameters, cpus: u64) -> u64 {

@@ -168,6 +168,9 @@ pub struct Report {
     pub counted: Counted,
 }
 
+/// How equally threads got on: Jain's index of their pairs.
+pub const FAIRNESS: &str = "jain_fairness";
+
 impl Report {
     fn new(report: worker::Report, counted: Counted) -> Report {
         let all = counted.parts == [0, 0];
@@ -183,6 +186,8 @@ impl Report {
         }
         metrics.extend(total.iter().map(|(name, count)| (format!("{name}_per_pair"), per_pair(*count))));
         metrics.insert("system_calls_per_pair".into(), per_pair(counted.system_calls));
+        let fairness = report.measurement.metrics.get(FAIRNESS);
+        metrics.extend(fairness.map(|fairness| (FAIRNESS.to_owned(), *fairness)));
         Report {
             simulated: true,
             mode_active: report.mode_active,

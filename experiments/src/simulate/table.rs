@@ -1,6 +1,6 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
-use super::study::{About, Row, value};
+use super::study::{About, FAIRNESS, Row, value};
 use crate::experiment::{Series, pairs};
 use crate::failure::Failure;
 use crate::harness::row::Status;
@@ -23,6 +23,7 @@ const COUNTS: &[(&str, &str)] = &[
     ("invalidations", "invalidations"),
     ("dtlb_misses", "dTLB misses"),
     ("system_calls", "system calls"),
+    (FAIRNESS, "fairness (Jain's index, 1: equal)"),
 ];
 
 /// One count in one cell on one subject.
@@ -52,7 +53,7 @@ fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
 
 /// A count per pair of one subject in one cell, by start.
 fn series(rows: &[Row], cell: &str, subject: &str, count: &str) -> Series {
-    let metric = format!("{count}_per_pair");
+    let metric = if count == FAIRNESS { count.to_owned() } else { format!("{count}_per_pair") };
     let own = rows.iter().filter(|row| row.planned.cell_id == cell && row.planned.task.subject() == subject);
     own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout(), value(row, &metric)?)))).collect()
 }
