@@ -141,6 +141,19 @@ const SHOWN: [&str; 3] = ["l2_misses", "modified_transfers_in_group", "dtlb_miss
 /// What they are drawn against.
 const ACROSS: &str = "threads_per_cpu";
 
+/// Jain's index of half of the threads at work and the others not at all: where all are to do the same work, counts of less
+/// say nothing about so many threads.
+const LEAST_FAIRNESS: f64 = 0.5;
+/// The workload whose threads all do the same.
+const SAME_WORK: &str = "oversubscription";
+
+/// Whether so few threads got on in a cell that its counts are no answer.
+fn is_unequal(rows: &[Row], cell: &str, subject: &str) -> bool {
+    let same = rows.iter().any(|row| row.planned.cell_id == cell && row.planned.task.question.workload == SAME_WORK);
+    let mut found: Vec<_> = series(rows, cell, subject, FAIRNESS).into_values().map(|(_, value)| value).collect();
+    same && !found.is_empty() && median(&mut found) < LEAST_FAIRNESS
+}
+
 /// For each experiment and rule that was run at several numbers of threads, a panel for each count.
 fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
     let names = about.subjects();
@@ -159,21 +172,32 @@ fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
         let panel = |count: &&str| {
             let words = COUNTS.iter().find(|(name, _)| name == count).map_or(*count, |(_, words)| words);
             let line = |name: &&str| -> Line {
+                let equal = |(_, cell): &(&u64, &&str)| !is_unequal(rows, cell, name);
                 let at = |(threads, cell): (&u64, &&str)| {
                     let values: Vec<_> =
                         series(rows, cell, name, count).into_values().map(|(_, value)| value).collect();
                     (!values.is_empty()).then_some((*threads, values))
                 };
-                cells.iter().filter_map(at).collect()
+                cells.iter().filter(equal).filter_map(at).collect()
             };
             (format!("{words} per pair, simulated"), names.iter().map(line).collect())
+        };
+        let unequal = names.iter().flat_map(|name| {
+            let of = cells.iter().filter(|(_, cell)| is_unequal(rows, cell, name));
+            of.map(move |(threads, _)| format!("{name} at {threads}"))
+        });
+        let unequal: Vec<_> = unequal.collect();
+        let unequal = if unequal.is_empty() {
+            String::new()
+        } else {
+            format!(" Not drawn, since few of the threads got on in the time: {}.", unequal.join(", "))
         };
         figures.extend(lines(Lines {
             name: group.to_lowercase().replace(['/', '='], "-"),
             caption: format!(
-                "`{group}`, simulated: {}. Large marks: medians; dots: every start, n = {}.",
+                "`{group}`, simulated: {}. Large marks: medians; dots: every start, n = {}.{unequal}",
                 about.machine.words(),
-                about.seeds
+                about.seeds,
             ),
             across: (ACROSS, "threads for each CPU"),
             names: names.clone(),
