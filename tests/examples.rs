@@ -1,6 +1,6 @@
 //! The examples do what they say.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const EXAMPLES: [(&str, &[&str]); 5] = [
@@ -11,23 +11,42 @@ const EXAMPLES: [(&str, &[&str]); 5] = [
     ("statistics", &["in use: ", "go back to the kernel", "cache of ", "all of it as JSON: "]),
 ];
 
-/// Builds the examples where Cargo builds those of `cargo test`, and says where that is.
+/// Where Cargo builds the examples of `cargo test`: target/PROFILE/examples.
+fn folder() -> PathBuf {
+    let program = std::env::current_exe().expect("this program"); // target/PROFILE/deps/examples-HASH
+    program.ancestors().nth(2).expect("target/PROFILE").join("examples")
+}
+
+/// Whether the program is there and none of the sources that Cargo wrote down for it has changed since.
+fn is_built(program: &Path) -> bool {
+    let changed = |path: &Path| std::fs::metadata(path)?.modified();
+    let (Ok(built), Ok(list)) = (changed(program), std::fs::read_to_string(program.with_extension("d"))) else {
+        return false;
+    };
+    // PROGRAM: SOURCE SOURCE..., with a backslash before each blank of a path.
+    let sources = list.trim_end().split_once(": ").expect("a rule").1.replace("\\ ", "\0");
+    sources.split(' ').all(|source| changed(Path::new(&source.replace('\0', " "))).is_ok_and(|time| time <= built))
+}
+
+/// The examples, as they are now: `cargo test` builds them, `cargo test --test examples` does not.
 fn build() -> PathBuf {
-    let mut folder = std::env::current_exe().expect("this program"); // target/PROFILE/deps/examples-HASH
-    folder.pop();
-    folder.pop();
-    let profile = match folder.file_name().and_then(|name| name.to_str()).expect("a profile") {
+    let folder = folder();
+    if EXAMPLES.iter().all(|(name, _)| is_built(&folder.join(name))) {
+        return folder;
+    }
+    let profile = folder.parent().expect("target/PROFILE");
+    let name = match profile.file_name().and_then(|name| name.to_str()).expect("a profile") {
         "debug" => "dev",
         other => other,
     };
     let mut command = Command::new(env!("CARGO"));
-    command.args(["build", "--quiet", "--offline", "--package", "perseq", "--profile", profile, "--target-dir"]);
-    command.arg(folder.parent().expect("a target folder")).current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(["build", "--quiet", "--offline", "--package", "perseq", "--profile", name, "--target-dir"]);
+    command.arg(profile.parent().expect("a target folder")).current_dir(env!("CARGO_MANIFEST_DIR"));
     for (name, _) in EXAMPLES {
         command.args(["--example", name]);
     }
     assert!(command.status().expect("cargo starts").success(), "{command:?}");
-    folder.join("examples")
+    folder
 }
 
 #[test]
@@ -52,7 +71,7 @@ fn the_examples_do_what_they_say() {
 /// The list above is the folder; that of C is built by the tests of libperseq.
 #[test]
 fn no_example_is_left_out() {
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
     let mut found: Vec<_> = std::fs::read_dir(folder)
         .expect("the folder")
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8"))

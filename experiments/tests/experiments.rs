@@ -1,5 +1,8 @@
 //! Runs every experiment as a user does, very briefly: what they measure is not judged here, that they measure it is.
 
+#[path = "../../rseq/tests/kit/absence.rs"]
+mod absence;
+
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -204,7 +207,8 @@ fn made_by_now() -> String {
         .arg(&out)
         .output()
         .expect("perseq starts");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    // The code of a run is 1 as well where the host is too busy for anything to be claimed from it.
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
     rows(&out)[0]["schema"].as_str().expect("a schema").to_owned()
 }
 
@@ -230,7 +234,11 @@ fn power_is_counted_over_whole_runs_with_what_was_planted_and_with_nothing() {
         Command::new(env!("CARGO_BIN_EXE_perseq")).args(arguments).arg(&out).output().expect("perseq starts")
     };
     let output = power();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.code() == Some(1) && said.contains("no extra work was planted: a thread had less than") {
+        return absence::not_tested("quiet-host", "what perseq power finds of what was planted", said.trim());
+    }
+    assert_eq!(output.status.code(), Some(0), "{said}");
     let table = fs::read_to_string(out.join("power.txt")).expect("a table");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with(&table));
     assert!(table.contains("2 runs of 2 blocks") && table.contains("Found, of all runs: "), "{table}");

@@ -3,155 +3,20 @@
 //! The test program itself runs on the system's allocator, so that nothing but the heap under test takes memory from
 //! the source under test.
 
-mod kit;
+#[path = "../../rseq/tests/kit/absence.rs"]
+mod absence;
+mod blocks;
+mod refusals;
 
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::GlobalAlloc;
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use blocks::{Block, Choices, every_path, layout, nothing_is_lost};
 use perseq::Heap;
-use perseq::pages::{Arena, Counting, Failing, HugeTlb, Mmap, PAGE_SIZE, PageAllocator, PageSource, Relocation, Tally};
+use perseq::pages::{Arena, Counting, HugeTlb, Mmap, PAGE_SIZE, PageAllocator, PageSource, Tally};
 
 const MIB: usize = 1 << 20;
-
-fn layout(size: usize, align: usize) -> Layout {
-    Layout::from_size_align(size, align).expect("a layout")
-}
-
-/// A block full of one byte.
-#[derive(Clone, Copy)]
-struct Block {
-    start: NonNull<u8>,
-    layout: Layout,
-    byte: u8,
-}
-
-// SAFETY: a block is moved between threads, and used by one at a time.
-unsafe impl Send for Block {}
-
-impl Block {
-    fn new<S: PageSource>(heap: &Heap<S>, layout: Layout, byte: u8) -> Option<Block> {
-        // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { heap.alloc(layout) })?;
-        assert!((start.as_ptr() as usize).is_multiple_of(layout.align()), "{layout:?}");
-        // SAFETY: ours, and so long.
-        unsafe { start.write_bytes(byte, layout.size()) };
-        Some(Block { start, layout, byte })
-    }
-
-    fn zeroed<S: PageSource>(heap: &Heap<S>, layout: Layout, byte: u8) -> Option<Block> {
-        // SAFETY: the size is not 0.
-        let start = NonNull::new(unsafe { heap.alloc_zeroed(layout) })?;
-        let block = Block { start, layout, byte: 0 };
-        block.check(layout.size());
-        // SAFETY: ours, and so long.
-        unsafe { start.write_bytes(byte, layout.size()) };
-        Some(Block { byte, ..block })
-    }
-
-    fn check(&self, size: usize) {
-        // SAFETY: ours, and so long.
-        let bytes = unsafe { std::slice::from_raw_parts(self.start.as_ptr(), size) };
-        let all = [self.byte; 4096];
-        assert!(bytes.chunks(4096).all(|chunk| *chunk == all[..chunk.len()]), "{:?} is not itself", self.layout);
-    }
-
-    /// False, and the block as it was, if memory is exhausted.
-    fn resize<S: PageSource>(&mut self, heap: &Heap<S>, size: usize) -> bool {
-        // SAFETY: allocated with this layout.
-        let Some(start) = NonNull::new(unsafe { heap.realloc(self.start.as_ptr(), self.layout, size) }) else {
-            self.check(self.layout.size());
-            return false;
-        };
-        let kept = self.layout.size().min(size);
-        self.start = start;
-        self.layout = layout(size, self.layout.align());
-        self.check(kept);
-        // SAFETY: ours, and so long.
-        unsafe { start.write_bytes(self.byte, size) };
-        true
-    }
-
-    fn free<S: PageSource>(self, heap: &Heap<S>) {
-        self.check(self.layout.size());
-        // SAFETY: allocated with this layout, and freed once.
-        unsafe { heap.dealloc(self.start.as_ptr(), self.layout) };
-    }
-}
-
-/// A small generator: the same choices for the same seed.
-struct Choices(u64);
-
-impl Choices {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-        ((self.0 >> 33) as usize) % limit
-    }
-}
-
-/// Every path: small, large, zeroed, aligned, resized over all borders, from one thread to another. Returns how many
-/// calls failed. Whatever failed, the rest is whole, and in the end nothing is held.
-fn every_path<S: PageSource>(heap: &Heap<S>, steps: usize) -> usize {
-    let barrier = Barrier::new(2);
-    let failed: usize = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..2)
-            .map(|seed| {
-                let barrier = &barrier;
-                scope.spawn(move || {
-                    barrier.wait();
-                    let (mut choices, mut held, mut failed) = (Choices(seed), Vec::new(), 0);
-                    for step in 0..steps {
-                        let bits = 3 + choices.below(18);
-                        let size = 1 + choices.below(1 << bits);
-                        let align = 1 << if choices.below(8) == 0 { choices.below(17) } else { 3 };
-                        let byte = 1 + (step % 255) as u8;
-                        let block = match choices.below(4) {
-                            0 => Block::zeroed(heap, layout(size, align), byte),
-                            1 | 2 => Block::new(heap, layout(size, align), byte),
-                            _ if held.is_empty() => continue,
-                            _ => {
-                                let index = choices.below(held.len());
-                                let block: &mut Block = &mut held[index];
-                                failed += usize::from(!block.resize(heap, size));
-                                continue;
-                            }
-                        };
-                        match block {
-                            Some(block) => held.push(block),
-                            None => failed += 1,
-                        }
-                        if held.len() > 40 {
-                            held.swap_remove(choices.below(held.len())).free(heap);
-                        }
-                        if step % 97 == 96 {
-                            heap.release();
-                        }
-                    }
-                    (held, failed)
-                })
-            })
-            .collect();
-        let done: Vec<_> = workers.into_iter().map(|worker| worker.join().expect("no panic")).collect();
-        // What one thread allocated, another frees.
-        done.into_iter().fold(0, |sum, (held, failed)| {
-            held.into_iter().for_each(|block: Block| block.free(heap));
-            sum + failed
-        })
-    });
-    let stats = heap.stats();
-    assert_eq!((stats.live_small_bytes, stats.live_large_bytes), (0, 0), "{stats:?}");
-    failed
-}
-
-/// After `release`, everything but tables is free, and so many pages as before.
-fn nothing_is_lost<S: PageSource>(heap: &Heap<S>) -> u64 {
-    heap.release();
-    let stats = heap.stats();
-    assert_eq!((stats.transfer_bytes, stats.central_bytes), (0, 0), "{stats:?}");
-    stats.free_page_bytes + stats.released_bytes + stats.metadata_bytes
-}
 
 #[test]
 fn every_path_on_every_source() {
@@ -163,7 +28,7 @@ fn every_path_on_every_source() {
     let source = heap.source();
     assert!(source.huge_bytes() + source.ordinary_bytes() > 0);
     if source.huge_bytes() == 0 {
-        kit::not_tested("huge-page-pool", "huge pages of the system's pool", "there are none (vm.nr_hugepages)");
+        absence::not_tested("huge-page-pool", "huge pages of the system's pool", "there are none (vm.nr_hugepages)");
         assert!(source.ordinary_bytes() > 0, "and what took their place is said");
     }
 }
@@ -329,109 +194,6 @@ fn many_regions() {
     heap.release();
     let end = heap.stats();
     assert_eq!((end.live_large_bytes, end.live_small_bytes, end.free_page_bytes), (0, 0, 0), "{end:?}");
-}
-
-/// The source fails at the n-th request, for every n: null comes back, nothing is lost, and all works once memory is
-/// back.
-#[test]
-fn every_request_fails_once() {
-    let heap = Heap::with_reserve(Failing::new(Mmap::new(), u64::MAX), 256 * MIB);
-    assert_eq!(every_path(&heap, 800), 0);
-    let requests = u64::MAX - heap.source().left();
-    assert!(requests > 50, "{requests} requests only");
-    drop(heap);
-    let mut failures = 0;
-    for good in 0..=requests {
-        let heap = Heap::with_reserve(Failing::new(Mmap::new(), good), 256 * MIB);
-        failures += every_path(&heap, 800);
-        heap.source().allow(u64::MAX);
-        let whole = nothing_is_lost(&heap);
-        assert_eq!(every_path(&heap, 300), 0, "after {good} requests, memory came back");
-        let again = nothing_is_lost(&heap);
-        assert!(again >= whole, "{good}: {whole} bytes before, {again} after");
-        assert_eq!(heap.stats().free_page_bytes, 0, "{good}");
-    }
-    assert!(failures > 0);
-}
-
-/// A source that refuses one request, the n-th, and no other.
-struct RefusesOne {
-    inner: Mmap,
-    before: AtomicU64,
-}
-
-impl RefusesOne {
-    fn passes(&self) -> bool {
-        self.before.fetch_sub(1, Relaxed) != 0
-    }
-}
-
-// SAFETY: does what `Mmap` does, or nothing.
-unsafe impl PageSource for RefusesOne {
-    fn most_bytes(&self) -> usize {
-        self.inner.most_bytes()
-    }
-
-    fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        self.passes().then(|| self.inner.reserve(bytes)).flatten()
-    }
-
-    unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize) {
-        // SAFETY: by our own contract, here and below.
-        unsafe { self.inner.unreserve(start, bytes) };
-    }
-
-    unsafe fn commit(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        // SAFETY: as above.
-        self.passes() && unsafe { self.inner.commit(start, bytes) }
-    }
-
-    unsafe fn release(&self, start: NonNull<u8>, bytes: usize) -> bool {
-        // SAFETY: as above.
-        self.passes() && unsafe { self.inner.release(start, bytes) }
-    }
-
-    unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocation {
-        if !self.passes() {
-            return Relocation::Refused;
-        }
-        // SAFETY: as above.
-        unsafe { self.inner.relocate(from, to, bytes) }
-    }
-}
-
-/// Any one request is refused and those after it are not, as when memory is short for a moment.
-#[test]
-fn every_request_fails_alone() {
-    let heap = Heap::with_reserve(RefusesOne { inner: Mmap::new(), before: AtomicU64::new(u64::MAX) }, 256 * MIB);
-    assert_eq!(every_path(&heap, 300), 0);
-    let requests = u64::MAX - heap.source().before.load(Relaxed);
-    drop(heap);
-    for before in 0..=requests {
-        let heap = Heap::with_reserve(RefusesOne { inner: Mmap::new(), before: AtomicU64::new(before) }, 256 * MIB);
-        let failed = every_path(&heap, 300);
-        assert!(failed <= 2, "{failed} calls failed because of one request, the one after {before}");
-        nothing_is_lost(&heap);
-        assert_eq!(every_path(&heap, 100), 0, "{before}");
-        nothing_is_lost(&heap);
-    }
-}
-
-/// One request fails, those after it succeed: a large block in use is kept when its resize fails halfway.
-#[test]
-fn a_moment_without_memory() {
-    for at in 0..12 {
-        let heap = Heap::with_reserve(Failing::new(Mmap::new(), u64::MAX), 512 * MIB);
-        let mut block = Block::new(&heap, layout(3 * MIB, 8), 9).expect("memory");
-        let wall = Block::new(&heap, layout(MIB, 8), 8).expect("memory");
-        heap.source().allow(at);
-        let grown = block.resize(&heap, 40 * MIB);
-        heap.source().allow(u64::MAX);
-        assert!(grown || block.resize(&heap, 40 * MIB), "{at}");
-        block.free(&heap);
-        wall.free(&heap);
-        assert_eq!(heap.stats().live_large_bytes, 0);
-    }
 }
 
 /// Threads use one heap, and what one allocates another frees.
