@@ -95,7 +95,7 @@ pub struct Arguments {
     #[arg(long, value_delimiter = ',', value_name = "R,S", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads_per_cpu: Option<Vec<u64>>,
     /// Simulated milliseconds of each sample for each of its threads, 200 at least in all: 125,000 instructions each.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     measure_ms: u64,
     /// The plugin. Default: `libperseq_cache_plugin.so` beside this program.
     #[arg(long, value_name = "PATH")]
