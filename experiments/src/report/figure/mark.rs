@@ -5,7 +5,7 @@ use crate::subject::Subject;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Shape {
     Disc,
     Ring,
@@ -55,15 +55,17 @@ pub struct Named {
 }
 
 impl Named {
-    /// Subjects look as they do everywhere; what is none takes colours that no subject among them has.
+    /// Subjects look as they do everywhere; what is none takes a colour and a shape that no subject among them has.
     pub fn all(names: &[&str]) -> Vec<Named> {
         let known: Vec<_> = names.iter().map(|name| Subject::from_name(name)).collect();
-        let taken: Vec<_> = known.iter().flatten().map(|subject| subject.rank() % COLOURS.len()).collect();
-        // From the end: the first colours are the modes'.
-        let mut free = (0..COLOURS.len()).rev().filter(|rank| !taken.contains(rank)).cycle();
+        let taken: Vec<_> = known.iter().flatten().map(|subject| mark(*subject)).collect();
+        // From the end: the first are the modes'.
+        let colours = COLOURS.iter().rev().filter(|colour| taken.iter().all(|(other, _)| other != *colour));
+        let shapes = SHAPES.iter().rev().filter(|shape| taken.iter().all(|(_, other)| *other != **shape));
+        let mut free = colours.cycle().zip(shapes.cycle());
         let mark = |subject: &Option<Subject>| match subject {
             Some(subject) => mark(*subject),
-            None => ranked(free.next().unwrap_or_default()),
+            None => free.next().map_or_else(|| ranked(0), |(colour, shape)| (*colour, *shape)),
         };
         let marks: Vec<_> = known.iter().map(mark).collect();
         names.iter().zip(marks).map(|(name, mark)| Named { name: (*name).to_owned(), mark }).collect()
@@ -174,7 +176,8 @@ mod tests {
         let names = ["percpu", "mimalloc2", "perthread", "jemalloc", "snmalloc"];
         let named = Named::all(&names);
         let colours: BTreeSet<_> = named.iter().map(|named| (named.colour().0, named.colour().1)).collect();
-        assert_eq!(colours.len(), names.len());
+        let shapes: BTreeSet<_> = named.iter().map(|named| named.mark.1 as u8).collect();
+        assert_eq!((colours.len(), shapes.len()), (names.len(), names.len()));
         assert_eq!(named[0].colour(), colour(Subject::from_name("percpu").unwrap()));
     }
 }
