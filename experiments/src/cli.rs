@@ -126,6 +126,12 @@ pub enum Command {
         #[arg(long)]
         accept_changed: bool,
     },
+    /// Compress the plan and the rows of a finished run, in parts that are small enough to be kept beside a source.
+    #[command(after_help = "Examples:\n  perseq pack runs/20261121T040559Z-standard")]
+    Pack {
+        /// Directory of the run.
+        dir: PathBuf,
+    },
     /// Print the raw rows behind a number of the report.
     Rows(crate::rows::Arguments),
     /// Say what changed from one run to another, and refuse what cannot be compared.

@@ -132,8 +132,14 @@ pub struct ProfileCells {
     pub measure_ms: u64,
     /// Randomised blocks per cell.
     pub blocks: u64,
-    /// Subjects of each block, without the twin.
+    /// Subjects of each block, without the twin: those that the question is about.
     pub modes: Vec<Subject>,
+    /// Further subjects, which run in the first `beside_blocks` blocks only. What a cell is held against runs in all.
+    #[serde(default)]
+    pub beside: Vec<Subject>,
+    /// How many blocks these are.
+    #[serde(default)]
+    pub beside_blocks: u64,
     /// One cell for each combination of these values.
     #[serde(default)]
     pub vary: BTreeMap<String, Vec<u64>>,

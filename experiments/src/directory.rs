@@ -1,4 +1,4 @@
-//! Commands about the directory of a run, whatever its kind: the report again, and the rest of it.
+//! Commands about the directory of a run, whatever its kind: the report again, the rest of it, and less room for it.
 
 use crate::experiment::Experiments;
 use crate::failure::{Exit, Failure};
@@ -87,6 +87,11 @@ pub fn report(root: &Path, accept: bool) -> Result<Exit, Failure> {
             output::print(&told.to_string()).map(|()| Exit::Done)
         }
     }
+}
+
+/// `perseq pack`: compresses plan and rows.
+pub fn pack(root: &Path) -> Result<Exit, Failure> {
+    Archive::open(root)?.compress().map(|()| Exit::Done)
 }
 
 /// What real programs did, where a run of them lies in the folder `programs` of a run of the suite.

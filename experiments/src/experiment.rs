@@ -69,7 +69,7 @@ impl Task for Question {
 
     /// Measured part, warm-up, start and end of a process.
     fn estimate(&self) -> Duration {
-        self.measure().mul_f64(1.15) + Duration::from_millis(80)
+        self.measure().mul_f64(1.15) + Duration::from_millis(40)
     }
 
     fn pass(&self) -> Option<Pass> {

@@ -86,6 +86,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume(arguments) => directory::resume(&arguments),
         Command::Report { dir, accept_changed } => directory::report(&dir, accept_changed),
+        Command::Pack { dir } => directory::pack(&dir),
         Command::Rows(arguments) => rows::main(&arguments),
         Command::Compare(arguments) => compare::main(&arguments),
         Command::Trace { action } => traces::main(&action),

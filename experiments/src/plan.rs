@@ -2,7 +2,7 @@
 //!
 //! The twin is part of each block; the counter pass comes last.
 
-use crate::definition::{Definition, ProfileCells, Rule};
+use crate::definition::{Cell, Definition, ProfileCells, Rule};
 use crate::experiment::{Question, Sample};
 use crate::failure::Failure;
 use crate::harness::place::{self, Planned};
@@ -22,7 +22,7 @@ pub struct Choice {
     pub profile: String,
     /// Cells whose id or title matches.
     pub filter: Option<Regex>,
-    /// Subjects instead of the profile's.
+    /// Subjects instead of the profile's, in every block.
     pub modes: Option<Vec<Subject>>,
     /// Blocks instead of the profile's.
     pub blocks: Option<u64>,
@@ -38,12 +38,35 @@ pub struct Choice {
 
 /// Blocks of the counter pass, at most: as many pairs as a claim needs.
 const COUNTED: u64 = 10;
+
 /// What runs in a block.
+#[derive(Clone)]
 struct Arm {
     subject: Subject,
     twin: bool,
     /// Percent by which known work slows it down.
     planted: Option<u64>,
+    /// It runs in the blocks below this number.
+    blocks: u64,
+}
+
+/// The arms of a cell whose subjects are `modes`, and `beside` in fewer blocks.
+fn arms(cell: &Cell, modes: &[Subject], beside: (&[Subject], u64), blocks: u64) -> Vec<Arm> {
+    let admitted = |subject: &&Subject| cell.rule.is_none_or(|rule| rule.admits(**subject));
+    let baseline = Rule::baseline(cell.rule);
+    let arm = |subject, twin, planted, blocks| Arm { subject, twin, planted, blocks };
+    let everywhere = modes.iter().chain(beside.0.iter().filter(|subject| **subject == baseline));
+    let mut arms: Vec<_> = everywhere.filter(admitted).map(|subject| arm(*subject, false, None, blocks)).collect();
+    let has = |arms: &[Arm], subject: Subject| arms.iter().any(|arm| arm.subject == subject);
+    let fewer: Vec<_> = beside.0.iter().filter(admitted).filter(|subject| !has(&arms, **subject)).collect();
+    arms.extend(fewer.into_iter().map(|subject| arm(*subject, false, None, beside.1.min(blocks))));
+    if has(&arms, TWINNED) {
+        arms.push(arm(TWINNED, true, None, blocks));
+    }
+    if has(&arms, baseline) {
+        arms.extend(cell.planted.iter().map(|percent| arm(baseline, false, Some(*percent), blocks)));
+    }
+    arms
 }
 
 /// Makes the plan.
@@ -60,24 +83,17 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             if !choice.filter.as_ref().is_none_or(matches) {
                 continue;
             }
-            let modes = choice.modes.clone().unwrap_or_else(|| profile.modes.clone());
-            let admitted = |subject: &Subject| cell.rule.is_none_or(|rule| rule.admits(*subject));
-            let modes: Vec<_> = modes.into_iter().filter(admitted).collect();
-            let mut arms: Vec<_> =
-                modes.iter().map(|subject| Arm { subject: *subject, twin: false, planted: None }).collect();
-            if modes.contains(&TWINNED) {
-                arms.push(Arm { subject: TWINNED, twin: true, planted: None });
-            }
-            let baseline = Rule::baseline(cell.rule);
-            if modes.contains(&baseline) {
-                let planted = cell.planted.iter().map(|percent| Some(*percent));
-                arms.extend(planted.map(|planted| Arm { subject: baseline, twin: false, planted }));
-            }
-            let layouts = deal(&definition.workload, choice.blocks.unwrap_or(profile.blocks), &mut random);
+            let blocks_of_cell = choice.blocks.unwrap_or(profile.blocks);
+            let arms = match &choice.modes {
+                Some(modes) => arms(&cell, modes, (&[], 0), blocks_of_cell),
+                None => arms(&cell, &profile.modes, (&profile.beside, profile.beside_blocks), blocks_of_cell),
+            };
+            let layouts = deal(&definition.workload, blocks_of_cell, &mut random);
             let skip = limits.refuse(&cell.parameters, cell.rule);
             for (block, layout) in (0..).zip(layouts) {
+                let mut arms: Vec<_> = arms.iter().filter(|arm| block < arm.blocks).cloned().collect();
                 arms.shuffle(&mut random);
-                let planned = |&Arm { subject, twin, planted }: &Arm, random: &mut ChaCha8Rng| {
+                let planned = |&Arm { subject, twin, planted, .. }: &Arm, random: &mut ChaCha8Rng| {
                     let task = Question {
                         experiment: definition.id.clone(),
                         workload: definition.workload.clone(),
@@ -133,14 +149,18 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     Ok(place::numbered(plan))
 }
 
-/// The copy of the loop that each block of a cell runs, from a shuffled deck: two copies are dealt equally often, or one of
-/// them once more.
+/// The copy of the loop that each block of a cell runs, from shuffled decks of all copies: no copy comes again before every
+/// other has come, so that few blocks have a copy each, and two copies are dealt equally often, or one of them once more.
 pub fn deal(workload: &str, blocks: u64, random: &mut ChaCha8Rng) -> Vec<u64> {
     let copies = workload::copies(workload);
-    let first = random.random_range(0..copies);
-    let mut deck: Vec<_> = (0..blocks).map(|block| (first + block) % copies).collect();
-    deck.shuffle(random);
-    deck
+    let mut dealt = Vec::new();
+    while (dealt.len() as u64) < blocks {
+        let mut deck: Vec<_> = (0..copies).collect();
+        deck.shuffle(random);
+        dealt.extend(deck);
+    }
+    dealt.truncate(blocks as usize);
+    dealt
 }
 
 #[cfg(test)]
@@ -204,6 +224,32 @@ mod tests {
         }
         // Not in the order of the copies.
         assert!(of_block.iter().any(|((_, block), copy)| block % 8 != copy % 8));
+    }
+
+    /// Modes that the question is not about run in the first blocks only, each in another copy of the loop; what a cell is
+    /// held against runs in all of them, and so does what the command line names.
+    #[test]
+    fn modes_beside_the_question_run_in_fewer_blocks() {
+        let standard = Choice { profile: "standard".into(), ..choice(3) };
+        let named = |modes: &[&str]| {
+            let modes = modes.iter().map(|name| Subject::from_name(name).unwrap()).collect();
+            make(&crate::definition::all(), &Choice { modes: Some(modes), ..standard.clone() }, &Limits::none())
+                .unwrap()
+        };
+        let plan = make(&crate::definition::all(), &standard, &Limits::none()).unwrap();
+        let layouts = |plan: &[Sample], cell: &str, mode: &str| -> Vec<u64> {
+            let own = plan.iter().filter(|planned| planned.cell_id == cell && planned.task.subject() == mode);
+            own.filter(|planned| !planned.twin && planned.task.plain()).map(|planned| planned.task.layout).collect()
+        };
+        let of = |rule: &str, mode: &str| layouts(&plan, &format!("E03/rule={rule}/threads_per_cpu=32"), mode);
+        let (few, all) = (of("A", "central"), of("A", "percpu"));
+        assert!(few.len() >= 10 && few.len() < all.len(), "{} of {}", few.len(), all.len());
+        assert_eq!(few.iter().collect::<BTreeSet<_>>().len(), few.len(), "{few:?}");
+        assert_eq!([of("A", "perthread").len(), of("B", "perthread-drain").len()], [all.len(); 2]);
+        assert_eq!(of("A", "perthread-drain").len(), few.len());
+        let named = named(&["percpu", "central"]);
+        let of = |mode: &str| layouts(&named, "E03/rule=A/threads_per_cpu=32", mode).len();
+        assert_eq!([of("central"), of("percpu"), of("perthread")], [all.len(), all.len(), 0]);
     }
 
     /// Slower samples are of the baseline, in their own arms, and of few cells.
@@ -274,11 +320,13 @@ mod tests {
         assert!(place::estimate(&quick(1)) < Duration::from_secs(225));
     }
 
-    /// With a fifth repeated and some threads to start, it must end within 75 minutes.
+    /// With a tenth repeated and some threads to start, it must end within 65 minutes; and its rows must fit beside the
+    /// source.
     #[test]
     fn standard_stays_within_its_hour() {
         let choice = Choice { profile: "standard".into(), ..choice(1) };
         let plan = make(&crate::definition::all(), &choice, &Limits::none()).unwrap();
-        assert!(place::estimate(&plan) < Duration::from_secs(55 * 60), "{:?}", place::estimate(&plan));
+        assert!(place::estimate(&plan) < Duration::from_secs(57 * 60), "{:?}", place::estimate(&plan));
+        assert!(plan.len() < 12_000, "{} samples", plan.len());
     }
 }

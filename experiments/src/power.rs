@@ -117,6 +117,8 @@ fn asked(arguments: &Arguments) -> Result<Definition, Failure> {
         measure_ms: arguments.measure_ms,
         blocks: arguments.blocks,
         modes: vec![TWINNED, BASELINE],
+        beside: Vec::new(),
+        beside_blocks: 0,
         vary: [("depth".to_owned(), vec![DEPTH])].into(),
         also: Vec::new(),
         planted: vec![Planted { at: Default::default(), percent: vec![0, arguments.percent] }],

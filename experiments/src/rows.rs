@@ -30,7 +30,7 @@ Examples:
   perseq rows DIR --metric pairs_per_s --filter ^E03/                the headline of E03, and its ratios
   perseq rows DIR --metric /allocator/restarts --modes percpu        any other value of a row, by its JSON pointer
   sed -n 17p DIR/samples.jsonl                                       the row that is called line 17
-  zcat DIR/samples.jsonl.gz | sed -n 17p                             the same, of rows that are compressed";
+  zcat DIR/samples*.jsonl.gz | sed -n 17p                            the same, of rows that are compressed";
 
 /// Options of `rows`.
 #[derive(Debug, clap::Args)]

@@ -52,7 +52,7 @@ pub struct Arguments {
     /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Compress the rows when all are taken: `samples.jsonl.gz`.
+    /// Compress plan and rows when all are taken, as `perseq pack` does.
     #[arg(long)]
     compress: bool,
     /// Print the plan and the time it takes, and stop.

@@ -425,6 +425,88 @@ fn every_change_to_the_files_of_every_kind_of_run_is_refused() {
     }
 }
 
+/// A run as it is kept beside a source: plan and rows compressed, the rows in parts if they are many.
+#[test]
+fn a_packed_run_is_the_run_it_was_and_its_parts_cannot_be_changed() {
+    let kind = &KINDS[0];
+    let workshop = workshop(&[kind]);
+    let report = |copy: &Copy, what: &str| good(&perseq(workshop.path(), &format!("report {}", copy.name)), what);
+    let copy = Copy::of(workshop.path(), kind);
+    report(&copy, "a plain run");
+    let (before, sums, rows) = (copy.made(kind), copy.read("SHA256SUMS"), copy.read("samples.jsonl"));
+    let checked = |copy: &Copy| {
+        let check =
+            Command::new("sha256sum").args(["--check", "--quiet", "SHA256SUMS"]).current_dir(copy.root()).status();
+        check.expect("sha256sum starts").success()
+    };
+    let pack = |copy: &Copy| perseq(workshop.path(), &format!("pack {}", copy.name));
+    good(&pack(&copy), "pack");
+    let there = |name: &str| copy.root().join(name).exists();
+    assert_eq!(["plan.jsonl", "samples.jsonl"].map(there), [false; 2]);
+    assert_eq!(["plan.jsonl.gz", "samples.jsonl.gz"].map(there), [true; 2]);
+    assert!(checked(&copy));
+    report(&copy, "a packed run");
+    assert!(copy.made(kind) == before, "the same rows, the same bytes");
+    good(&pack(&copy), "packed twice");
+    assert!(checked(&copy));
+    // Sums of the plain files are sums of the packed ones.
+    copy.write("SHA256SUMS", &sums);
+    report(&copy, "packed, with the sums of the plain files");
+
+    // In parts, as those of a large run are.
+    let lines: Vec<_> = rows.lines().collect();
+    let parts = |copy: &Copy, parts: &[&[&str]]| {
+        drop(fs::remove_file(copy.root().join("samples.jsonl")));
+        let mut sums =
+            sums.lines().filter(|line| !line.contains("samples")).map(|line| format!("{line}\n")).collect::<String>();
+        for (number, lines) in (1..).zip(parts) {
+            let (plain, name) = (format!("samples-{number:02}.jsonl"), format!("samples-{number:02}.jsonl.gz"));
+            copy.write(&plain, &(lines.join("\n") + "\n"));
+            let done = Command::new("gzip").args(["-q", "-f", "-n", &plain]).current_dir(copy.root()).status();
+            assert!(done.expect("gzip starts").success());
+            sums += &format!("{}  {name}\n", sum(&fs::read(copy.root().join(&name)).expect("a part")));
+        }
+        copy.write("SHA256SUMS", &sums);
+    };
+    let (first, second) = lines.split_at(lines.len() / 2);
+    let copy = Copy::of(workshop.path(), kind);
+    parts(&copy, &[first, second]);
+    assert!(checked(&copy));
+    report(&copy, "two parts");
+    assert!(copy.made(kind) == before, "the same rows, the same bytes");
+    let kept = fs::read(copy.root().join("samples-02.jsonl.gz")).expect("a part");
+    fs::remove_file(copy.root().join("samples-02.jsonl.gz")).expect("a part");
+    copy.refused(kind, "a part is missing", "have no row");
+    fs::write(copy.root().join("samples-02.jsonl.gz"), &kept[..kept.len() / 2]).expect("half of a part");
+    copy.refused(kind, "half of a part", "cannot read");
+    fs::write(copy.root().join("samples-02.jsonl.gz"), kept).expect("a part");
+    copy.write("samples.jsonl", &rows.replacen("\"started_ns\":", "\"started_ns\":1", 1));
+    copy.refused(kind, "other rows beside the parts", "expected one file of rows");
+    copy.write("samples.jsonl", &rows);
+    report(&copy, "parts beside the whole");
+    good(&pack(&copy), "parts beside the whole");
+    assert!(checked(&copy) && !copy.root().join("samples-01.jsonl.gz").exists());
+    for (what, changed) in [
+        ("parts in another order", [second, first].map(<[_]>::to_vec)),
+        ("a row removed between them", [first, &second[1..]].map(<[_]>::to_vec)),
+        ("a row doubled between them", [first, &lines[first.len() - 1..]].map(<[_]>::to_vec)),
+    ] {
+        let copy = Copy::of(workshop.path(), kind);
+        parts(&copy, &changed.each_ref().map(Vec::as_slice));
+        copy.refused(kind, what, "samples.jsonl: line ");
+    }
+    // What is not as it was, or not over, is not packed.
+    let copy = Copy::of(workshop.path(), kind);
+    copy.write("samples.jsonl", &rows.replacen("\"started_ns\":", "\"started_ns\":1", 1));
+    for expected in ["not the file that this run ended with", "not a finished run"] {
+        let packed = pack(&copy);
+        assert_eq!(packed.status.code(), Some(2), "{expected}");
+        assert!(stderr(&packed).contains(expected), "{}", stderr(&packed));
+        assert!(copy.root().join("samples.jsonl").exists());
+        fs::remove_file(copy.root().join("SHA256SUMS")).ok();
+    }
+}
+
 #[test]
 fn an_interrupted_run_of_every_kind_is_completed() {
     let workshop = workshop(&[]);

@@ -163,7 +163,8 @@ fn runs_that_the_project_quotes_give_the_report_beside_them() {
         let manifest = fs::read_to_string(entry.path().join("manifest.json")).expect("a manifest");
         let manifest: Value = serde_json::from_str(&manifest).expect("JSON");
         // A run of the suite of old has no plan of its own, and no kind.
-        let suite = manifest["kind"] == "suite" || !entry.path().join("plan.jsonl").is_file();
+        let planned = ["plan.jsonl", "plan.jsonl.gz"].iter().any(|plan| entry.path().join(plan).is_file());
+        let suite = manifest["kind"] == "suite" || !planned;
         let command: &[&str] = if suite { &["suite", "--report"] } else { &["report"] };
         let make = || {
             let output = Command::new(env!("CARGO_BIN_EXE_perseq"))

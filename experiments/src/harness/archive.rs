@@ -1,6 +1,7 @@
 //! The directory of a run: `manifest.json`, `plan.jsonl`, `samples.jsonl`, their `SHA256SUMS`, and what is made of them.
 //!
-//! The rows of a finished run may be compressed, as `samples.jsonl.gz` or `.zst`: they are read as they were.
+//! Plan and rows of a finished run may be compressed, as `samples.jsonl.gz` or `.zst`, or in parts, `samples-01.jsonl.gz`
+//! and on: they are read as they were.
 //!
 //! Rows are only ever appended, each handed to the disk before the next sample starts, and each holds the sum of the
 //! line before it. All other files are written whole or not at all. An existing run is never overwritten. Reading
@@ -9,10 +10,10 @@
 use super::manifest::{self, Manifest, Rows};
 use super::place::Planned;
 use super::row::{Row, SCHEMA};
+use super::stored::Stored;
 use super::study::Study;
 use super::verify;
 use crate::checksum;
-use crate::compressed;
 use crate::failure::Failure;
 use crate::written::{self, Origin};
 use serde::Serialize;
@@ -144,8 +145,9 @@ impl Archive {
     /// Writes the sums of the raw files, in the format of `sha256sum -c`.
     pub fn write_sums(&self) -> Result<(), Failure> {
         let mut text = String::new();
-        for name in [MANIFEST, PLAN, &self.samples_name()?] {
-            text += &format!("{}  {name}\n", self.sum(name)?);
+        let names = [vec![MANIFEST.to_owned()], self.stored_plan().files()?, self.stored_rows().files()?];
+        for name in names.concat() {
+            text += &format!("{}  {name}\n", self.sum(&name)?);
         }
         written::whole(&self.root.join(SUMS), text.as_bytes())
     }
@@ -155,7 +157,7 @@ impl Archive {
         let (manifest, text) = self.manifest::<S>()?;
         let plan = self.plan::<S>(&manifest)?;
         let chained = minor(&manifest.schema) >= 2;
-        let samples = match self.samples() {
+        let samples = match self.stored_rows().read() {
             // Interrupted before the first.
             Err(_) if reading == Reading::ToResume && manifest.rows.is_none() => Vec::new(),
             samples => samples?,
@@ -179,7 +181,7 @@ impl Archive {
         if chained && !manifest::sealed(&text) {
             faults.push(format!("{MANIFEST} was edited: it is not what its seal was made of"));
         }
-        let first = if chained { self.sum(PLAN)? } else { String::new() };
+        let first = if chained { checksum::of(&self.stored_plan().read()?) } else { String::new() };
         let run = verify::Run { plan: &plan, run_id: &manifest.run_id, schema: &manifest.schema, chained, first };
         let walked = run.walk::<S>(&rows, lines);
         faults.extend(walked.fault.clone());
@@ -230,43 +232,24 @@ impl Archive {
 
     fn plan<S: Study>(&self, manifest: &Manifest<S::About>) -> Result<Vec<Planned<S::Task>>, Failure> {
         let path = self.root.join(PLAN);
-        match fs::read_to_string(&path) {
-            Ok(text) => text.lines().enumerate().map(|(index, line)| parse(&path, index, line)).collect(),
-            Err(error) => {
+        let text = match self.stored_plan().read() {
+            Ok(bytes) => String::from_utf8(bytes),
+            Err(failure) => {
                 let made = if minor(&manifest.schema) < 2 { S::plan_of(&manifest.about, manifest.seed) } else { None };
-                made.ok_or_else(|| Failure::file(&path, "read", error))
+                return made.ok_or(failure);
             }
-        }
-    }
-
-    /// The files of rows that there are, the plain one first.
-    fn samples_files(&self) -> Vec<String> {
-        let names = [""].into_iter().chain(compressed::ENDINGS).map(|ending| format!("{SAMPLES}{ending}"));
-        names.filter(|name| self.root.join(name).exists()).collect()
-    }
-
-    /// The name of the file of rows, compressed or not. Beside the plain one there may be its compressed copy: who
-    /// compresses them may be interrupted before the plain one is removed, and who unpacks them may keep both.
-    fn samples_name(&self) -> Result<String, Failure> {
-        let there = self.samples_files();
-        let rows = |name: &String| compressed::read(&self.root.join(name)).ok();
-        let same = |plain: &String, copies: &[String]| {
-            rows(plain).is_some_and(|whole| copies.iter().all(|copy| rows(copy).as_ref() == Some(&whole)))
         };
-        match there.as_slice() {
-            [] => Ok(SAMPLES.into()),
-            [name] => Ok(name.clone()),
-            [plain, copies @ ..] if plain == SAMPLES && same(plain, copies) => Ok(plain.clone()),
-            several => {
-                let (root, several) = (self.root.display(), several.join(" and "));
-                Err(Failure::usage(format!("{root}: {several}; expected one file of rows, or the same rows in each")))
-            }
-        }
+        let text =
+            text.map_err(|error| Failure::usage(format!("{}: expected text in UTF-8: {error}", path.display())))?;
+        text.lines().enumerate().map(|(index, line)| parse(&path, index, line)).collect()
     }
 
-    fn samples(&self) -> Result<Vec<u8>, Failure> {
-        let path = self.root.join(self.samples_name()?);
-        compressed::read(&path).map_err(|error| Failure::file(&path, "read", error))
+    fn stored_plan(&self) -> Stored<'_> {
+        Stored::new(&self.root, PLAN, "samples to take")
+    }
+
+    fn stored_rows(&self) -> Stored<'_> {
+        Stored::new(&self.root, SAMPLES, "rows")
     }
 
     /// Whether all samples were taken and their sums written.
@@ -274,12 +257,17 @@ impl Archive {
         self.root.join(SUMS).exists()
     }
 
-    /// Compresses the rows of a finished run.
+    /// Compresses plan and rows of a finished run, as long as they are those that it ended with.
     pub fn compress(&self) -> Result<(), Failure> {
-        let (plain, packed) = (self.root.join(SAMPLES), self.root.join(format!("{SAMPLES}.gz")));
-        let bytes = fs::read(&plain).and_then(|bytes| compressed::gzip(&bytes));
-        written::whole(&packed, &bytes.map_err(|error| Failure::file(&plain, "compress", error))?)?;
-        fs::remove_file(&plain).map_err(|error| Failure::file(&plain, "remove", error))?;
+        if !self.finished() {
+            let line = format!("{}: not a finished run; `perseq resume` takes the rest", self.root.display());
+            return Err(Failure::usage(line));
+        }
+        if let Some(fault) = self.sums_fault(true, false, Reading::Strict)? {
+            return Err(Failure::usage(format!("{}: {fault}", self.root.display())));
+        }
+        self.stored_plan().pack()?;
+        self.stored_rows().pack()?;
         self.write_sums()
     }
 
@@ -289,17 +277,20 @@ impl Archive {
             let fault = format!("{SUMS} is missing, and the run is finished");
             return Ok(Some(fault).filter(|_| expected && reading != Reading::ToResume));
         };
-        let known = |name: &str| sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
-        let rows = self.samples_name()?;
-        for name in [MANIFEST, PLAN, &rows].into_iter().filter(|name| self.root.join(name).exists()) {
-            let told = name == rows && missing && reading == Reading::ToResume;
-            // Who compresses rows does not change them, nor who unpacks them beside the compressed ones.
-            let unpacked = || known(SAMPLES) == Some(&checksum::of(&self.samples().unwrap_or_default()));
-            let copied = |copy: &String| self.sum(copy).is_ok_and(|sum| known(copy) == Some(&sum));
-            let same = known(name) == Some(&self.sum(name)?)
-                || (name == rows && (unpacked() || self.samples_files().iter().any(copied)));
-            if !same && !told {
-                return Ok(Some(format!("{name} is not the file that this run ended with; see {SUMS}")));
+        let known = |name: &str| {
+            let sum = sums.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix("  "));
+            sum.map(str::to_owned)
+        };
+        let fault = |name: &str| Some(format!("{name} is not the file that this run ended with; see {SUMS}"));
+        if known(MANIFEST) != Some(self.sum(MANIFEST)?) {
+            return Ok(fault(MANIFEST));
+        }
+        for (name, stored) in [(PLAN, self.stored_plan()), (SAMPLES, self.stored_rows())] {
+            let files = stored.files()?;
+            let there = files.iter().all(|name| self.root.join(name).exists());
+            let told = name == SAMPLES && missing && reading == Reading::ToResume;
+            if there && !told && !stored.summed(&known)? {
+                return Ok(fault(&files.join(", ")));
             }
         }
         Ok(None)
@@ -314,12 +305,10 @@ impl Archive {
     pub fn appender<S: Study>(&self, read: &Contents<S>) -> Result<Appender, Failure> {
         // The sums are those of a finished run; it is not finished any more.
         drop(fs::remove_file(self.root.join(SUMS)));
-        let (path, found) = (self.root.join(SAMPLES), self.root.join(self.samples_name()?));
-        if found != path && found.exists() {
-            written::whole(&path, &self.samples()?)?;
-        }
-        for copy in self.samples_files().iter().filter(|name| *name != SAMPLES).map(|name| self.root.join(name)) {
-            fs::remove_file(&copy).map_err(|error| Failure::file(&copy, "remove", error))?;
+        let stored = self.stored_rows();
+        let path = stored.plain();
+        if stored.files()?.iter().all(|name| self.root.join(name).exists()) {
+            stored.unpack()?;
         }
         let fail = |error| Failure::file(&path, "append", error);
         let file = OpenOptions::new().create(true).append(true).open(&path).map_err(fail)?;

@@ -6,7 +6,7 @@
 //!    that is asked, and ends what it leaves behind. A worker of this binary reads its order and prints its report by [`answer`].
 //! 4. [`sample`]: one attempt, watched by the gates; whatever happens becomes a [`row`].
 //! 5. [`conduct`]: the loop over the plan, with [`progress`]; Ctrl-C leaves what `perseq resume` completes.
-//! 6. [`archive`]: the directory. The [`manifest`] says on which host; [`verify`] holds every row against the plan, the
+//! 6. [`archive`]: the directory, whose plan and rows may be [`stored`] compressed. The [`manifest`] says on which host; [`verify`] holds every row against the plan, the
 //!    run and the row before it, whenever a directory is read.
 
 pub mod answer;
@@ -20,6 +20,7 @@ pub mod progress;
 mod resident;
 pub mod row;
 pub mod sample;
+mod stored;
 pub mod study;
 pub mod task;
 mod verify;

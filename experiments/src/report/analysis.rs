@@ -3,7 +3,7 @@
 mod result;
 
 pub(super) use result::compare;
-pub use result::{Comparison, MetricResult, Planted, Ratio};
+pub use result::{Comparison, Family, MetricResult, Planted, Ratio};
 
 use crate::definition::{Definition, Parameters, Prediction, Quantity, Rule};
 use crate::experiment::{self, About, Experiments, Row, Sample};
@@ -12,7 +12,7 @@ use crate::harness::manifest::Manifest;
 use crate::harness::row::{self, Status};
 use crate::measurement::SHARE;
 use crate::statistics::{self, Estimate, holm, holm_critical, median};
-use crate::subject::{BASELINE, Subject};
+use crate::subject::{BASELINE, Subject, TWINNED};
 use std::collections::BTreeSet;
 
 /// Everything the report says, as numbers.
@@ -125,17 +125,19 @@ impl Analysis {
         self.disturbed() as f64 > self.planned as f64 * crate::gate::NOISY_SHARE
     }
 
-    /// Blocks of the cell with the fewest.
+    /// Pairs of the cell with the fewest, of the modes that the questions are about; of any, if none of these ran.
     pub fn least_blocks(&self) -> usize {
-        let headline = |experiment: &Experiment| -> Vec<usize> {
-            let results = experiment.cells.iter().filter_map(|cell| cell.result(&experiment.definition.headline));
-            // A subject that cannot have the metric has no pairs, which says nothing about the blocks.
-            let can = |result: &&MetricResult, subject: Subject| !result.unavailable.contains_key(subject.name());
-            results
-                .flat_map(|result| result.comparisons.iter().filter(move |c| can(&result, c.subject)).map(|c| c.n))
-                .collect()
-        };
-        self.experiments.iter().flat_map(headline).min().unwrap_or(0)
+        let results = self.experiments.iter().flat_map(|experiment| {
+            experiment.cells.iter().filter_map(|cell| cell.result(&experiment.definition.headline))
+        });
+        // A subject that cannot have the metric has no pairs, which says nothing about the blocks.
+        let all: Vec<_> = results
+            .flat_map(|result| result.comparisons.iter().map(move |comparison| (result, comparison)))
+            .filter(|(result, comparison)| !result.unavailable.contains_key(comparison.subject.name()))
+            .map(|(_, comparison)| (comparison.subject == TWINNED, comparison.n))
+            .collect();
+        let asked = all.iter().filter(|(asked, _)| *asked || !all.iter().any(|(asked, _)| *asked));
+        asked.map(|(_, n)| *n).min().unwrap_or(0)
     }
 
     /// What the cells of the run hold modes against.
@@ -148,11 +150,16 @@ impl Analysis {
         in_words(&self.baselines())
     }
 
-    /// Comparisons that are tested together.
-    pub fn tested(&self) -> usize {
-        let comparisons =
-            |cell: &Cell| cell.metrics.iter().flat_map(|m| &m.comparisons).filter(|c| c.holm.is_some()).count();
-        self.experiments.iter().flat_map(|experiment| &experiment.cells).map(comparisons).sum()
+    /// Comparisons that are tested, in how many families, and how many the largest of these has.
+    pub fn tested(&self) -> [usize; 3] {
+        let of = |experiment: &Experiment, family: Family| {
+            let results = experiment.cells.iter().flat_map(|cell| &cell.metrics);
+            let tested = results.flat_map(|m| &m.comparisons).filter(|c| c.holm.is_some());
+            tested.filter(|comparison| family.has(comparison.subject)).count()
+        };
+        let families = self.experiments.iter().flat_map(|experiment| Family::ALL.map(|family| of(experiment, family)));
+        let families: Vec<_> = families.filter(|count| *count > 0).collect();
+        [families.iter().sum(), families.len(), families.iter().copied().max().unwrap_or(0)]
     }
 }
 
@@ -297,22 +304,22 @@ fn label(definition: &Definition, id: &str) -> String {
     if parts.is_empty() { "all".into() } else { parts.join(", ") }
 }
 
-/// Tests together what a claim may rest on: Holm's procedure counts all of it.
+/// Tests each question: Holm's procedure counts all that a sentence about one experiment may rest on, and not the answers to
+/// other questions. The question that an experiment states is about one mode; how the other modes do is another.
 fn test_together(experiments: &mut [Experiment]) {
-    let tested = |experiments: &mut [Experiment], each: &mut dyn FnMut(&mut MetricResult)| {
-        for experiment in experiments {
-            let names = tested(&experiment.definition);
-            for result in experiment.cells.iter_mut().flat_map(|cell| &mut cell.metrics) {
-                if names.contains(&result.metric.name.as_str()) {
-                    each(result);
-                }
-            }
+    for experiment in experiments {
+        let names: Vec<String> = tested(&experiment.definition).into_iter().map(str::to_owned).collect();
+        let results = |experiment: &mut Experiment, each: &mut dyn FnMut(&mut MetricResult)| {
+            let results = experiment.cells.iter_mut().flat_map(|cell| &mut cell.metrics);
+            results.filter(|result| names.contains(&result.metric.name)).for_each(each);
+        };
+        for family in Family::ALL {
+            let mut p = Vec::new();
+            results(experiment, &mut |result| p.extend(result.p(family)));
+            let (mut kept, critical) = (holm(&p).into_iter(), holm_critical(&p));
+            results(experiment, &mut |result| result.judge(family, &mut kept, critical));
         }
-    };
-    let mut p = Vec::new();
-    tested(experiments, &mut |result| p.extend(result.p()));
-    let (mut kept, critical) = (holm(&p).into_iter(), holm_critical(&p));
-    tested(experiments, &mut |result| result.judge(&mut kept, critical));
+    }
 }
 
 /// The metrics of a definition that are tested together: its headline, and those that a claim looks at beside it.

@@ -258,9 +258,9 @@ fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {
         vec![format!("“{}”", claim.claim), may.into(), for_it, against, claim.because]
     });
     let caption = format!(
-        "{} tested together; what Holm's procedure does not keep is not counted here. Both modes of a comparison had the \
-         same rule and the same policy of budgets.",
-        number::count(analysis.tested(), "comparison")
+        "{}; what Holm's procedure does not keep is not counted here. Both modes of a comparison had the same rule and the \
+         same policy of budgets.",
+        tested(analysis)
     );
     blocks.push(Block::Table(Table {
         caption,
@@ -368,6 +368,16 @@ fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
     }));
 }
 
+/// How many comparisons were tested in how many families.
+fn tested(analysis: &Analysis) -> String {
+    let [comparisons, families, most] = analysis.tested();
+    format!(
+        "{} in {}, one for the question of each experiment and one for the other modes in it, the largest of {most}",
+        number::count(comparisons, "comparison"),
+        if families == 1 { "one family".to_owned() } else { format!("{families} families") },
+    )
+}
+
 /// How the numbers were made: order, n, interval, host and exclusions, from the files of the run.
 pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
     let (manifest, tool) = (&analysis.manifest, &analysis.manifest.tool);
@@ -383,10 +393,12 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
              up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
              block: the geometric mean over copies of the measured loop of the geometric means within them, with the t \
              interval of the copies' logarithms, and beside it the median with the percentile interval of its bootstrap, \
-             which is computed and not drawn. {} comparisons were tested together, and Holm's procedure counts all of them.",
+             which is computed and not drawn. {}: Holm's procedure counts all of a family, so of the runs in which nothing \
+             differs at most one in twenty has a false verdict in it, and of {} families several may have one in a run.",
             manifest.seed,
             analysis.least_blocks(),
-            analysis.tested(),
+            tested(analysis),
+            analysis.tested()[1],
         ),
         format!(
             "No value was left out for being far from the others. A sample is taken again, once, if more than {:.0} % of CPU \

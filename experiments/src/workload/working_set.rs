@@ -19,8 +19,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Copies of the loop.
-pub const COPIES: u64 = 8;
+/// Copies of the loop: as many as blocks of most cells, so that each block is a draw of its own.
+pub const COPIES: u64 = 32;
 
 /// Bytes between the places of two copies, from any boundary that a processor may care about.
 const STEP: usize = 12;
@@ -81,16 +81,12 @@ fn rounds<A: GlobalAlloc, const COPY: usize>(allocator: &A, state: &mut State, c
 }
 
 fn copy<A: GlobalAlloc>(number: u64) -> Rounds<A> {
-    [
-        rounds::<A, 0>,
-        rounds::<A, 1>,
-        rounds::<A, 2>,
-        rounds::<A, 3>,
-        rounds::<A, 4>,
-        rounds::<A, 5>,
-        rounds::<A, 6>,
-        rounds::<A, 7>,
-    ][(number % COPIES) as usize]
+    macro_rules! copies {
+        ($($copy:literal)*) => { [$(rounds::<A, $copy>),*] };
+    }
+    let copies: [Rounds<A>; COPIES as usize] =
+        copies!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31);
+    copies[(number % COPIES) as usize]
 }
 
 impl<'a, A: GlobalAlloc> WorkingSet<'a, A> {

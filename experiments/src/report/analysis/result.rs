@@ -42,8 +42,27 @@ pub struct Comparison {
     pub n: usize,
     /// The ratio and its bounds, if there is one.
     pub ratio: Result<Ratio, String>,
-    /// Whether it stands when all that are tested together are counted. None: not one of those.
+    /// Whether it stands when all of its family are counted. None: not one of those that are tested.
     pub holm: Option<bool>,
+}
+
+/// Comparisons of one experiment that are tested together.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Family {
+    /// Those of the mode that the experiment's question is about.
+    Asked,
+    /// Those of the other modes and allocators, which stand beside them.
+    Beside,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::Asked, Family::Beside];
+
+    /// Whether the comparisons of a subject belong to it.
+    pub fn has(self, subject: Subject) -> bool {
+        (self == Family::Asked) == (subject == TWINNED)
+    }
 }
 
 /// A ratio to the baseline.
@@ -205,22 +224,28 @@ impl MetricResult {
         }
     }
 
-    /// The p values of its comparisons.
-    pub(super) fn p(&self) -> impl Iterator<Item = f64> {
-        self.comparisons.iter().filter_map(|comparison| Some(comparison.ratio.as_ref().ok()?.p))
+    /// The p values of its comparisons in a family.
+    pub(super) fn p(&self, family: Family) -> impl Iterator<Item = f64> {
+        let own = self.comparisons.iter().filter(move |comparison| family.has(comparison.subject));
+        own.filter_map(|comparison| Some(comparison.ratio.as_ref().ok()?.p))
     }
 
-    /// Says which comparisons Holm's procedure kept, in the order of [`MetricResult::p`]; computes what the rule could
-    /// have found where one more hypothesis needs a p value of `critical`; and looks for what was planted.
-    pub(super) fn judge(&mut self, mut kept: impl Iterator<Item = bool>, critical: f64) {
+    /// Says which comparisons of a family Holm's procedure kept, in the order of [`MetricResult::p`]; computes what the rule
+    /// could have found where one more hypothesis needs a p value of `critical`; and looks for what was planted, as if it
+    /// were one more answer to the question.
+    pub(super) fn judge(&mut self, family: Family, mut kept: impl Iterator<Item = bool>, critical: f64) {
+        // What is planted is held against the baseline, as what is asked about.
+        let planted = family == Family::Asked && !self.planted.is_empty();
+        if !planted && self.p(family).next().is_none() {
+            return;
+        }
         let (twins, seed) = (self.twins.as_ref(), self.seed);
-        self.resolution = twins.and_then(|twins| statistics::resolution(twins, Some(twins), critical, seed));
-        let of_twins = self.resolution;
+        let of_twins = twins.and_then(|twins| statistics::resolution(twins, Some(twins), critical, seed));
         let resolve = |ratio: &mut Ratio| {
             let own = statistics::resolution(&ratio.paired, twins, critical, seed);
             ratio.resolution = own.into_iter().chain(of_twins).reduce(f64::max);
         };
-        for comparison in &mut self.comparisons {
+        for comparison in self.comparisons.iter_mut().filter(|comparison| family.has(comparison.subject)) {
             if let Ok(ratio) = &mut comparison.ratio {
                 let kept = kept.next().unwrap_or(false);
                 ratio.side = found(ratio.side, kept);
@@ -228,6 +253,10 @@ impl MetricResult {
                 resolve(ratio);
             }
         }
+        if family != Family::Asked {
+            return;
+        }
+        self.resolution = of_twins;
         let slower = if self.metric.better == Better::MoreRate { Side::Below } else { Side::Above };
         for planted in &mut self.planted {
             if let Ok(ratio) = &mut planted.ratio {
@@ -305,8 +334,10 @@ mod tests {
         }
         let rows: Vec<_> = rows.iter().collect();
         let mut result = MetricResult::new("X", &serde_json::from_value(metric).unwrap(), &rows);
-        let p: Vec<_> = result.p().collect();
-        result.judge(holm(&p).into_iter(), holm_critical(&p));
+        for family in Family::ALL {
+            let p: Vec<_> = result.p(family).collect();
+            result.judge(family, holm(&p).into_iter(), holm_critical(&p));
+        }
         result
     }
 
@@ -325,6 +356,34 @@ mod tests {
             "{:?}",
             result.resolution
         );
+    }
+
+    /// The question of an experiment is about one mode. What is found of the others neither helps nor hinders its answer.
+    #[test]
+    fn each_family_is_judged_by_itself() {
+        let metric = serde_json::json!({"name": "ns_per_pair", "unit": "ns", "better": "less-time", "meaning": "time"});
+        let mut rows = Vec::new();
+        for block in 0..10 {
+            let noise = |arm: u64| 1.0 + 0.002 * ((block * 7 + arm * 3) % 10) as f64 / 10.0;
+            for (arm, name, time) in
+                [(0, "perthread", 10.0), (1, "percpu", 9.0), (2, "central", 8.0), (3, "system", 7.0)]
+            {
+                rows.push(row(block, name, None, time * noise(arm)));
+            }
+        }
+        let rows: Vec<_> = rows.iter().collect();
+        let mut result = MetricResult::new("X", &serde_json::from_value(metric).unwrap(), &rows);
+        assert_eq!(Family::ALL.map(|family| result.p(family).count()), [1, 2]);
+        let kept =
+            |result: &MetricResult, mode: &str| result.comparison(Subject::from_name(mode).unwrap()).unwrap().holm;
+        result.judge(Family::Beside, [false, true].into_iter(), 0.05);
+        assert_eq!(["percpu", "central", "system"].map(|mode| kept(&result, mode)), [None, Some(false), Some(true)]);
+        result.judge(Family::Asked, [true].into_iter(), 0.05);
+        assert_eq!(
+            ["percpu", "central", "system"].map(|mode| kept(&result, mode)),
+            [Some(true), Some(false), Some(true)]
+        );
+        assert_eq!(result.ratio(TWINNED).unwrap().side, Side::Below);
     }
 
     /// Of a mode that lost a sample, that it is slower stands, that it is faster or as fast does not; and the other way round.

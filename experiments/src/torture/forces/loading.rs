@@ -6,6 +6,7 @@ use nix::libc::{self, c_char, c_void};
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Plugins.
 pub const PLUGINS: Force = Force {
@@ -136,6 +137,7 @@ fn libraries(acting: &mut Acting) {
 fn around(acting: &mut Acting, copies: &[CString], play: &(dyn Fn(&Library, u64) + Sync)) {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
     const THREADS: u64 = 2;
+    const LIVES_ON: Duration = Duration::from_millis(100);
     while acting.goes_on() {
         let count = 1 + acting.random.below(copies.len());
         let libraries: Vec<_> = copies[..count].iter().map(|path| Library::open(path)).collect();
@@ -147,9 +149,11 @@ fn around(acting: &mut Acting, copies: &[CString], play: &(dyn Fn(&Library, u64)
                     libraries.iter().for_each(|library| play(library, seed ^ number));
                     played.fetch_add(1, SeqCst);
                     while unloaded.load(SeqCst) == 0 {
-                        std::thread::sleep(std::time::Duration::from_micros(100));
+                        std::thread::sleep(Duration::from_micros(100));
                     }
-                    (0..200).for_each(|_| std::thread::yield_now());
+                    // A yield takes a turn of every thread beside it: 200 are seconds in a large team.
+                    let begin = Instant::now();
+                    (0..200).take_while(|_| begin.elapsed() < LIVES_ON).for_each(|_| std::thread::yield_now());
                 };
                 if let Err(error) = thread().spawn_scoped(scope, live) {
                     fault(format_args!("a thread for a plugin: {error}"));
