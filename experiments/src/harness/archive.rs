@@ -9,7 +9,7 @@
 
 use super::manifest::{self, Manifest, Rows};
 use super::place::Planned;
-use super::row::{Row, SCHEMA};
+use super::row::{Row, SCHEMA, minor};
 use super::stored::Stored;
 use super::study::Study;
 use super::verify;
@@ -410,11 +410,6 @@ fn parse<T: DeserializeOwned>(path: &Path, index: usize, line: &str) -> Result<T
     serde_json::from_str(line).map_err(|error| {
         Failure::usage(format!("{}: line {}: expected one JSON object: {error}", path.display(), index + 1))
     })
-}
-
-/// The minor version of a schema whose major version is ours.
-fn minor(schema: &str) -> u32 {
-    schema.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
 }
 
 /// Refuses files of another major version.

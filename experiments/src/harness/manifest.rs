@@ -3,7 +3,7 @@
 //! A manifest names neither user nor host nor any path. It is sealed: its last line but one holds the SHA-256 of the
 //! file with `null` in that place. The seal shows an edit; it proves nothing against someone who renews it.
 
-use super::row::SCHEMA;
+use super::row::{self, SCHEMA};
 use crate::checksum;
 use crate::failure::Failure;
 use crate::host::Host;
@@ -115,6 +115,13 @@ impl Tool {
             debug_assertions: cfg!(debug_assertions),
             binary_sha256: checksum::of(&binary),
         })
+    }
+}
+
+impl<A> Manifest<A> {
+    /// Whether the protocol that the run was made by tested all comparisons as one family: before schema 1.4.
+    pub fn one_family(&self) -> bool {
+        row::minor(&self.schema) < 4
     }
 }
 

@@ -8,8 +8,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Version of rows and manifests. A reader refuses another major version. From 1.2 on rows are chained and manifests
 /// sealed, rows of every kind name their run, and every kind of run keeps its plan. From 1.3 on rows of experiments name
-/// the copy of the measured loop, and what is planted.
-pub const SCHEMA: &str = "1.3.0";
+/// the copy of the measured loop, and what is planted. From 1.4 on the comparisons of a question are a family of their own.
+pub const SCHEMA: &str = "1.4.0";
+
+/// The minor version of a schema whose major version is ours.
+pub fn minor(schema: &str) -> u32 {
+    schema.split('.').nth(1).and_then(|minor| minor.parse().ok()).unwrap_or(0)
+}
 
 /// How a sample ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]

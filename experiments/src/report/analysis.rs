@@ -27,6 +27,8 @@ pub struct Analysis {
     pub warning: Option<String>,
     /// What is to be said of files of an older schema.
     pub older: Option<String>,
+    /// Comparisons in each family that is tested.
+    families: Vec<usize>,
     /// One entry per definition with cells.
     pub experiments: Vec<Experiment>,
 }
@@ -103,10 +105,10 @@ impl Analysis {
                 Experiment { definition: definition.clone(), cells }
             })
             .collect();
-        test_together(&mut experiments);
+        let families = test_together(&mut experiments, manifest.one_family());
         let step = manifest.host.pointer("/clock/resolution_ns/value").and_then(|step| step.as_f64());
         experiments.iter_mut().for_each(|experiment| experiment.blur(step));
-        Analysis { planned: plan.len(), manifest, rows, warning: None, older: None, experiments }
+        Analysis { planned: plan.len(), manifest, rows, warning: None, older: None, families, experiments }
     }
 
     /// Rows that ended like this.
@@ -152,14 +154,8 @@ impl Analysis {
 
     /// Comparisons that are tested, in how many families, and how many the largest of these has.
     pub fn tested(&self) -> [usize; 3] {
-        let of = |experiment: &Experiment, family: Family| {
-            let results = experiment.cells.iter().flat_map(|cell| &cell.metrics);
-            let tested = results.flat_map(|m| &m.comparisons).filter(|c| c.holm.is_some());
-            tested.filter(|comparison| family.has(comparison.subject)).count()
-        };
-        let families = self.experiments.iter().flat_map(|experiment| Family::ALL.map(|family| of(experiment, family)));
-        let families: Vec<_> = families.filter(|count| *count > 0).collect();
-        [families.iter().sum(), families.len(), families.iter().copied().max().unwrap_or(0)]
+        let most = self.families.iter().copied().max().unwrap_or(0);
+        [self.families.iter().sum(), self.families.len(), most]
     }
 }
 
@@ -304,22 +300,34 @@ fn label(definition: &Definition, id: &str) -> String {
     if parts.is_empty() { "all".into() } else { parts.join(", ") }
 }
 
-/// Tests each question: Holm's procedure counts all that a sentence about one experiment may rest on, and not the answers to
-/// other questions. The question that an experiment states is about one mode; how the other modes do is another.
-fn test_together(experiments: &mut [Experiment]) {
-    for experiment in experiments {
-        let names: Vec<String> = tested(&experiment.definition).into_iter().map(str::to_owned).collect();
-        let results = |experiment: &mut Experiment, each: &mut dyn FnMut(&mut MetricResult)| {
-            let results = experiment.cells.iter_mut().flat_map(|cell| &mut cell.metrics);
-            results.filter(|result| names.contains(&result.metric.name)).for_each(each);
+/// Tests each family, and says how many comparisons each has. Holm's procedure counts all that a sentence about one question
+/// may rest on, and not the answers to others: the question that an experiment states is about one mode, and how the other
+/// modes do is another. In runs of older versions all was one family, written down as such before they began.
+fn test_together(experiments: &mut [Experiment], one_family: bool) -> Vec<usize> {
+    let all = 0..experiments.len();
+    let questions = all.flat_map(|index| Family::ALL.map(|family| (index, family)));
+    let families: Vec<Vec<_>> =
+        if one_family { vec![questions.collect()] } else { questions.map(|question| vec![question]).collect() };
+    let mut sizes = Vec::new();
+    for questions in families {
+        let mut each = |work: &mut dyn FnMut(&mut MetricResult, Family)| {
+            for (index, family) in &questions {
+                let Experiment { definition, cells } = &mut experiments[*index];
+                let names = tested(definition);
+                let results = cells.iter_mut().flat_map(|cell| &mut cell.metrics);
+                results
+                    .filter(|result| names.contains(&result.metric.name.as_str()))
+                    .for_each(|result| work(result, *family));
+            }
         };
-        for family in Family::ALL {
-            let mut p = Vec::new();
-            results(experiment, &mut |result| p.extend(result.p(family)));
-            let (mut kept, critical) = (holm(&p).into_iter(), holm_critical(&p));
-            results(experiment, &mut |result| result.judge(family, &mut kept, critical));
-        }
+        let mut p = Vec::new();
+        each(&mut |result, family| p.extend(result.p(family)));
+        let (mut kept, critical) = (holm(&p).into_iter(), holm_critical(&p));
+        each(&mut |result, family| result.judge(family, &mut kept, critical));
+        sizes.push(p.len());
     }
+    sizes.retain(|size| *size > 0);
+    sizes
 }
 
 /// The metrics of a definition that are tested together: its headline, and those that a claim looks at beside it.

@@ -336,6 +336,17 @@ mod tests {
         assert!(!claim.supported && claim.because.contains("without think time"), "{}", claim.because);
     }
 
+    /// The rule of a run is the one that it began with.
+    #[test]
+    fn a_question_is_a_family_and_a_run_of_older_versions_is_one() {
+        let arms: &[(&str, f64)] = &[("perthread", 10.0), ("percpu", 9.0), ("central", 20.0), ("system", 9.0)];
+        let new = run("E01", &["ns_per_pair"], &[(&[("depth", 1)], arms), (&[("depth", 64)], arms)]);
+        assert_eq!(new.tested(), [6, 2, 4]);
+        let plan: Vec<_> = new.rows.iter().map(|row| row.planned.clone()).collect();
+        let manifest = crate::harness::manifest::Manifest { schema: "1.3.0".into(), ..new.manifest };
+        assert_eq!(Analysis::of(manifest, &plan, new.rows).tested(), [6, 1, 6]);
+    }
+
     /// Only a mode whose idle caches were emptied shows what caches of threads need.
     #[test]
     fn memory_is_won_only_where_idle_caches_of_threads_were_emptied() {

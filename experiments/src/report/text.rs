@@ -371,10 +371,13 @@ fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
 /// How many comparisons were tested in how many families.
 fn tested(analysis: &Analysis) -> String {
     let [comparisons, families, most] = analysis.tested();
+    let comparisons = number::count(comparisons, "comparison");
+    if analysis.manifest.one_family() {
+        return format!("{comparisons} tested together, as one family");
+    }
     format!(
-        "{} in {}, one for the question of each experiment and one for the other modes in it, the largest of {most}",
-        number::count(comparisons, "comparison"),
-        if families == 1 { "one family".to_owned() } else { format!("{families} families") },
+        "{comparisons} in {families} families, one for the question of each experiment and one for the other modes in it, \
+         the largest of {most}"
     )
 }
 
@@ -393,12 +396,11 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
              up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
              block: the geometric mean over copies of the measured loop of the geometric means within them, with the t \
              interval of the copies' logarithms, and beside it the median with the percentile interval of its bootstrap, \
-             which is computed and not drawn. {}: Holm's procedure counts all of a family, so of the runs in which nothing \
-             differs at most one in twenty has a false verdict in it, and of {} families several may have one in a run.",
+             which is computed and not drawn. {}: Holm's procedure counts all of a family, so of families in which nothing \
+             differs one in twenty has a false verdict, at most.",
             manifest.seed,
             analysis.least_blocks(),
             tested(analysis),
-            analysis.tested()[1],
         ),
         format!(
             "No value was left out for being far from the others. A sample is taken again, once, if more than {:.0} % of CPU \
