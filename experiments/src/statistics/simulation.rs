@@ -242,7 +242,7 @@ fn of_families_in_which_nothing_differs_at_most_one_in_twenty_holds_a_verdict() 
 #[test]
 fn a_difference_of_the_printed_resolution_is_found_four_times_in_five() {
     misses(trials(100), 0.05);
-    misses(trials(50), 0.0005);
+    misses(trials(100), 0.0005);
 }
 
 /// The reason for the t interval: a percentile bootstrap is too narrow where samples are few.
