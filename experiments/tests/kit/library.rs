@@ -1,5 +1,8 @@
 //! Libraries of the workspace that tests hand to perseq.
 
+#[path = "../../../rseq/tests/kit/preloadable.rs"]
+mod preloadable;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,5 +13,5 @@ pub fn built(folder: &str) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--offline", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
     assert!(cargo.status().expect("cargo starts").success());
-    target.join(format!("debug/libperseq_{}.so", folder.replace('-', "_")))
+    preloadable::preloadable(target.join(format!("debug/libperseq_{}.so", folder.replace('-', "_"))))
 }

@@ -3,6 +3,8 @@
 
 #[path = "../../../rseq/tests/kit/absence.rs"]
 mod absence;
+#[path = "../../../rseq/tests/kit/preloadable.rs"]
+mod preloadable;
 
 use allocator::Mode;
 use std::path::{Path, PathBuf};
@@ -50,7 +52,7 @@ fn build_as(profile: &str, subfolder: &str, name: &str, arguments: &[&str]) -> P
         .status()
         .expect("cargo starts");
     assert!(status.success(), "libperseq.so does not build");
-    folder.join(subfolder).join("libperseq.so")
+    preloadable::preloadable(folder.join(subfolder).join("libperseq.so"))
 }
 
 /// Runs `program`, on libperseq if a mode is given, and returns its output if it succeeded.
