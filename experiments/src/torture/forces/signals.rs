@@ -36,8 +36,9 @@ fn handle(signal: i32) -> bool {
     // SAFETY: a plain structure, of which all zero is a value.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = on_signal as extern "C" fn(libc::c_int) as usize;
-    // One handler may interrupt another.
-    action.sa_flags = libc::SA_RESTART | libc::SA_NODEFER;
+    // A handler may interrupt that of another signal, but not itself: where CPUs are short, a timer comes again before its
+    // handler has ended, and so on until the stack has.
+    action.sa_flags = libc::SA_RESTART;
     // SAFETY: the handler lives for ever and does only what a handler may.
     unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) == 0 }
 }
