@@ -107,14 +107,12 @@ pub fn text(rows: &[Row], about: &About) -> String {
 /// The report as a document: figures first, then what they are drawn from.
 pub fn document(rows: &[Row], about: &About) -> Result<Document, Failure> {
     let [notice, machine, how] = head(about);
-    let mut blocks = vec![
-        Block::Notice(notice),
-        Block::Paragraph(machine),
-        Block::Paragraph(how),
-        Block::Contents,
-        Block::Heading(2, "Against threads for each CPU".into()),
-    ];
-    blocks.extend(figures(rows, about)?.into_iter().map(Block::Figure));
+    let mut blocks = vec![Block::Notice(notice), Block::Paragraph(machine), Block::Paragraph(how), Block::Contents];
+    let figures = figures(rows, about)?;
+    if !figures.is_empty() {
+        blocks.push(Block::Heading(2, "Against threads for each CPU".into()));
+    }
+    blocks.extend(figures.into_iter().map(Block::Figure));
     blocks.push(Block::Heading(2, "Every count".into()));
     for cell in cells(rows) {
         let row = |entry: Entry| {
