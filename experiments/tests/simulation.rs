@@ -33,6 +33,7 @@ fn machines_that_cannot_be_are_refused() {
         (&["--modes", "best"], "best"),
         (&["--plugin", "/no/such/plugin.so"], "perseq-cache-plugin"),
         (&["--preload", "best"], "no allocator `best`"),
+        (&["--threads-per-cpu", "2,3,2"], "twice"),
         (&["--preload", "system", "--modes", "percpu"], "--modes"),
         (&["--allocator", "mine=/no/such.so"], "/no/such.so"),
         (&["--plugin", "/no/such/plugin.so"], "--plugin /no/such/plugin.so: "),
