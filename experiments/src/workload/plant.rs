@@ -11,8 +11,9 @@ use super::think::think;
 /// Links of the chain that are worth a piece.
 const PIECE: f64 = 256.0;
 
-/// Calls from one look at the clock to the next while a thread learns, so that looking counts for nothing.
-const CALLS: u64 = 16;
+/// Pairs from one look at the clock to the next while a thread learns, at least, so that looking counts for nothing. Not
+/// many more: a thread that gets little of a CPU learns all the same.
+const PAIRS: u64 = 4096;
 
 /// The work of one thread.
 pub struct Plant {
@@ -20,7 +21,6 @@ pub struct Plant {
     links_per_ns: f64,
     /// CPU time of the thread before which it does not learn, since memory is touched for the first time, and until which.
     learn_ns: [u64; 2],
-    calls: u64,
     pairs: u64,
     begin: Option<u64>,
     since: u64,
@@ -39,7 +39,6 @@ impl Plant {
             share: percent as f64 / 100.0,
             links_per_ns: order.links_per_ms() as f64 / 1e6,
             learn_ns: [warmup_ns / 4, warmup_ns / 2],
-            calls: 0,
             pairs: 0,
             begin: None,
             since: 0,
@@ -78,8 +77,8 @@ impl Plant {
 
     #[cold]
     fn learn(&mut self, pairs: u64, clock: impl FnOnce() -> Result<u64, String>) {
-        (self.calls, self.pairs) = (self.calls + 1, self.pairs + pairs);
-        if !self.calls.is_multiple_of(CALLS) {
+        self.pairs += pairs;
+        if self.pairs < PAIRS {
             return;
         }
         let Ok(now) = clock() else { return };
@@ -122,8 +121,8 @@ mod tests {
         }
         // For half of the warm-up of 15 ms, and one look at the clock more.
         let learnt = looks.last().unwrap() - looks[0];
-        assert!((7_500_000..7_500_000 + CALLS * 64 * 65).contains(&learnt), "{learnt} ns");
-        assert_eq!(looks.len() as u64, calls / CALLS, "the clock is not read more often");
+        assert!((7_500_000..7_500_000 + PAIRS * 65).contains(&learnt), "{learnt} ns");
+        assert_eq!(looks.len() as u64, calls * 64 / PAIRS, "the clock is not read more often");
         let (pairs, mut links, mut pieces) = (100_000_u64, 0, 0);
         for _ in 0..pairs {
             if let Some(piece) = plant.due(1) {
@@ -141,9 +140,9 @@ mod tests {
     fn who_never_learnt_says_so() {
         let order = Order { planted_percent: Some(5), links_per_ms: Some(1), ..order(&[("measure_ms", 100)]) };
         let mut plant = Plant::of(&order).unwrap();
-        (0..10 * CALLS).for_each(|call| plant.learn(64, || Ok(call)));
+        (0..10).for_each(|call| plant.learn(PAIRS, || Ok(call)));
         assert!(plant.check().unwrap_err().contains("less than 7500000 ns"), "{:?}", plant.check());
-        (0..2 * CALLS).for_each(|call| plant.learn(64, || Ok(call * 1_000_000)));
+        (0..20).for_each(|call| plant.learn(PAIRS / 2, || Ok(call * 1_000_000)));
         plant.check().unwrap();
     }
 }
