@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::harness::row::Status;
 use crate::harness::task::Task;
 use crate::report::document::{Block, Document, Figure, Table};
-use crate::report::figure::lines::{Line, Lines, lines};
+use crate::report::figure::lines::{Lines, Part, Point, lines};
 use crate::report::number;
 use crate::statistics::{Paired, median};
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,18 +167,19 @@ fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
     }
     let mut figures = Vec::new();
     for (group, cells) in groups.into_iter().filter(|(_, cells)| cells.len() > 1) {
-        let panel = |count: &&str| {
+        let part = |count: &&str| {
             let words = COUNTS.iter().find(|(name, _)| name == count).map_or(*count, |(_, words)| words);
-            let line = |name: &&str| -> Line {
+            let line = |name: &&str| -> Vec<Point> {
                 let equal = |(_, cell): &(&u64, &&str)| !is_unequal(rows, cell, name);
                 let at = |(threads, cell): (&u64, &&str)| {
                     let values: Vec<_> =
                         series(rows, cell, name, count).into_values().map(|(_, value)| value).collect();
-                    (!values.is_empty()).then_some((*threads, values))
+                    (!values.is_empty()).then_some(Point { x: *threads as f64, values, mean: None })
                 };
                 cells.iter().filter(equal).filter_map(at).collect()
             };
-            (format!("{words} per pair, simulated"), names.iter().map(line).collect())
+            let title = format!("{words} per pair, simulated");
+            Part { key: (*count).to_owned(), title, lines: names.iter().map(line).collect() }
         };
         let unequal = names.iter().flat_map(|name| {
             let of = cells.iter().filter(|(_, cell)| is_unequal(rows, cell, name));
@@ -190,16 +191,20 @@ fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
         } else {
             format!(" Not drawn, since few of the threads got on in the time: {}.", unequal.join(", "))
         };
-        figures.extend(lines(Lines {
+        figures.extend(lines(&Lines {
             name: group.to_lowercase().replace(['/', '='], "-"),
             caption: format!(
                 "`{group}`, simulated: {}. Large marks: medians; dots: every start, n = {}.{unequal}",
                 about.machine.words(),
                 about.seeds,
             ),
-            across: (ACROSS, "threads for each CPU"),
+            header: ["count", "subject", ACROSS, "per_pair"],
+            across: "threads for each CPU",
+            unit: "events",
+            log: false,
+            shared: false,
             names: names.clone(),
-            panels: SHOWN.iter().map(panel).collect(),
+            parts: SHOWN.iter().map(part).collect(),
         })?);
     }
     Ok(figures)

@@ -1,76 +1,148 @@
-//! Counts over a parameter, a line for each name: for runs whose subjects are not all modes.
+//! Values over a parameter: a panel for each key, in it a line for each name, and every value shown.
 
 use super::super::document::Figure;
 use super::super::number;
 use super::axis::{Axis, Panel};
-use super::canvas::{LEFT, PANEL, WIDTH, data, draw, line};
+use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line, text};
 use super::mark::{Named, height_of, legend_of};
 use crate::failure::Failure;
-use crate::statistics::median;
+use crate::statistics::{Estimate, median};
 use plotters::style::Color;
-use std::collections::BTreeMap;
+use plotters::style::text_anchor::{HPos, VPos};
 
-/// What one name has in one panel: its values at each place.
-pub type Line = BTreeMap<u64, Vec<f64>>;
+/// What one name has at one place.
+pub struct Point {
+    /// The parameter.
+    pub x: f64,
+    /// The values.
+    pub values: Vec<f64>,
+    /// Their mean with its interval, if that is shown.
+    pub mean: Option<Estimate>,
+}
 
-/// Axes and what they show.
+/// Axes of their own.
+pub struct Part {
+    /// Which one, in the data.
+    pub key: String,
+    /// What stands above it.
+    pub title: String,
+    /// The points of each name. None: it has no line here.
+    pub lines: Vec<Vec<Point>>,
+}
+
+/// A figure of lines.
 pub struct Lines<'a> {
     /// Name of the file, without the ending.
     pub name: String,
     /// What it shows, under it.
     pub caption: String,
-    /// The parameter: its name in files, and in words.
-    pub across: (&'a str, &'a str),
+    /// Columns of the data: key, name, parameter and value. The third is the parameter's name.
+    pub header: [&'a str; 4],
+    /// The parameter in words.
+    pub across: &'a str,
+    /// The unit of the values.
+    pub unit: &'a str,
+    /// Whether their axis is logarithmic.
+    pub log: bool,
+    /// Whether it is the same in all parts.
+    pub shared: bool,
     /// The names, in the order of the legend.
     pub names: Vec<&'a str>,
-    /// Titles of the panels, each with a line for every name.
-    pub panels: Vec<(String, Vec<Line>)>,
+    /// The parts, from above.
+    pub parts: Vec<Part>,
 }
 
 /// Draws them. None: there is no value.
-pub fn lines(plot: Lines) -> Result<Option<Figure>, Failure> {
-    let marks = Named::all(&plot.names);
-    let every = || plot.panels.iter().flat_map(|(_, lines)| lines.iter().flatten());
-    let xs: Vec<f64> = every().map(|(x, _)| *x as f64).collect();
+pub fn lines(plot: &Lines) -> Result<Option<Figure>, Failure> {
+    let names = Named::all(&plot.names);
+    let points = |part: &Part| part.lines.iter().flatten().map(|point| (point.x, point.values.clone())).collect();
+    let parts: Vec<Vec<(f64, Vec<f64>)>> = plot.parts.iter().map(points).collect();
+    let mut xs: Vec<f64> = parts.iter().flatten().map(|(x, _)| *x).collect();
     if xs.is_empty() {
         return Ok(None);
     }
+    let parameter = plot.header[2];
     let x_axis = Axis::around(&xs, true);
-    let mut ticks = xs.clone();
-    ticks.sort_by(f64::total_cmp);
-    ticks.dedup();
+    xs.sort_by(f64::total_cmp);
+    xs.dedup();
+    let y_axis = |parts: &[Vec<(f64, Vec<f64>)>]| {
+        let ys: Vec<f64> = parts.iter().flatten().flat_map(|(_, ys)| ys.clone()).collect();
+        if plot.log { Axis::around(&ys, true) } else { Axis { low: 0.0, ..Axis::around(&ys, false) } }
+    };
+
     const STEP: i32 = 340;
-    let top = height_of(&marks) + 34;
-    let svg = draw((WIDTH as u32, (top + STEP * plot.panels.len() as i32) as u32), |area| {
-        legend_of(area, &marks)?;
-        for (index, (title, lines)) in plot.panels.iter().enumerate() {
-            let ys: Vec<f64> = lines.iter().flat_map(|line| line.values().flatten().copied()).collect();
-            let y_axis = Axis { low: 0.0, ..Axis::around(&ys, false) };
-            let top = top + STEP * index as i32;
-            let panel = Panel { left: LEFT, top, width: PANEL, height: 250, x: x_axis, y: y_axis };
-            panel.frame(area, title, (plot.across.1, &ticks), &y_axis.ticks(), number::tick)?;
-            for (mark, values) in marks.iter().zip(lines) {
-                let middle = |values: &Vec<f64>| median(&mut values.clone());
-                let points: Vec<_> = values.iter().map(|(x, ys)| panel.place(*x as f64, middle(ys))).collect();
-                line(area, &points, mark.colour().to_rgba(), 2)?;
-                for (x, y) in values.iter().flat_map(|(x, ys)| ys.iter().map(move |y| (*x as f64, *y))) {
-                    mark.marker(area, panel.place(x, y), 1, mark.colour().to_rgba())?;
+    let top = height_of(&names) + 34;
+    let svg = draw((WIDTH as u32, (top + STEP * plot.parts.len() as i32) as u32), |area| {
+        legend_of(area, &names)?;
+        for (index, part) in plot.parts.iter().enumerate() {
+            let y_axis = y_axis(if plot.shared { &parts } else { &parts[index..=index] });
+            let panel =
+                Panel { left: LEFT, top: top + STEP * index as i32, width: PANEL, height: 250, x: x_axis, y: y_axis };
+            let y_ticks = if plot.unit == "bytes" { y_axis.binary_ticks() } else { y_axis.ticks() };
+            let y_text = |value: f64| number::axis(value, plot.unit);
+            let x_unit = if parameter.ends_with("_bytes") { "bytes" } else { "" };
+            let x_text = |value: f64| number::axis(value, x_unit);
+            panel.frame_with(area, &part.title, (plot.across, &apart(&panel, &xs)), &y_ticks, y_text, x_text)?;
+            if parameter == "threads_per_cpu" && (x_axis.low..=x_axis.high).contains(&1.0) {
+                let (foot, head) = (panel.place(1.0, y_axis.low), (panel.place(1.0, 1.0).0, panel.top));
+                line(area, &[(head.0, panel.top + panel.height), head], INK.mix(0.35), 1)?;
+                text(area, "T = L", (foot.0 + 4, panel.top + 8), HPos::Left, VPos::Center)?;
+            }
+            for (place, (named, points)) in names.iter().zip(&part.lines).enumerate() {
+                if points.is_empty() {
+                    continue;
                 }
-                for point in points {
-                    mark.marker(area, point, 4, mark.colour().to_rgba())?;
+                let colour = named.colour();
+                // Beside each other: intervals of two names at one place would hide each other.
+                let aside = place as i32 * 4 - 2 * (names.len() as i32 - 1);
+                let at = |x: f64, y: f64| {
+                    // Nothing has a strip of its own on a logarithmic axis.
+                    let y = if y_axis.log && y <= 0.0 { 0.0 } else { y.clamp(y_axis.low, y_axis.high) };
+                    let (x, y) = panel.place(x, y);
+                    (x + aside, y)
+                };
+                let middle: Vec<_> =
+                    points.iter().map(|point| at(point.x, median(&mut point.values.clone()))).collect();
+                line(area, &middle, colour.to_rgba(), 2)?;
+                for Point { x, values, mean } in points {
+                    for y in values {
+                        named.marker(area, at(*x, *y), 1, colour.mix(0.35))?;
+                    }
+                    if let Some(mean) = mean {
+                        let (low, high) = (at(*x, mean.low), at(*x, mean.high));
+                        line(area, &[low, high], colour.to_rgba(), 2)?;
+                        for (end, y) in [low, high] {
+                            line(area, &[(end - 3, y), (end + 3, y)], colour.to_rgba(), 2)?;
+                        }
+                    }
+                }
+                for place in middle {
+                    named.marker(area, place, 4, colour.to_rgba())?;
                 }
             }
         }
         Ok(())
     })?;
-    let rows = plot.panels.iter().flat_map(|(title, lines)| {
-        plot.names.iter().zip(lines).flat_map(move |(name, line)| {
-            let row = move |x: u64, y: f64| [title.clone(), (*name).to_owned(), x.to_string(), y.to_string()];
-            line.iter().flat_map(move |(x, ys)| ys.iter().map(move |y| (*x, *y))).map(move |(x, y)| row(x, y))
+    let rows = plot.parts.iter().flat_map(|part| {
+        plot.names.iter().zip(&part.lines).flat_map(move |(name, points)| {
+            let row = move |x: f64, y: &f64| [part.key.clone(), (*name).to_owned(), x.to_string(), y.to_string()];
+            points.iter().flat_map(move |point| point.values.iter().map(move |y| row(point.x, y)))
         })
     });
-    let data = data(["panel", "subject", plot.across.0, "value"], rows);
-    Ok(Some(Figure { name: plot.name, caption: plot.caption, svg, data }))
+    let data = data(plot.header, rows);
+    Ok(Some(Figure { name: plot.name.clone(), caption: plot.caption.clone(), svg, data }))
+}
+
+/// The ticks whose words do not touch the one before.
+fn apart(panel: &Panel, ticks: &[f64]) -> Vec<f64> {
+    let mut last = i32::MIN / 2;
+    let mut far = |tick: &f64| {
+        let x = panel.place(*tick, panel.y.low).0;
+        let far = x - last >= 44;
+        last = if far { x } else { last };
+        far
+    };
+    ticks.iter().copied().filter(|tick| far(tick)).collect()
 }
 
 #[cfg(test)]
@@ -79,24 +151,26 @@ mod tests {
 
     #[test]
     fn every_value_is_drawn_and_in_the_data() {
-        let line = |values: &[(u64, f64)]| values.iter().map(|(x, y)| (*x, vec![*y, *y + 0.5])).collect();
-        let plot = Lines {
+        let line = |values: &[(f64, f64)]| {
+            values.iter().map(|(x, y)| Point { x: *x, values: vec![*y, y + 0.5], mean: None }).collect()
+        };
+        let lines_of = vec![line(&[(1.0, 1.0), (4.0, 2.0)]), line(&[(1.0, 3.0), (4.0, 9.0)])];
+        let mut plot = Lines {
             name: "misses".into(),
             caption: "Misses".into(),
-            across: ("threads_per_cpu", "threads per CPU"),
+            header: ["count", "subject", "threads_per_cpu", "value"],
+            across: "threads per CPU",
+            unit: "events",
+            log: false,
+            shared: false,
             names: vec!["percpu", "mimalloc2"],
-            panels: vec![("L2 misses".into(), vec![line(&[(1, 1.0), (4, 2.0)]), line(&[(1, 3.0), (4, 9.0)])])],
+            parts: vec![Part { key: "l2".into(), title: "L2 misses".into(), lines: lines_of }],
         };
-        let figure = lines(plot).unwrap().unwrap();
-        assert!(
-            figure.data.starts_with("panel,subject,threads_per_cpu,value\nL2 misses,percpu,1,1\n"),
-            "{}",
-            figure.data
-        );
+        let figure = lines(&plot).unwrap().unwrap();
+        assert!(figure.data.starts_with("count,subject,threads_per_cpu,value\nl2,percpu,1,1\n"), "{}", figure.data);
         assert_eq!(figure.data.lines().count(), 1 + 8);
         assert!(figure.svg.contains("mimalloc2") && figure.svg.contains("threads per CPU"));
-        let empty =
-            Lines { name: "".into(), caption: "".into(), across: ("", ""), names: Vec::new(), panels: Vec::new() };
-        assert!(lines(empty).unwrap().is_none());
+        plot.parts.clear();
+        assert!(lines(&plot).unwrap().is_none());
     }
 }
