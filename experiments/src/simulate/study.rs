@@ -15,7 +15,6 @@ use crate::harness::process::{Exited, Job};
 use crate::harness::row;
 use crate::harness::study::{Refusal, Study};
 use crate::harness::task::Task;
-use crate::peers::probe;
 use crate::subject::{BASELINE, Subject};
 use crate::suite::Arm;
 use crate::worker;
@@ -283,11 +282,7 @@ impl Study for Simulation {
                 order.subject = Subject::System;
                 let library = arm.library.as_deref().map(image::place);
                 environment.extend(arm.environment.iter().filter(|(name, _)| name != "PERSEQ_MODE").cloned());
-                if let Some(path) = &arm.library {
-                    // Under the name that is preloaded, and with all that it needs.
-                    image.library(path)?;
-                    probe::ask(Some(path), &arm.environment)?.loaded.iter().try_for_each(|file| image.library(file))?;
-                }
+                arm.loaded.iter().try_for_each(|file| image.library(file))?;
                 environment.extend(library.clone().map(|library| ("LD_PRELOAD".to_owned(), library)));
                 Some(Preloaded { library: library.map(PathBuf::from), mode: arm.mode.clone() })
             }

@@ -19,6 +19,9 @@ pub struct Arm {
     /// Its library. Null: the C library. Not recorded: it would name a user or a folder.
     #[serde(skip)]
     pub library: Option<PathBuf>,
+    /// What a process on it loads, that library among it. Not recorded either.
+    #[serde(skip)]
+    pub loaded: Vec<PathBuf>,
     /// Name of the library's file.
     pub file: Option<String>,
     /// Checksum of the library.
@@ -42,6 +45,7 @@ impl Arm {
         Ok(Arm {
             name: name.into(),
             library: library.map(Path::to_owned),
+            loaded: Vec::new(),
             file,
             sha256: sha256.transpose()?,
             version: None,
@@ -83,6 +87,7 @@ impl Arm {
         if let Some(fault) = active.fault(self.library.as_deref(), self.mode.as_deref()) {
             return Err(fail(fault));
         }
+        self.loaded = active.loaded;
         self.seen = active.tcmalloc.map(|tcmalloc| tcmalloc.mode());
         Ok(self)
     }
