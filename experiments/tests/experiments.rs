@@ -1,16 +1,24 @@
 //! Runs every experiment as a user does, very briefly: what they measure is not judged here, that they measure it is.
 
-#[path = "../../rseq/tests/kit/absence.rs"]
-mod absence;
-
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 fn rows(directory: &std::path::Path) -> Vec<Value> {
     let text = fs::read_to_string(directory.join("samples.jsonl")).expect("rows");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// The run took all samples, and none failed. Where other processes take the CPUs the same mode differs from itself: that
+/// check of E00 alone may fail.
+fn taken(output: &Output, out: &std::path::Path) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut checks = said.lines().filter_map(|line| line.strip_prefix("E00 failed: "));
+    let busy = checks.clone().any(|check| check.starts_with("A/A: "))
+        && checks.all(|check| check.starts_with("A/A: ") || check == "the report has no headline");
+    assert_eq!(output.status.code(), Some(i32::from(busy)), "{said}");
+    assert!(rows(out).iter().all(|row| row["status"] != "failed"), "{said}");
 }
 
 #[test]
@@ -22,10 +30,7 @@ fn every_experiment_verifies_its_work_and_reports_every_metric_it_defines() {
         .arg(&out)
         .output()
         .expect("perseq starts");
-    // 1 where other processes take the CPUs: then two halves of one mode differ. No sample may have failed.
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
-    let failed: Vec<_> = rows(&out).into_iter().filter(|row| row["status"] == "failed").collect();
-    assert!(failed.is_empty(), "{failed:?}");
+    taken(&output, &out);
 
     let manifest: Value =
         serde_json::from_str(&fs::read_to_string(out.join("manifest.json")).expect("a manifest")).expect("JSON");
@@ -182,38 +187,11 @@ fn runs_that_the_project_quotes_give_the_report_beside_them() {
         assert!(!made.is_empty() && made == again, "the same rows give the same bytes");
         let beside = files(&entry.path());
         assert!(!beside.is_empty(), "{:?}", entry.path());
-        if manifest["schema"] == made_by_now() {
-            assert!(beside.keys().eq(made.keys()), "{:?} and {:?}", beside.keys(), made.keys());
-            for (name, bytes) in beside {
-                assert!(made[&name] == bytes, "{name} is not what `perseq report` makes of the rows");
-            }
+        assert!(beside.keys().eq(made.keys()), "{:?}: {:?} and {:?}", entry.path(), beside.keys(), made.keys());
+        for (name, bytes) in beside {
+            assert!(made[&name] == bytes, "{:?}: {name} is not what `perseq report` makes of the rows", entry.path());
         }
     }
-}
-
-/// The schema of runs that this version makes.
-fn made_by_now() -> String {
-    let directory = tempfile::tempdir().expect("a directory");
-    let out = directory.path().join("run");
-    let output = Command::new(env!("CARGO_BIN_EXE_perseq"))
-        .args([
-            "run",
-            "--filter",
-            "E01/depth=1$",
-            "--modes",
-            "perthread",
-            "--blocks",
-            "1",
-            "--measure-ms",
-            "5",
-            "--out",
-        ])
-        .arg(&out)
-        .output()
-        .expect("perseq starts");
-    // The code of a run is 1 as well where the host is too busy for anything to be claimed from it.
-    assert!(matches!(output.status.code(), Some(0 | 1)), "{}", String::from_utf8_lossy(&output.stderr));
-    rows(&out)[0]["schema"].as_str().expect("a schema").to_owned()
 }
 
 /// The files of a report.
@@ -238,11 +216,7 @@ fn power_is_counted_over_whole_runs_with_what_was_planted_and_with_nothing() {
         Command::new(env!("CARGO_BIN_EXE_perseq")).args(arguments).arg(&out).output().expect("perseq starts")
     };
     let output = power();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.code() == Some(1) && said.contains("no extra work was planted: a thread had less than") {
-        return absence::not_tested("quiet-host", "what perseq power finds of what was planted", said.trim());
-    }
-    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let table = fs::read_to_string(out.join("power.txt")).expect("a table");
     assert!(String::from_utf8_lossy(&output.stdout).starts_with(&table));
     assert!(table.contains("2 runs of 2 blocks") && table.contains("Found, of all runs: "), "{table}");
