@@ -3,10 +3,11 @@
 #
 #   experiments/layout-verdict.sh RUN        RUN is the folder of a run; PERSEQ names the command (perseq)
 #
-# E01 (64 objects of 64 bytes), E07 (0 moves) and E09 (0 signals) call the same copies of the same loop. If the place of a
-# copy makes the difference between their ratios, the three agree within a copy. The ratio is the time of percpu over that
-# of perthread, by block; below 1 percpu is faster. The noise of a ratio is that of the A/A twin in the same cell.
-# Prints every ratio, then Cochran's Q between the experiments, within copies, and how copies go together.
+# E01 (64 objects of 64 bytes), E07 (0 moves) and E09 (0 signals) call the same copies of the same loop. If the place of
+# a copy makes the difference between their ratios, the three agree within a copy. The ratio is the time of percpu over
+# that of perthread, by block; below 1 percpu is faster. The noise of a ratio is that of the A/A twin in the same cell.
+# Prints every ratio, then Cochran's Q between the experiments, within copies, and how copies go together. A run whose
+# loop had one copy has no more than its ratios.
 set -euo pipefail
 run="${1:?the folder of a run}" perseq="${PERSEQ:-perseq}"
 values() {
@@ -21,7 +22,7 @@ values() {
     {
         n = split($2, part, "/"); mode = part[n]; block = part[n - 1]
         if (block !~ /^block=/ || $3 !~ /^[0-9]/) next
-        cell = part[1]; sub(/block=/, "", block); seen[cell, block]
+        cell = part[1]; sub(/block=/, "", block)
         if ($1 == "/layout") { copy[cell, block] = $3; copies[$3] }
         else time[cell, block, mode] = $1 == "pairs_per_s" ? -log($3) : log($3)
     }
@@ -47,14 +48,18 @@ values() {
             printf "%s: ratio %.3f; standard deviation of blocks %.1f %%, of A/A %.1f %%\n",
                 c, exp(whole[c] / all[c]), 100 * spread, 100 * noise[c]
         }
+        for (k in copies) several++
+        for (at in count) average[at] = total[at] / count[at]
+        if (several < 2) { print "one copy: nothing can be said of places"; exit }
         for (k in copies) {
-            w = mean = q = points = 0
-            for (i = 1; i <= names; i++) if (count[name[i], k]) {
-                v = count[name[i], k] / noise[name[i]] ^ 2; w += v; mean += v * total[name[i], k] / count[name[i], k]; points++
+            w = mean = points = 0
+            for (i = 1; i <= names; i++) if ((name[i], k) in count) {
+                weight[i] = count[name[i], k] / noise[name[i]] ^ 2
+                w += weight[i]; mean += weight[i] * average[name[i], k]; points++
             }
             if (points < names) continue
-            for (i = 1; i <= names; i++) q += count[name[i], k] / noise[name[i]] ^ 2 * (total[name[i], k] / count[name[i], k] - mean / w) ^ 2
-            within += q; used++
+            for (i = 1; i <= names; i++) within += weight[i] * (average[name[i], k] - mean / w) ^ 2
+            used++
         }
         if (!used) { print "layout-verdict: no copy ran in all three" > "/dev/stderr"; exit 1 }
         # Two degrees of freedom for each copy, so the tail is a sum.
@@ -63,11 +68,12 @@ values() {
         printf "Cochran Q within copies: %.1f, %d degrees of freedom, p = %.2g\n", within, 2 * used, tail
         for (i = 1; i < names; i++) for (j = i + 1; j <= names; j++) {
             n = a = b = aa = bb = ab = 0
-            for (k in copies) if (count[name[i], k] && count[name[j], k]) {
-                x = total[name[i], k] / count[name[i], k]; y = total[name[j], k] / count[name[j], k]
+            for (k in copies) if ((name[i], k) in count && (name[j], k) in count) {
+                x = average[name[i], k]; y = average[name[j], k]
                 n++; a += x; b += y; aa += x * x; bb += y * y; ab += x * y
             }
             if (n < 3) { printf "%s and %s: %d copies in both, no correlation\n", name[i], name[j], n; continue }
-            printf "%s and %s: correlation over %d copies %.2f\n", name[i], name[j], n, (n * ab - a * b) / sqrt((n * aa - a * a) * (n * bb - b * b))
+            r = (n * ab - a * b) / sqrt((n * aa - a * a) * (n * bb - b * b))
+            printf "%s and %s: correlation over %d copies %.2f\n", name[i], name[j], n, r
         }
     }'
