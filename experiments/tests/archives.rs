@@ -1,8 +1,13 @@
 //! Directories of all four kinds of run: every change to their files is refused in one line, or accepted and marked;
 //! what an interrupted run left is completed.
 
+#[path = "kit/forged.rs"]
+mod forged;
+#[path = "kit/plain.rs"]
+mod plain;
+
+use forged::sum;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -71,19 +76,7 @@ fn good(output: &Output, what: &str) {
 /// A folder with an allocator, a trace and a finished run of each kind.
 fn workshop(kinds: &[&Kind]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let source = folder.path().join("plain.rs");
-    let text = "#![no_std]\n#[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }\n\
-        unsafe extern \"C\" { fn __libc_malloc(n: usize) -> *mut u8; fn __libc_free(p: *mut u8); \
-        fn __libc_calloc(n: usize, m: usize) -> *mut u8; fn __libc_realloc(p: *mut u8, n: usize) -> *mut u8; }\n\
-        #[unsafe(no_mangle)] extern \"C\" fn malloc(n: usize) -> *mut u8 { unsafe { __libc_malloc(n) } }\n\
-        #[unsafe(no_mangle)] extern \"C\" fn calloc(n: usize, m: usize) -> *mut u8 { unsafe { __libc_calloc(n, m) } }\n\
-        #[unsafe(no_mangle)] extern \"C\" fn realloc(p: *mut u8, n: usize) -> *mut u8 { unsafe { __libc_realloc(p, n) } }\n\
-        #[unsafe(no_mangle)] extern \"C\" fn free(p: *mut u8) { unsafe { __libc_free(p) } }";
-    fs::write(&source, text).expect("a source file");
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--edition=2024", "--crate-type=cdylib", "-O", "-Cpanic=abort", "-Alinker_messages", "-o"]);
-    let built = rustc.arg(folder.path().join("libplain.so")).arg(&source).output().expect("rustc starts");
-    assert!(built.status.success(), "{}", stderr(&built));
+    plain::build(folder.path());
     good(&perseq(folder.path(), "trace synthesize server made.trace --threads 2 --events 400"), "a trace");
     for kind in kinds {
         good(&perseq(folder.path(), &format!("{} --out {}", kind.command, kind.name)), kind.name);
@@ -125,30 +118,9 @@ impl Copy<'_> {
         self.write("samples.jsonl", &(lines.join("\n") + "\n"));
     }
 
-    /// Makes every sum right again, as someone would who wants to deceive: what is left is what the rows say.
+    /// Makes every sum right again.
     fn renew(&self) {
-        let mut previous = sum(self.read("plan.jsonl").as_bytes());
-        let mut lines = self.lines();
-        for line in &mut lines {
-            let Ok(mut row) = serde_json::from_str::<Value>(line) else { continue };
-            row["previous"] = previous.into();
-            *line = row.to_string();
-            previous = sum(line.as_bytes());
-        }
-        self.set_lines(&lines);
-        let mut manifest: Value = serde_json::from_str(&self.read("manifest.json")).expect("JSON");
-        manifest["rows"] = serde_json::json!({"count": lines.len(), "last": previous});
-        self.seal(manifest);
-        let sums = ["manifest.json", "plan.jsonl", "samples.jsonl"]
-            .map(|name| format!("{}  {name}\n", sum(self.read(name).as_bytes())));
-        self.write("SHA256SUMS", &sums.concat());
-    }
-
-    fn seal(&self, mut manifest: Value) {
-        manifest["seal"] = Value::Null;
-        let open = serde_json::to_string_pretty(&manifest).expect("JSON") + "\n";
-        manifest["seal"] = sum(open.as_bytes()).into();
-        self.write("manifest.json", &(serde_json::to_string_pretty(&manifest).expect("JSON") + "\n"));
+        forged::everything(&self.root());
     }
 
     /// Every file below it that was made of the rows, as `report` leaves them.
@@ -220,10 +192,6 @@ fn compress(program: &str, root: &Path) {
     let done = command.args(["-q", "-f", "samples.jsonl"]).current_dir(root).status().expect("the program starts");
     assert!(done.success());
     drop(fs::remove_file(root.join("samples.jsonl"))); // zstd leaves it
-}
-
-fn sum(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn change(line: &str, change: impl FnOnce(&mut Value)) -> String {
