@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use perseq::Mode;
 
-const GUIDES: [&str; 11] = [
+const GUIDES: [&str; 12] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
     "ARTIFACT.md",
     "docs/architecture.md",
     "docs/adding-a-mode.md",
+    "docs/cluster.md",
     "rseq/README.md",
     "preload/README.md",
     "experiments/README.md",

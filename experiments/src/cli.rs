@@ -65,6 +65,7 @@ Examples:
   perseq run --profile standard --dry-run       what the citable run would do, and how long it would take
   perseq resume runs/TIME-standard              take what an interrupted run left out
   perseq compare BEFORE AFTER                   what changed
+  perseq merge PART...                          parts of a plan, taken with --shard on several hosts, to one run
   perseq COMMAND --help                         more examples
 
 Exit codes:
@@ -132,6 +133,8 @@ pub enum Command {
         /// Directory of the run.
         dir: PathBuf,
     },
+    /// Join the parts of a plan, taken with --shard, to one run.
+    Merge(crate::merge::Arguments),
     /// Print the raw rows behind a number of the report.
     Rows(crate::rows::Arguments),
     /// Say what changed from one run to another, and refuse what cannot be compared.

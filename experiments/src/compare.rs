@@ -128,7 +128,9 @@ pub fn main(wanted: &Arguments) -> Result<Exit, Failure> {
     if before.manifest.tool.debug_assertions != after.manifest.tool.debug_assertions {
         return Err(Failure::usage("compare: one run is of a debug build and the other is not; expected two alike"));
     }
-    let kind = if before.manifest.host_caption == after.manifest.host_caption { Kind::Values } else { Kind::Ratios };
+    let same = before.manifest.host_caption == after.manifest.host_caption;
+    let several = before.manifest.across_hosts || after.manifest.across_hosts;
+    let kind = if same && !several { Kind::Values } else { Kind::Ratios };
     if kind == Kind::Ratios && wanted.fail_on_regression.is_some() {
         return Err(Failure::usage(format!(
             "compare: --fail-on-regression needs two runs of one host; these are of {} and {}",

@@ -72,6 +72,11 @@ impl Task for Question {
         self.measure().mul_f64(1.15) + Duration::from_millis(40)
     }
 
+    /// Each host finds out for itself how long a link takes.
+    fn portable(&self) -> Question {
+        Question { links_per_ms: None, ..self.clone() }
+    }
+
     fn pass(&self) -> Option<Pass> {
         let (pass, counters_status) = match &self.counter_group {
             Some(group) => ("counter", format!("group {group}, see `counted`")),
@@ -344,6 +349,8 @@ pub struct Experiments;
 
 impl Study for Experiments {
     const KIND: &'static str = "run";
+    const FOUND: &'static [&'static str] =
+        &["validity", "links_per_ms", "hardware_counters", "counter_catalogue", "host_name", "excluded_variables"];
     type Task = Question;
     type Report = Report;
     type About = About;
@@ -370,5 +377,22 @@ impl Study for Experiments {
 
     fn twinned(_: &About) -> &str {
         TWINNED.name()
+    }
+
+    /// A check that failed in one part failed in the whole.
+    fn join(about: &mut About, part: &About) {
+        for validity in &part.validity {
+            match about.validity.iter_mut().find(|known| known.check == validity.check) {
+                Some(known) if known.status != Outcome::Failed && validity.status == Outcome::Failed => {
+                    known.clone_from(validity);
+                }
+                Some(_) => {}
+                None => about.validity.push(validity.clone()),
+            }
+        }
+        about.links_per_ms = about.links_per_ms.filter(|links| part.links_per_ms == Some(*links));
+        about.hardware_counters &= part.hardware_counters;
+        about.excluded_variables = about.excluded_variables.max(part.excluded_variables);
+        about.host_name = about.host_name.take().filter(|name| part.host_name.as_ref() == Some(name));
     }
 }

@@ -14,10 +14,10 @@
 //!
 //! Beside a run: [`doctor`] and [`selftest`] say whether to believe this host, [`compare`] holds two runs together,
 //! [`rows`] shows what a number of the report was made of, [`counters`] are read in a pass of their own, and
-//! [`directory`] makes reports again and completes interrupted runs. [`limits`] says what allocators leave of the limits
-//! on a process. [`calibrate`] holds the baseline beside the thread caches of other allocators. [`power`] counts how often
-//! a run finds what was planted in it. [`torture`] measures nothing: it looks for what the allocator loses in storms.
-//! [`beside`] finds the libraries that all of these need.
+//! [`directory`] makes reports again and completes interrupted runs; [`merge`] joins runs that took a part of a plan each.
+//! [`limits`] says what allocators leave of the limits on a process. [`calibrate`] holds the baseline beside the thread
+//! caches of other allocators. [`power`] counts how often a run finds what was planted in it. [`torture`] measures nothing:
+//! it looks for what the allocator loses in storms. [`beside`] finds the libraries that all of these need.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
@@ -46,6 +46,7 @@ mod list;
 mod marks;
 mod measurement;
 mod memory;
+mod merge;
 mod output;
 mod pattern;
 mod peers;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         Command::Resume(arguments) => directory::resume(&arguments),
         Command::Report { dir, accept_changed } => directory::report(&dir, accept_changed),
         Command::Pack { dir } => directory::pack(&dir),
+        Command::Merge(arguments) => merge::main(&arguments),
         Command::Rows(arguments) => rows::main(&arguments),
         Command::Compare(arguments) => compare::main(&arguments),
         Command::Trace { action } => traces::main(&action),

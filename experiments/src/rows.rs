@@ -12,7 +12,7 @@ use crate::harness::task::Task;
 use crate::output;
 use crate::programs::Programs;
 use crate::replay::Replay;
-use crate::report::number;
+use crate::report::{number, parts};
 use crate::simulate::Simulation;
 use crate::statistics::{Paired, median};
 use crate::subject::Subject;
@@ -91,7 +91,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
 
 fn print<S: Study>(arguments: &Arguments, archive: &Archive) -> Result<Exit, Failure> {
     let run = archive.read::<S>(Reading::accepting(arguments.accept_changed))?;
-    run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    run.warning.iter().chain(&parts::notice(&run.manifest)).for_each(|warning| eprintln!("warning: {warning}"));
     let metric = arguments.metric.as_deref();
     let wanted = |row: &Row<S::Task, S::Report>| {
         let subject = row.planned.task.subject();

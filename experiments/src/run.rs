@@ -5,6 +5,7 @@ use crate::definition::{self, Rule};
 use crate::experiment::{self, Experiments, Options, Sample};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
+use crate::harness::part::{self, Shard};
 use crate::harness::progress::say;
 use crate::harness::{conduct, manifest, place};
 use crate::host::limits::Limits;
@@ -28,6 +29,7 @@ Examples:
   perseq run --filter 'E03/rule=B' --blocks 10        one question, answered well
   perseq run --modes percpu,percpu-lock --filter E01  other modes
   perseq run --profile full --dry-run --json          the plan, and nothing else
+  perseq run --seed 1 --shard 2/8 --out parts/2       an eighth of the plan, for `perseq merge`
 
 Ctrl-C leaves a directory that `perseq resume` completes.")]
 pub struct Arguments {
@@ -55,6 +57,9 @@ pub struct Arguments {
     /// Compress plan and rows when all are taken, as `perseq pack` does.
     #[arg(long)]
     compress: bool,
+    /// Take only part K of N of the plan; `perseq merge` joins the parts. The seed decides the plan, so all name the same.
+    #[arg(long, value_name = "K/N", requires = "seed")]
+    shard: Option<Shard>,
     /// Print the plan and the time it takes, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -108,11 +113,11 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
         );
     }
     if arguments.dry_run {
+        let plan = part::taken(arguments.shard, plan)?;
         return print_plan(&plan, seed, arguments.json).map(|()| Exit::Done);
     }
 
     let run_id = format!("{}-{}", manifest::stamp(), arguments.profile);
-    let archive = Archive::create(arguments.out.as_deref(), &run_id)?;
     let options = Options {
         filter: arguments.filter.as_ref().map(|filter| filter.as_str().to_owned()),
         modes: arguments.modes.clone(),
@@ -128,6 +133,8 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
     if arguments.identify {
         manifest.about.host_name = crate::host_file::read("/proc/sys/kernel/hostname").value;
     }
+    let plan = manifest.cut(arguments.shard, plan)?;
+    let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
     manifest::warn_of_debug_build(&manifest.tool);
     let run = Contents::new(&archive, manifest, plan)?;
     let exit = finish(&archive, run)?;

@@ -39,7 +39,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         "commands",
         &["calibrate", "classes", "compare", "doctor", "limits", "list", "power", "rows", "run", "torture", "traces"],
     ),
-    ("commands about any kind of run", &["directory"]),
+    ("commands about any kind of run", &["directory", "merge"]),
     ("the command line", &["cli", "main"]),
 ];
 

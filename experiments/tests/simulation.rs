@@ -2,6 +2,8 @@
 
 #[path = "../../rseq/tests/kit/absence.rs"]
 mod absence;
+#[path = "kit/forged.rs"]
+mod forged;
 #[path = "kit/library.rs"]
 mod library;
 
@@ -132,4 +134,52 @@ fn the_same_seed_gives_the_same_bits() {
     let resumed = resume(&plugin);
     assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
     assert_eq!(reports(&dirs[0]), first);
+}
+
+/// Two parts, the second of which another host took up: the bits of the whole, and nobody need be asked about hosts.
+#[test]
+fn parts_of_a_simulation_are_the_bits_of_the_whole() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let plugin = library::built("cache-plugin");
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let simulate = |more: &str, name: &str| {
+        let arguments = "--cpus 2 --geometry zen3 --filter E01/depth=1$ --modes percpu --seeds 2 --measure-ms 20";
+        let arguments = format!("{arguments} {more}");
+        let mut arguments: Vec<_> = arguments.split_whitespace().map(str::to_owned).collect();
+        arguments.extend(["--plugin".into(), text(&plugin), "--out".into(), text(&folder.path().join(name))]);
+        perseq("simulate", &arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    for (more, name) in [("", "whole"), ("--shard 1/2", "1"), ("--shard 2/2", "2")] {
+        let output = simulate(more, name);
+        if output.status.code() == Some(3) {
+            return absence::not_tested("guest", "parts of a simulation", stderr(&output).trim());
+        }
+        assert_eq!(output.status.code(), Some(0), "{name}: {}", stderr(&output));
+    }
+    let [one, two, whole, joined] = ["1", "2", "whole", "joined"].map(|name| folder.path().join(name));
+    // As another host would have begun it, and not ended it.
+    fs::write(two.join("samples.jsonl"), "").expect("rows");
+    forged::manifest(&two, |manifest| {
+        manifest["host_caption"] = "another processor".into();
+        manifest["part"]["host"] = serde_json::json!({"value": "another boot"});
+        (manifest["finished_utc"], manifest["rows"]) = (Value::Null, Value::Null);
+    });
+    fs::remove_file(two.join("SHA256SUMS")).expect("sums");
+    let merge = || perseq("merge", &[&text(&one), &text(&two), "--out", &text(&joined)]);
+    assert_eq!(merge().status.code(), Some(2), "it is not finished");
+    let resumed = perseq("resume", &[&text(&two), "--plugin", &text(&plugin)]);
+    assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
+    let merged = merge();
+    assert_eq!(merged.status.code(), Some(0), "{}", stderr(&merged));
+    assert_eq!(reports(&joined).len(), 2);
+    assert_eq!(reports(&joined), reports(&whole));
+    let report = fs::read_to_string(joined.join("report/report.txt")).expect("a report");
+    assert!(!report.contains("ACROSS HOSTS") && report.contains("host 2: another processor"), "{report}");
+    // Other files in the guests are another plan.
+    forged::manifest(&two, |manifest| manifest["image_sha256"] = "f0".into());
+    forged::sums(&two);
+    fs::remove_dir_all(&joined).expect("a run");
+    let refused = merge();
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("`image_sha256` differs"), "{}", stderr(&refused));
 }

@@ -8,6 +8,7 @@
 //! checks everything; what does not fit is refused in one line.
 
 use super::manifest::{self, Manifest, Rows};
+use super::part;
 use super::place::Planned;
 use super::row::{Row, SCHEMA, minor};
 use super::stored::Stored;
@@ -142,6 +143,35 @@ impl Archive {
         written::whole(&path, text.as_bytes())
     }
 
+    /// Writes a run that is over: `lines` are its rows, to be chained in this order.
+    pub fn write_joined<A: Serialize, T: Serialize>(
+        &self,
+        manifest: &mut Manifest<A>,
+        plan: &[Planned<T>],
+        lines: &[&str],
+    ) -> Result<(), Failure> {
+        self.write_plan(plan)?;
+        let (mut last, mut text) = (self.sum(PLAN)?, String::new());
+        for line in lines {
+            let chained = part::chained(line, &last);
+            let line =
+                chained.ok_or_else(|| Failure::usage(format!("expected a row that is chained; found `{line}`")))?;
+            last = checksum::of(line.as_bytes());
+            text += &(line + "\n");
+        }
+        written::whole(&self.root.join(SAMPLES), text.as_bytes())?;
+        manifest.rows = Some(Rows { count: lines.len(), last });
+        self.write_manifest(manifest)?;
+        self.write_sums()
+    }
+
+    /// The rows as they are written.
+    pub fn row_text(&self) -> Result<String, Failure> {
+        let bytes = self.stored_rows().read()?;
+        let path = self.root.join(SAMPLES);
+        String::from_utf8(bytes).map_err(|error| Failure::file(&path, "read", error))
+    }
+
     /// Writes the sums of the raw files, in the format of `sha256sum -c`.
     pub fn write_sums(&self) -> Result<(), Failure> {
         let mut text = String::new();
@@ -181,12 +211,20 @@ impl Archive {
         if chained && !manifest::sealed(&text) {
             faults.push(format!("{MANIFEST} was edited: it is not what its seal was made of"));
         }
-        let first = if chained { checksum::of(&self.stored_plan().read()?) } else { String::new() };
-        let run = verify::Run { plan: &plan, run_id: &manifest.run_id, schema: &manifest.schema, chained, first };
+        let names = part::names(&manifest.run_id, &manifest.parts, &plan);
+        let stored_plan = if chained { self.stored_plan().read()? } else { Vec::new() };
+        let first = if chained { checksum::of(&stored_plan) } else { String::new() };
+        let run = verify::Run { plan: &plan, names: &names, schema: &manifest.schema, chained, first };
         let walked = run.walk::<S>(&rows, lines);
         faults.extend(walked.fault.clone());
-        let finished = manifest.finished_utc.is_some();
         let missing = cut > 0 || walked.settled < plan.len();
+        if !manifest.parts.is_empty() && faults.is_empty() && !missing {
+            let stored_plan = String::from_utf8_lossy(&stored_plan);
+            let plan: Vec<_> = names.iter().copied().zip(stored_plan.lines()).collect();
+            let rows: Vec<_> = rows.iter().map(|row| row.run_id.as_str()).zip(lines.lines()).collect();
+            faults.extend(part::fault(&manifest.parts, &plan, &rows));
+        }
+        let finished = manifest.finished_utc.is_some();
         if finished && !(missing && reading == Reading::ToResume) {
             faults.extend(end_fault(manifest.rows.as_ref(), &walked, rows.len(), plan.len(), warning.as_deref()));
         }

@@ -5,6 +5,7 @@
 
 use super::archive::{Archive, Contents, Reading};
 use super::manifest::{self, Tool};
+use super::part;
 use super::progress::Progress;
 use super::row::{Row, Status, count};
 use super::sample;
@@ -23,8 +24,20 @@ pub fn reopen<S: Study>(archive: &Archive) -> Result<Contents<S>, Failure> {
     if Tool::this()?.binary_sha256 != manifest.tool.binary_sha256 {
         return Err(Failure::usage("resume: this run was made by another build of perseq; expected the same binary"));
     }
-    if Host::read().caption() != manifest.host_caption {
-        return Err(Failure::usage(format!("resume: this run was made on another host: {}", manifest.host_caption)));
+    // Joined parts are complete, and their hosts several.
+    if manifest.parts.is_empty() && !S::same_anywhere(&manifest.about) {
+        if Host::read().caption() != manifest.host_caption {
+            return Err(Failure::usage(format!(
+                "resume: this run was made on another host: {}",
+                manifest.host_caption
+            )));
+        }
+        if manifest.part.as_ref().is_some_and(|part| part.host != part::host(&part.plan)) {
+            return Err(Failure::usage(
+                "resume: this part was begun on another host, or before this one was started again; expected one host for \
+                 all of a part: remove it and take it again",
+            ));
+        }
     }
     contents.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
     Ok(contents)
@@ -40,6 +53,10 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
         archive.write_sums()?;
         run.plan = plan;
         return Ok(true);
+    }
+    if !run.manifest.parts.is_empty() {
+        let root = archive.root().display();
+        return Err(Failure::usage(format!("{root}: joined from parts, and rows are missing; join the parts again")));
     }
     if run.manifest.finished_utc.take().is_some() {
         run.manifest.rows = None;

@@ -3,7 +3,10 @@
 //! A manifest names neither user nor host nor any path. It is sealed: its last line but one holds the SHA-256 of the
 //! file with `null` in that place. The seal shows an edit; it proves nothing against someone who renews it.
 
+use super::part::{Joined, Part, Shard};
+use super::place::Planned;
 use super::row::{self, SCHEMA};
+use super::task::Task;
 use crate::checksum;
 use crate::failure::Failure;
 use crate::host::Host;
@@ -40,6 +43,15 @@ pub struct Manifest<A> {
     pub host: serde_json::Value,
     /// What of the caller's environment reaches a sample.
     pub environment: String,
+    /// Which part of a plan this is. Null: all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    /// The parts that this run was joined from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Joined>,
+    /// Whether rows that depend on the host are of several, because that was asked for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub across_hosts: bool,
     /// What the kind of the run adds.
     #[serde(flatten)]
     pub about: A,
@@ -123,6 +135,21 @@ impl<A> Manifest<A> {
     pub fn one_family(&self) -> bool {
         row::minor(&self.schema) < 4
     }
+
+    /// Leaves the samples of a part in a plan, and says so. None: all of them.
+    pub fn cut<T: Task>(&mut self, shard: Option<Shard>, plan: Vec<Planned<T>>) -> Result<Vec<Planned<T>>, Failure> {
+        let Some(shard) = shard else { return Ok(plan) };
+        let (samples, part) = (shard.samples(&plan)?, Part::of_plan(shard, &plan)?);
+        self.run_id += &part.ending();
+        self.part = Some(part);
+        Ok(samples)
+    }
+
+    /// What is known of each host whose rows these are.
+    pub fn hosts(&self) -> impl Iterator<Item = &serde_json::Value> {
+        let others = self.parts.iter().filter_map(|part| part.host_facts.as_ref());
+        std::iter::once(&self.host).chain(others)
+    }
 }
 
 impl<A: Serialize> Manifest<A> {
@@ -139,6 +166,9 @@ impl<A: Serialize> Manifest<A> {
             host_caption: host.caption(),
             host: serde_json::to_value(host).map_err(|error| Failure::host(error.to_string()))?,
             environment: "nothing: a sample's environment holds its own variables and padding only".into(),
+            part: None,
+            parts: Vec::new(),
+            across_hosts: false,
             about,
             rows: None,
             seal: None,

@@ -6,14 +6,16 @@
 //!    that is asked, and ends what it leaves behind. A worker of this binary reads its order and prints its report by [`answer`].
 //! 4. [`sample`]: one attempt, watched by the gates; whatever happens becomes a [`row`].
 //! 5. [`conduct`]: the loop over the plan, with [`progress`]; Ctrl-C leaves what `perseq resume` completes.
-//! 6. [`archive`]: the directory, whose plan and rows may be [`stored`] compressed. The [`manifest`] says on which host; [`verify`] holds every row against the plan, the
-//!    run and the row before it, whenever a directory is read.
+//! 6. [`archive`]: the directory, whose plan and rows may be [`stored`] compressed. The [`manifest`] says on which host;
+//!    [`verify`] holds every row against the plan, the run and the row before it, whenever a directory is read.
+//! 7. [`part`]: which samples of a plan one of several hosts takes, and what shows that joined rows are theirs.
 
 pub mod answer;
 pub mod archive;
 pub mod conduct;
 pub mod launch;
 pub mod manifest;
+pub mod part;
 pub mod place;
 pub mod process;
 pub mod progress;

@@ -24,6 +24,8 @@ pub trait Study {
     const PROCESS: &'static str = "the worker";
     /// Whether the gates reject a sample. They do not where a program leaves work to processes that nobody waits for.
     const GATED: bool = true;
+    /// Fields of [`Self::About`] that each part of a plan finds out for itself. In all others the parts are alike.
+    const FOUND: &'static [&'static str] = &[];
     /// What a sample is told.
     type Task: Task;
     /// What a sample's process reports.
@@ -52,6 +54,14 @@ pub trait Study {
     fn twinned(about: &Self::About) -> &str {
         Self::baseline(about)
     }
+
+    /// Whether a sample gives the same row on any host, so that it does not matter which one took it.
+    fn same_anywhere(_: &Self::About) -> bool {
+        false
+    }
+
+    /// Adds what another part of the plan found to what is said of the whole.
+    fn join(_: &mut Self::About, _: &Self::About) {}
 
     /// The plan of a run of schema 1.1 that has no file of it.
     fn plan_of(_: &Self::About, _seed: u64) -> Option<Vec<Planned<Self::Task>>> {

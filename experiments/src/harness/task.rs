@@ -23,6 +23,11 @@ pub trait Task: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
     /// Expected time of a sample on a quiet host.
     fn estimate(&self) -> Duration;
 
+    /// The same without what the host was found to be: what is told wherever the plan is made.
+    fn portable(&self) -> Self {
+        self.clone()
+    }
+
     /// The pass a sample belongs to, where there is more than one.
     fn pass(&self) -> Option<Pass> {
         None

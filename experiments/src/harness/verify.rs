@@ -14,8 +14,8 @@ use crate::checksum;
 pub struct Run<'a, T> {
     /// The plan.
     pub plan: &'a [Planned<T>],
-    /// The name of the run.
-    pub run_id: &'a str,
+    /// The name of the run that the rows of each planned sample bear.
+    pub names: &'a [&'a str],
     /// The schema of its manifest.
     pub schema: &'a str,
     /// Whether rows are chained.
@@ -41,7 +41,7 @@ impl<T: Task> Run<'_, T> {
         let mut last = self.first.clone();
         for (index, (row, line)) in rows.iter().zip(lines.lines()).enumerate() {
             if fault.is_none() {
-                let found = self.step::<S>(row, self.plan.get(settled), again, &last);
+                let found = self.step::<S>(row, settled, again, &last);
                 fault = found.map(|found| format!("samples.jsonl: line {}: {found}", index + 1));
             }
             (settled, again) = if row.settled() { (settled + 1, false) } else { (settled, true) };
@@ -50,11 +50,11 @@ impl<T: Task> Run<'_, T> {
         Walked { fault, settled, last }
     }
 
-    /// What is wrong with one row where `next` is planned, `again` after a rejection, behind a line with the sum `last`.
+    /// What is wrong with one row at a `place` of the plan, `again` after a rejection, behind a line with the sum `last`.
     fn step<S: Study<Task = T>>(
         &self,
         row: &Row<T, S::Report>,
-        next: Option<&Planned<T>>,
+        place: usize,
         again: bool,
         last: &str,
     ) -> Option<String> {
@@ -62,10 +62,12 @@ impl<T: Task> Run<'_, T> {
         if row.schema != self.schema {
             return Some(format!("schema {} in a run of schema {}", row.schema, self.schema));
         }
-        if row.run_id != self.run_id && (self.chained || !row.run_id.is_empty()) {
-            return Some(format!("a row of the run `{}` in the run `{}`", row.run_id, self.run_id));
+        let (Some(next), Some(name)) = (self.plan.get(place), self.names.get(place)) else {
+            return Some(format!("{id} follows the last sample of the plan"));
+        };
+        if row.run_id != *name && (self.chained || !row.run_id.is_empty()) {
+            return Some(format!("a row of the run `{}` in the run `{name}`", row.run_id));
         }
-        let Some(next) = next else { return Some(format!("{id} follows the last sample of the plan")) };
         if *id != next.sample_id {
             return Some(format!("{id} stands where the plan has {}", next.sample_id));
         }

@@ -14,6 +14,7 @@ pub use study::{Programs, Run};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents, Reading};
 use crate::harness::manifest::{self, Manifest};
+use crate::harness::part::Shard;
 use crate::harness::place::{self, Planned};
 use crate::harness::row::Status;
 use crate::harness::study::Study;
@@ -21,6 +22,7 @@ use crate::harness::{conduct, row};
 use crate::host::Host;
 use crate::output;
 use crate::report::document::Block;
+use crate::report::parts::{self, Compared};
 use crate::suite::{self, Arm, arm};
 use crate::written::{self, Folder};
 use catalogue::{PROGRAMS, Program};
@@ -30,7 +32,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use study::{About, Trial};
+use study::{About, Report, Row, Trial};
 
 /// Options of `perseq programs`.
 #[derive(Debug, clap::Args)]
@@ -57,6 +59,9 @@ pub struct Arguments {
     /// Rounds of each program, in shuffled order. Ten or more give intervals.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// Take only part K of N of the plan; `perseq merge` joins the parts.
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
     /// Install what is missing, by apt-get.
     #[arg(long)]
     install: bool,
@@ -107,6 +112,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let mut manifest = Manifest::new(Programs::KIND, run_id, seed, &Host::read(), about)?;
     manifest.environment = "the caller's: real programs need their own".into();
+    let plan = manifest.cut(arguments.shard, plan)?;
     let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
     let run = Contents::new(&archive, manifest, plan)?;
     let exit = finish(&archive, run, arms)?;
@@ -117,7 +123,9 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
 /// Takes what is missing and prints the table. [`Exit::Host`]: a program is not here.
 pub fn finish(archive: &Archive, mut run: Run, arms: Vec<Arm>) -> Result<Exit, Failure> {
     let root = archive.root().canonicalize().map_err(|error| Failure::file(archive.root(), "open", error))?;
-    if !conduct::complete(&Programs { root: root.clone(), arms }, archive, &mut run)? {
+    let programs = Programs { root: root.clone(), arms };
+    programs.ask(&run.plan)?;
+    if !conduct::complete(&programs, archive, &mut run)? {
         return Ok(Exit::Partial);
     }
     write(archive, &run)?;
@@ -144,13 +152,24 @@ pub fn section(run: &Run) -> Vec<Block> {
     let mut blocks = vec![Block::Heading(2, "Whole programs".into())];
     blocks.extend(run.changed.iter().map(|changed| Block::Notice(written::banner(changed))));
     blocks.push(Block::Paragraph(format!("{} {}", run.manifest.host_caption, run.origin().line())));
+    blocks.extend(parts::notice(&run.manifest).map(Block::Notice));
     blocks.extend(table::blocks(&run.rows, &run.manifest.about));
+    blocks.extend(compared(run, parts::blocks));
     blocks
+}
+
+/// What is told of parts, by the time that programs take.
+fn compared<T>(run: &Run, told: impl Fn(&Manifest<About>, &Compared<Trial, Report>) -> T) -> T {
+    let time = |row: &Row| row.counts().map(|report| report.wall_ns as f64);
+    let baseline = |_: &[&Row]| suite::SYSTEM.to_owned();
+    told(&run.manifest, &Compared { rows: &run.rows, value: &time, baseline: &baseline })
 }
 
 fn write(archive: &Archive, run: &Run) -> Result<(), Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let text = table::heading(&run.manifest) + &table::table(&run.rows, &run.manifest.about);
+    // Comments, as the heading is.
+    let parts = compared(run, parts::text).lines().map(|line| format!("# {line}\n")).collect::<String>();
+    let text = table::heading(&run.manifest) + &parts + &table::table(&run.rows, &run.manifest.about);
     Folder::create(archive.root().to_owned(), run.origin())?.save("table.txt", &text)?;
     output::print(&run.origin().mark("table.txt", &text))
 }

@@ -2,15 +2,17 @@
 
 use super::catalogue::{self, Program};
 use crate::checksum;
+use crate::failure::Failure;
 use crate::harness::archive::Contents;
 use crate::harness::place::Planned;
-use crate::harness::process::{Exited, Job};
+use crate::harness::process::{self, Ended, Exited, Job};
 use crate::harness::row;
 use crate::harness::study::{Refusal, Study};
 use crate::harness::task::Task;
 use crate::suite::{Arm, SYSTEM};
 use crate::written;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -92,9 +94,32 @@ impl Programs {
         self.root.join(format!("{}-{}-{}", planned.cell_id, planned.task.allocator, planned.block))
     }
 
+    /// Asks each program what it prints on the C library, where another allocator comes first: in a part of a plan.
+    pub fn ask(&self, plan: &[Planned<Trial>]) -> Result<(), Failure> {
+        let mut asked = BTreeSet::new();
+        for first in plan.iter().filter(|planned| asked.insert(&planned.cell_id)) {
+            if first.task.allocator == SYSTEM || first.skip.is_some() || self.answers().join(&first.cell_id).exists() {
+                continue;
+            }
+            let planned = Planned { task: Trial { allocator: SYSTEM.into() }, ..first.clone() };
+            let failed = |why: String| Failure::host(format!("{} on the C library: {why}", planned.cell_id));
+            match process::observe(&self.job(&planned).map_err(failed)?).map_err(failed)? {
+                Ended::TimedOut => return Err(failed("it did not end in time".into())),
+                // One that failed says so in its samples as well.
+                Ended::Exited(ended) => drop(self.read(&planned, &ended)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What programs print on the C library.
+    fn answers(&self) -> PathBuf {
+        self.root.join("expected")
+    }
+
     /// What the program prints on the C library: what it printed there the first time.
     fn expected(&self, planned: &Planned<Trial>, printed: &[u8]) -> Result<Vec<u8>, String> {
-        let folder = self.root.join("expected");
+        let folder = self.answers();
         let path = folder.join(&planned.cell_id);
         match fs::read(&path) {
             Ok(expected) => Ok(expected),

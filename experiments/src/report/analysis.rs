@@ -106,7 +106,8 @@ impl Analysis {
             })
             .collect();
         let families = test_together(&mut experiments, manifest.one_family());
-        let step = manifest.host.pointer("/clock/resolution_ns/value").and_then(|step| step.as_f64());
+        let steps = manifest.hosts().filter_map(|host| host.pointer("/clock/resolution_ns/value")?.as_f64());
+        let step = steps.reduce(f64::max);
         experiments.iter_mut().for_each(|experiment| experiment.blur(step));
         Analysis { planned: plan.len(), manifest, rows, warning: None, older: None, families, experiments }
     }

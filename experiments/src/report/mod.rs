@@ -13,6 +13,7 @@ mod latex;
 mod locality;
 pub mod markdown;
 pub mod number;
+pub mod parts;
 mod planted;
 mod policy;
 mod restarts;

@@ -2,8 +2,10 @@
 
 use super::analysis::{Analysis, Experiment, Outcome};
 use super::document::{Block, Document, Table};
+use super::parts::{self, Compared};
 use super::{claims, counted, figure, number, planted, policy, restarts, standing, tables};
-use crate::experiment::Row;
+use crate::definition::{Definition, Rule};
+use crate::experiment::{self, Row};
 use crate::failure::Failure;
 use crate::harness::row::Status;
 use crate::provenance::{Version, Withdrawn};
@@ -13,7 +15,7 @@ use crate::validity::Validity;
 
 /// Tells it.
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<_> = parts::notice(&analysis.manifest).map(Block::Notice).into_iter().collect();
     opening(analysis, &mut blocks);
     blocks.push(Block::Contents);
     claims(analysis, &mut blocks);
@@ -45,12 +47,26 @@ pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
         "Restarts and operations: `perseq rows . --modes {TWINNED} --metric /allocator/restarts`, and `/ops_alloc` and \
          `/ops_free` in its place."
     )));
+    blocks.extend(parts(analysis));
     blocks.push(Block::Heading(2, "Order of the run".into()));
     blocks.extend(figure::drift(analysis)?.map(Block::Figure));
     left_out(analysis, &mut blocks);
     method(analysis, &mut blocks);
     checklist(analysis, &mut blocks);
     Ok(Document { title: format!("perseq run {}", analysis.manifest.run_id), blocks })
+}
+
+/// The parts that the run was joined from, and the headlines of each host.
+fn parts(analysis: &Analysis) -> Vec<Block> {
+    let asked = |row: &Row| {
+        let of = |definition: &&Definition| definition.id == row.planned.task.experiment;
+        let definition = analysis.manifest.about.definitions.iter().find(of)?;
+        let subject = row.planned.task.mode_requested;
+        let compared = subject == TWINNED || subject == Rule::baseline(row.planned.task.fairness);
+        experiment::value(row, &definition.headline).filter(|_| compared)
+    };
+    let baseline = |rows: &[&Row]| experiment::baseline(rows).to_string();
+    parts::blocks(&analysis.manifest, &Compared { rows: &analysis.rows, value: &asked, baseline: &baseline })
 }
 
 /// In one line, whether the host and the run were fit to say anything.
@@ -65,6 +81,8 @@ pub fn fitness(analysis: &Analysis) -> String {
         (!about.valid(), "a check of E00 failed, so nothing may be claimed"),
         (analysis.manifest.tool.debug_assertions, "a debug build, whose times are worth nothing"),
         (about.profile == "quick", "a quick run, which is not to be cited"),
+        (analysis.manifest.part.is_some(), "a part of a plan"),
+        (analysis.manifest.across_hosts, "values of several hosts, which --across-hosts joined"),
     ];
     lacks.iter().filter(|(lacks, _)| *lacks).for_each(|(_, words)| line += &format!("; {words}"));
     line
@@ -357,7 +375,15 @@ fn checklist(analysis: &Analysis, blocks: &mut Vec<Block>) {
             format!("commit {}", manifest.tool.git_commit),
         ),
         ("every planned sample has a row", yes(lost == 0), format!("{lost} have none")),
-        ("more than one machine", "no", "one run is one host; `perseq compare` holds two together".into()),
+        (
+            "more than one machine",
+            yes(manifest.across_hosts),
+            if manifest.across_hosts {
+                "their ratios stand beside each other under the hosts and parts".into()
+            } else {
+                "one run is one host; `perseq compare` holds two together".into()
+            },
+        ),
     ];
     blocks.push(Block::Heading(2, "Checklist".into()));
     blocks.push(Block::Table(Table {

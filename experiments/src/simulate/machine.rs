@@ -4,6 +4,9 @@ use crate::failure::Failure;
 use perseq_cache_model::{Geometry, Topology};
 use serde::{Deserialize, Serialize};
 
+/// The geometry that is read from the host.
+const THIS_HOST: &str = "this-host";
+
 /// What is simulated.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Machine {
@@ -25,6 +28,11 @@ impl Machine {
         Ok(Machine { geometry: geometry.into(), cpus, llc_groups })
     }
 
+    /// Whether its caches are those of the host, and so others on another host.
+    pub fn is_this_host(&self) -> bool {
+        self.geometry == THIS_HOST
+    }
+
     /// The machine in a few words.
     pub fn words(&self) -> String {
         format!("{} CPUs with caches of {}, {} last-level groups", self.cpus, self.geometry, self.llc_groups)
@@ -42,6 +50,8 @@ mod tests {
         assert_eq!(groups("zen3", 16, None).ok(), Some(2));
         assert_eq!(groups("sapphire-rapids", 32, None).ok(), Some(1));
         assert_eq!(groups("zen3", 8, Some(4)).ok(), Some(4));
+        assert!(Machine::new(THIS_HOST, 2, None).is_ok_and(|machine| machine.is_this_host()), "the model knows it");
+        assert!(Machine::new("zen3", 2, None).is_ok_and(|machine| !machine.is_this_host()));
         assert!(groups("zen3", 8, Some(3)).is_err() && groups("zen9", 8, None).is_err());
     }
 }

@@ -30,6 +30,7 @@ use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
 use crate::harness::conduct;
 use crate::harness::manifest::{self, Manifest};
+use crate::harness::part::{self, Shard};
 use crate::harness::place::{self, Planned};
 use crate::harness::task::Task;
 use crate::host::Host;
@@ -103,6 +104,9 @@ pub struct Arguments {
     /// Directory to create for the run. Default: `runs/TIME-simulation`, in UTC.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take only part K of N of the plan; `perseq merge` joins the parts.
+    #[arg(long, value_name = "K/N")]
+    shard: Option<Shard>,
     /// Print the plan, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -139,6 +143,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let plan = place::numbered(plain.map(long).flat_map(|sample| guests(sample, &arms)).collect());
     if arguments.dry_run {
+        let plan = part::taken(arguments.shard, plan)?;
         let lines = plan.iter().map(|planned| format!("{:>5}  {}\n", planned.order_index, planned.sample_id));
         let lines: String = lines.collect();
         return output::print(&format!("{lines}{} guests\n", plan.len())).map(|()| Exit::Done);
@@ -150,12 +155,14 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     let about = About {
         machine,
         emulator: study.versions(),
+        image_sha256: Some(study.image_sum()?),
         plugin_sha256,
         modes: if arms.is_empty() { arguments.modes.clone() } else { Vec::new() },
         preloaded: arms,
         seeds: arguments.seeds,
     };
-    let manifest = Manifest::new(Simulation::NAME, run_id, arguments.seed, &Host::read(), about)?;
+    let mut manifest = Manifest::new(Simulation::NAME, run_id, arguments.seed, &Host::read(), about)?;
+    let plan = manifest.cut(arguments.shard, plan)?;
     let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
     let run = Contents::new(&archive, manifest, plan)?;
     finish(&archive, run, &study)
@@ -261,15 +268,20 @@ pub fn resume(archive: &Archive, plugin: Option<&Path>, choice: &arm::Choice) ->
         let (used, found) = (&about.emulator, study.versions());
         return Err(Failure::usage(format!("resume: this run was made with {used}; found {found}")));
     }
+    if let Some(used) = &about.image_sha256
+        && *used != study.image_sum()?
+    {
+        return Err(Failure::usage("resume: the libraries that guests need are not those that this run was made with"));
+    }
     finish(archive, run, &study)
 }
 
 /// The report again, from the rows.
 pub fn again(archive: &Archive, run: &Contents<Simulation>) -> Result<Exit, Failure> {
     run.warning.iter().for_each(|warning| eprintln!("warning: {warning}"));
-    let (about, folder) = (&run.manifest.about, Folder::create(archive.root().join("report"), run.origin())?);
-    let text = table::text(&run.rows, about);
+    let folder = Folder::create(archive.root().join("report"), run.origin())?;
+    let text = table::text(run);
     folder.save("report.txt", &text)?;
-    let page = report::pages(&folder, &table::document(&run.rows, about)?)?;
+    let page = report::pages(&folder, &table::document(run)?)?;
     output::print(&format!("{text}\n{}\n", page.display())).map(|()| Exit::Done)
 }

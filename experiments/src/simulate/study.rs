@@ -10,6 +10,7 @@ use crate::beside::CACHE_PLUGIN;
 use crate::checksum;
 use crate::experiment::{self, Question};
 use crate::failure::Failure;
+use crate::harness::archive::Contents;
 use crate::harness::place::Planned;
 use crate::harness::process::{Exited, Job};
 use crate::harness::row;
@@ -26,6 +27,8 @@ use std::time::Duration;
 
 /// A row of a simulation.
 pub type Row = row::Row<Guest, Report>;
+/// A simulation as it was read.
+pub type Run = Contents<Simulation>;
 
 /// What is simulated: a sample of an experiment, as it is or through a preloaded allocator.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -61,6 +64,9 @@ pub struct About {
     pub machine: Machine,
     /// Versions of emulator and kernel.
     pub emulator: String,
+    /// SHA-256 of what guests start from: the binary, what is preloaded, and the libraries of both. Null in older runs.
+    #[serde(default)]
+    pub image_sha256: Option<String>,
     /// SHA-256 of the plugin.
     pub plugin_sha256: String,
     /// The modes, in the order of the table. Empty: allocators were preloaded.
@@ -255,6 +261,14 @@ impl Simulation {
         self.packages.versions()
     }
 
+    /// SHA-256 of what every guest starts from.
+    pub fn image_sum(&self) -> Result<String, Failure> {
+        let mut image = self.image.clone();
+        let mut loaded = self.arms.iter().flat_map(|arm| &arm.loaded);
+        loaded.try_for_each(|file| image.library(file)).map_err(Failure::host)?;
+        Ok(checksum::of(&image.finish()))
+    }
+
     fn counts(&self) -> PathBuf {
         self.scratch.folder().join("counts.json")
     }
@@ -334,6 +348,11 @@ impl Study for Simulation {
 
     fn baseline(about: &About) -> &str {
         about.baseline()
+    }
+
+    /// The same emulator with the same model runs the same files: unless the model is that of the host.
+    fn same_anywhere(about: &About) -> bool {
+        about.image_sha256.is_some() && !about.machine.is_this_host()
     }
 }
 

@@ -1,13 +1,15 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
-use super::study::{About, FAIRNESS, Row, value};
+use super::study::{About, FAIRNESS, Guest, Report, Row, Run, value};
 use crate::experiment::{Series, pairs};
 use crate::failure::Failure;
+use crate::harness::manifest::Manifest;
 use crate::harness::row::Status;
 use crate::harness::task::Task;
 use crate::report::document::{Block, Document, Figure, Table};
 use crate::report::figure::lines::{Lines, Part, Point, lines};
 use crate::report::number;
+use crate::report::parts::{self, Compared};
 use crate::statistics::{Paired, median};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,6 +79,13 @@ fn head(about: &About) -> [String; 3] {
     ]
 }
 
+/// What is told of parts, by misses of the last private level.
+fn compared<T>(run: &Run, told: impl Fn(&Manifest<About>, &Compared<Guest, Report>) -> T) -> T {
+    let value = |row: &Row| value(row, "l2_misses_per_pair");
+    let baseline = |_: &[&Row]| run.manifest.about.baseline().to_owned();
+    told(&run.manifest, &Compared { rows: &run.rows, value: &value, baseline: &baseline })
+}
+
 fn failures(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
     rows.iter().filter(|row| row.status != Status::Ok).map(|row| {
         let reason = row.reason.as_deref().unwrap_or("no reason");
@@ -85,8 +94,10 @@ fn failures(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
 }
 
 /// The report in text.
-pub fn text(rows: &[Row], about: &About) -> String {
+pub fn text(run: &Run) -> String {
+    let (rows, about) = (&run.rows, &run.manifest.about);
     let mut text = head(about).map(|line| line + "\n").concat();
+    text += &compared(run, parts::text);
     for cell in cells(rows) {
         text += &format!("\n{cell}\n");
         let mut last = "";
@@ -105,9 +116,12 @@ pub fn text(rows: &[Row], about: &About) -> String {
 }
 
 /// The report as a document: figures first, then what they are drawn from.
-pub fn document(rows: &[Row], about: &About) -> Result<Document, Failure> {
+pub fn document(run: &Run) -> Result<Document, Failure> {
+    let (rows, about) = (&run.rows, &run.manifest.about);
     let [notice, machine, how] = head(about);
-    let mut blocks = vec![Block::Notice(notice), Block::Paragraph(machine), Block::Paragraph(how), Block::Contents];
+    let mut blocks = vec![Block::Notice(notice)];
+    blocks.extend(parts::notice(&run.manifest).map(Block::Notice));
+    blocks.extend([Block::Paragraph(machine), Block::Paragraph(how), Block::Contents]);
     let figures = figures(rows, about)?;
     if !figures.is_empty() {
         blocks.push(Block::Heading(2, "Against threads for each CPU".into()));
@@ -127,6 +141,7 @@ pub fn document(rows: &[Row], about: &About) -> Result<Document, Failure> {
             rows: entries(rows, about, cell).into_iter().map(row).collect(),
         }));
     }
+    blocks.extend(compared(run, parts::blocks));
     let failures: Vec<_> = failures(rows).collect();
     if !failures.is_empty() {
         blocks.extend([Block::Heading(2, "Samples that do not count".into()), Block::List(failures)]);

@@ -19,6 +19,7 @@ pub use study::{Run, Suite};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents, Reading};
 use crate::harness::manifest::Manifest;
+use crate::harness::part::Shard;
 use crate::harness::study::Study;
 use crate::harness::{conduct, manifest as manifests};
 use crate::host::Host;
@@ -76,6 +77,9 @@ pub struct Arguments {
     /// Directory to create for the run. Default: `runs/TIME-suite-PROFILE`, in UTC.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Take only part K of N of the plan; `perseq merge` joins the parts. The seed decides the plan, so all name the same.
+    #[arg(long, value_name = "K/N", requires = "seed")]
+    shard: Option<Shard>,
     /// Print the patterns and the allocators, and stop.
     #[arg(long)]
     list: bool,
@@ -141,7 +145,9 @@ fn run(arguments: &Arguments, patterns: &[&Pattern], arms: Vec<Arm>) -> Result<E
     let names: Vec<_> = patterns.iter().map(|pattern| pattern.name.to_owned()).collect();
     let cells = plan::cells(&names, &amount.threads, cpus).unwrap_or_default();
     let plan = plan::make(&cells, &arms, &arguments.baseline, &amount);
-    let manifest = manifest(&arguments.profile, &amount, arms.clone(), &arguments.baseline, names, plan.len())?;
+    let mut manifest = manifest(&arguments.profile, &amount, arms.clone(), &arguments.baseline, names, plan.len())?;
+    let plan = manifest.cut(arguments.shard, plan)?;
+    manifest.about.planned = plan.len();
     let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
     manifests::warn_of_debug_build(&manifest.tool);
     let run = Contents::new(&archive, manifest, plan)?;

@@ -3,12 +3,13 @@
 use super::analysis::{Analysis, Bound, Comparison, ENOUGH, Mean};
 use super::arm::Arm;
 use super::plan::Cell;
-use super::study::{self, Metric, Run};
+use super::study::{self, Metric, Row, Run};
 use crate::failure::Failure;
 use crate::harness::archive::Archive;
 use crate::harness::row::Status;
 use crate::pattern;
 use crate::report::document::{Block, Document, Table};
+use crate::report::parts::{self, Compared};
 use crate::report::{html, markdown, number};
 use crate::statistics::{Estimate, Side};
 use crate::written::Folder;
@@ -27,7 +28,7 @@ pub fn write(archive: &Archive, run: Run, programs: Vec<Block>) -> Result<PathBu
 
 fn document(analysis: &Analysis, programs: Vec<Block>) -> Document {
     let manifest = &analysis.manifest;
-    let mut blocks = Vec::new();
+    let mut blocks: Vec<_> = parts::notice(manifest).map(Block::Notice).into_iter().collect();
     let finished = manifest.finished_utc.as_deref().unwrap_or("not finished");
     blocks.push(Block::Paragraph(format!(
         "{}. Profile {}, {} blocks, threads where a pattern has several: {}, seed {}. Started {}, finished {finished}. \
@@ -99,6 +100,9 @@ fn document(analysis: &Analysis, programs: Vec<Block>) -> Document {
     }
     blocks.extend(programs);
     allocators(analysis, &mut blocks);
+    let time = |row: &Row| study::value(row, Metric::Time);
+    let baseline = |_: &[&Row]| manifest.about.baseline.clone();
+    blocks.extend(parts::blocks(manifest, &Compared { rows: &analysis.rows, value: &time, baseline: &baseline }));
     let bad: Vec<_> = analysis
         .rows
         .iter()

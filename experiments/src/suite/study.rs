@@ -93,9 +93,10 @@ pub fn deadline(planned: &Planned<Work>) -> Duration {
 pub fn command(manifest: &Manifest<About>) -> String {
     let about = &manifest.about;
     let patterns = about.patterns.join("|");
+    let shard = manifest.part.as_ref().map_or_else(String::new, |part| format!(" --shard {}", part.shard));
     let names: Vec<_> = about.allocators.iter().map(|arm| arm.name.as_str()).collect();
     format!(
-        "perseq suite --profile {} --blocks {} --percent {} --threads {} --seed {} --baseline {} --only {} --filter '^({patterns})$'",
+        "perseq suite --profile {} --blocks {} --percent {} --threads {} --seed {} --baseline {} --only {} --filter '^({patterns})$'{shard}",
         about.profile,
         about.blocks,
         about.percent,
@@ -117,6 +118,7 @@ pub struct Suite {
 
 impl Study for Suite {
     const KIND: &'static str = "suite";
+    const FOUND: &'static [&'static str] = &["planned"];
     type Task = Work;
     type Report = Report;
     type About = About;
@@ -163,6 +165,10 @@ impl Study for Suite {
 
     fn baseline(about: &About) -> &str {
         &about.baseline
+    }
+
+    fn join(about: &mut About, part: &About) {
+        about.planned += part.planned;
     }
 }
 

@@ -35,7 +35,9 @@ const KNOWN: &[&str] = &[
     "node",
     "g++",
     "cc",
-    "guest", // an emulator and a kernel, from Debian's archive
+    "parallel", // of GNU
+    "slurm",    // its daemons, with munge, and a user that may start them
+    "guest",    // an emulator and a kernel, from Debian's archive
 ];
 
 /// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may

@@ -43,7 +43,9 @@ pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
     let top = legend_height(&subjects) + 40;
     let svg = draw((WIDTH as u32, top as u32 + 270), |area| {
         legend(area, &subjects)?;
-        let x = Axis { low: -1.0, high: analysis.planned as f64, log: false, zero: false };
+        // A part's samples have their places in the whole plan.
+        let end = points.iter().map(|point| point.1).fold(analysis.planned as f64, f64::max);
+        let x = Axis { low: -1.0, high: end, log: false, zero: false };
         let y = Axis { low: -reach, high: reach, log: false, zero: false };
         let panel = Panel { left: LEFT, top, width: PANEL, height: 198, x, y };
         let percent = |value: f64| if value == 0.0 { "0 %".to_owned() } else { format!("{value:+.0} %") };
