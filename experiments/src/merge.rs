@@ -1,8 +1,8 @@
 //! `perseq merge DIR...`: parts of one plan, joined to the run that would have taken all of it.
 //!
-//! Everything that parts of one plan have in common is compared, and what differs is named. The plan of the whole is put
-//! together from those of its parts, and must be the one that each of them names. Rows are copied as they stand: only
-//! what they are chained to changes. The same parts give the same bytes, in whatever order they are named.
+//! Everything that parts of one plan have in common is compared, and what differs is named. The plan of the whole is
+//! put together from those of its parts, and must be the one that each of them names. Rows are copied as they stand:
+//! only what they are chained to changes. The same parts give the same bytes, in whatever order they are named.
 
 use crate::directory;
 use crate::experiment::Experiments;

@@ -1,5 +1,5 @@
-//! The schedulers of `docs/cluster.md`, told what stands there: each takes all parts of a plan, one of which is killed and
-//! taken up again.
+//! The schedulers of `docs/cluster.md`, told what stands there: each takes all parts of a plan, one of which is killed
+//! and taken up again.
 
 #[path = "../../rseq/tests/kit/absence.rs"]
 mod absence;

@@ -1,5 +1,5 @@
-//! Parts of a plan: each refused where it cannot be, taken, killed and taken up again, and joined to the run that would have
-//! taken all; what is no part of the same plan is refused, with the difference named.
+//! Parts of a plan: each refused where it cannot be, taken, killed and taken up again, and joined to the run that would
+//! have taken all; what is no part of the same plan is refused, with the difference named.
 
 #[path = "kit/forged.rs"]
 mod forged;

@@ -1,12 +1,12 @@
 //! Parts of a plan, each taken on some host, and the whole that they are joined to.
 //!
-//! A block is never divided: its samples are held against each other, so one host takes them. The blocks of each cell are
-//! dealt to the parts in turn, so that each part has as many of a cell as any other, give or take one.
+//! A block is never divided: its samples are held against each other, so one host takes them. The blocks of each cell
+//! are dealt to the parts in turn, so that each part has as many of a cell as any other, give or take one.
 //!
-//! A part is a run like any other, whose plan is what it takes; its manifest says of what plan it is a part. Joined, parts
-//! are one run again. Each row keeps the name of the part that it was taken in, and so its host; the manifest names the
-//! parts, with the roots of their chains. These chains can be made again of the plan and the rows of the whole, and are
-//! whenever it is read: what was joined is what was taken.
+//! A part is a run like any other, whose plan is what it takes; its manifest says of what plan it is a part. Joined,
+//! parts are one run again. Each row keeps the name of the part that it was taken in, and so its host; the manifest
+//! names the parts, with the roots of their chains. These chains can be made again of the plan and the rows of the
+//! whole, and are whenever it is read: what was joined is what was taken.
 
 use super::place::Planned;
 use super::task::Task;
@@ -122,8 +122,8 @@ pub fn sum<T: Task>(plan: &[Planned<T>]) -> Result<String, Failure> {
     Ok(checksum::of(text.as_bytes()))
 }
 
-/// What stands for this host among the parts of a plan, and means nothing outside of it. A host is one boot of a kernel:
-/// hosts that are alike in all they say of themselves are told apart, and containers of one host are not.
+/// What stands for this host among the parts of a plan, and means nothing outside of it. A host is one boot of a
+/// kernel: hosts that are alike in all they say of themselves are told apart, and containers of one host are not.
 pub fn host(plan: &str) -> Known<String> {
     let boot = host_file::read("/proc/sys/kernel/random/boot_id");
     boot.map(|id| checksum::of(format!("{plan} {id}").as_bytes()))
@@ -189,8 +189,8 @@ pub fn chained(line: &str, previous: &str) -> Option<String> {
     Some(format!("{row}{BEFORE}{previous}\"}}"))
 }
 
-/// The first of the parts whose chain does not end with its root. `plan`: the lines of the plan, each with the name of its
-/// run; `rows`: those of the rows, likewise.
+/// The first of the parts whose chain does not end with its root. `plan`: the lines of the plan, each with the name of
+/// its run; `rows`: those of the rows, likewise.
 pub fn fault(parts: &[Joined], plan: &[(&str, &str)], rows: &[(&str, &str)]) -> Option<String> {
     let own = |part: &Joined, lines: &[(&str, &str)]| -> Vec<String> {
         lines.iter().filter(|(run, _)| *run == part.run_id).map(|(_, line)| (*line).to_owned()).collect()

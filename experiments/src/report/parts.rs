@@ -1,5 +1,5 @@
-//! What a report says of a part of a plan, or of joined parts: which they are, of which hosts, and what each host says by
-//! itself where times of several are pooled.
+//! What a report says of a part of a plan, or of joined parts: which they are, of which hosts, and what each host says
+//! by itself where times of several are pooled.
 
 use super::document::{Block, Table};
 use super::{number, tables};
