@@ -1,6 +1,11 @@
-//! What a build of the workspace leaves beside this program: libraries that commands preload or hand on.
+//! What a build of the workspace leaves beside this program, and an installation in folders near it: libraries that
+//! commands preload or hand on.
 
 use crate::failure::Failure;
+use std::fs::{self, DirBuilder};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 /// A library that is built beside this program.
@@ -24,8 +29,8 @@ impl Library {
         Library { file, package, option }
     }
 
-    /// The whole path of the one given, or else of the one beside this program. None: none was given, and none is
-    /// there. The error names a path that was given and cannot be opened.
+    /// The whole path of the one given, or else of the one beside this program, or where `install.sh` puts it. None: none
+    /// was given, and none is there. The error names a path that was given and cannot be opened.
     pub fn look(&self, given: Option<&Path>) -> Result<Option<PathBuf>, Failure> {
         if let Some(path) = given {
             let fail =
@@ -33,8 +38,10 @@ impl Library {
             let whole = path.canonicalize().map_err(|error| fail(error.to_string()))?;
             return if whole.is_file() { Ok(Some(whole)) } else { Err(fail("is no file".into())) };
         }
-        let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(self.file)));
-        Ok(beside.and_then(|path| path.canonicalize().ok()))
+        let own = std::env::current_exe().ok();
+        let folder = own.as_deref().and_then(Path::parent);
+        let places = ["", "../lib/perseq", "../lib"].into_iter().filter_map(|place| Some(folder?.join(place)));
+        Ok(places.filter_map(|place| place.join(self.file).canonicalize().ok()).next())
     }
 
     /// As [`look`](Self::look), where the command cannot do without. The error says what makes one.
@@ -45,7 +52,8 @@ impl Library {
     /// What to say where there is none.
     pub fn missing(&self) -> Failure {
         let Library { file, option, .. } = self;
-        Failure::usage(format!("no {file} beside this program; {}, or give {option} PATH", self.made_by()))
+        let places = "beside this program or in ../lib/perseq or ../lib from there";
+        Failure::usage(format!("no {file} {places}; {}, or give {option} PATH", self.made_by()))
     }
 
     fn made_by(&self) -> String {
@@ -53,9 +61,63 @@ impl Library {
     }
 }
 
+/// The whole path of a library as it can be preloaded: the dynamic linker cuts LD_PRELOAD at blanks and colons, so where
+/// there are some it is that of a link in the folder for temporary files. The error says why there is none.
+pub fn preloadable(library: &Path) -> Result<PathBuf, String> {
+    let cut = |path: &Path| path.to_string_lossy().contains([' ', ':']);
+    if !cut(library) {
+        return Ok(library.to_owned());
+    }
+    let user = nix::unistd::geteuid().as_raw();
+    let folder = std::env::temp_dir().join(format!("perseq-preload-{user}"));
+    if cut(&folder) {
+        return Err(format!(
+            "{}: LD_PRELOAD is cut at blanks and colons, and the folder for temporary files, {}, has one, too; set TMPDIR",
+            library.display(),
+            folder.display()
+        ));
+    }
+    let named = |error: std::io::Error| format!("{}: {error}", folder.display());
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(named(error)),
+        _ => {}
+    }
+    // Whoever can write there says what programs of this user run.
+    let found = fs::symlink_metadata(&folder).map_err(named)?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
+        return Err(format!("{}: expected a folder that only this user can write to", folder.display()));
+    }
+    let mut hash = DefaultHasher::new();
+    library.hash(&mut hash);
+    let link = folder.join(format!("{:016x}.so", hash.finish()));
+    if fs::read_link(&link).is_ok_and(|to| to == library) {
+        return Ok(link);
+    }
+    // It is whole when it gets its name, whoever else makes it now.
+    let draft = folder.join(format!("{}.draft", std::process::id()));
+    drop(fs::remove_file(&draft));
+    symlink(library, &draft).and_then(|()| fs::rename(&draft, &link)).map_err(named)?;
+    Ok(link)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_with_a_blank_is_preloaded_by_a_link_without() {
+        assert_eq!(preloadable(Path::new("/lib/plain.so")).unwrap(), Path::new("/lib/plain.so"));
+        let folder = tempfile::tempdir().unwrap();
+        let [one, two] = ["a b.so", "a:b.so"].map(|name| folder.path().join(name));
+        let links = [&one, &two].map(|library| preloadable(library).unwrap());
+        assert_ne!(links[0], links[1]);
+        for (link, library) in links.iter().zip([one, two]) {
+            assert!(!link.to_str().unwrap().contains([' ', ':']), "{link:?}");
+            assert_eq!(fs::read_link(link).unwrap(), library);
+            assert_eq!(preloadable(&library).unwrap(), *link);
+            fs::remove_file(link).unwrap();
+        }
+    }
 
     #[test]
     fn a_path_that_does_not_exist_is_named() {

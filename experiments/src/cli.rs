@@ -111,6 +111,9 @@ pub enum Command {
         /// Only experiments whose id or title matches.
         #[arg(long, value_name = "REGEX")]
         filter: Option<Regex>,
+        /// The experiment of this file instead of perseq's own. May be given several times.
+        #[arg(long, value_name = "FILE")]
+        definition: Vec<PathBuf>,
     },
     /// Run experiments and write the report.
     Run(crate::run::Arguments),
@@ -142,8 +145,9 @@ pub enum Command {
     /// Record, check and replay what a program allocates.
     #[command(after_help = "\
 Examples:
-  perseq trace record --out /tmp/ls -- ls -l /usr    writes /tmp/ls.PID
-  perseq trace import /tmp/ls.4711 ls.trace
+  perseq trace record --out ls.trace -- ls -l /usr
+  perseq trace record --out all.trace.gz --keep raw -- make
+  perseq trace import raw/recording.4711 one.trace   of one process, or of a part of what it did
   perseq trace check ls.trace
   perseq trace replay ls.trace --modes percpu,perthread --fold 2
   perseq trace synthesize server server.trace        one that is made up, the same each time")]

@@ -327,6 +327,12 @@ pub fn manifest(
     definitions: Vec<Definition>,
 ) -> Result<Manifest<About>, Failure> {
     let host = Host::read();
+    let mut provenance = definition::provenance();
+    for definition in &definitions {
+        // One of the user's own has no history here.
+        let none = || vec![Vec::new(); definition.predictions.len()];
+        provenance.entry(definition.id.clone()).or_insert_with(none);
+    }
     let about = About {
         profile: profile.into(),
         validity: Vec::new(),
@@ -337,7 +343,7 @@ pub fn manifest(
         counter_catalogue: counters::catalogue(),
         host_name: None,
         excluded_variables: std::env::vars_os().count(),
-        provenance: definition::provenance(),
+        provenance,
         withdrawn: definition::withdrawn(),
         definitions,
     };

@@ -1,21 +1,23 @@
 //! `perseq list`: the experiments, their cells, and the time each profile takes.
 
-use crate::definition::{self, Definition};
+use crate::definition::Definition;
 use crate::failure::{Exit, Failure};
 use crate::harness::place;
 use crate::host::limits::Limits;
 use crate::output;
+use crate::own;
 use crate::plan::{self, Choice};
 use regex::Regex;
 use serde_json::json;
+use std::path::PathBuf;
 
 /// Prints the list.
-pub fn main(as_json: bool, filter: Option<&Regex>) -> Result<Exit, Failure> {
+pub fn main(as_json: bool, filter: Option<&Regex>, files: &[PathBuf]) -> Result<Exit, Failure> {
     let limits = Limits::read();
     let (mut listed, mut text) = (Vec::new(), String::new());
     let matches =
         |definition: &Definition| filter.is_none_or(|f| f.is_match(&definition.id) || f.is_match(&definition.title));
-    for definition in definition::all().into_iter().filter(matches) {
+    for definition in own::or_ours(files)?.into_iter().filter(matches) {
         let mut profiles = serde_json::Map::new();
         if !as_json {
             text += &format!("{}  {}\n     {}\n", definition.id, definition.title, definition.question);

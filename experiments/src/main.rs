@@ -22,6 +22,9 @@
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
 
+#[cfg(test)]
+#[path = "../../rseq/tests/kit/absence.rs"]
+mod absence;
 mod beside;
 mod calibrate;
 mod checksum;
@@ -48,6 +51,7 @@ mod measurement;
 mod memory;
 mod merge;
 mod output;
+mod own;
 mod pattern;
 mod peers;
 mod plan;
@@ -55,6 +59,7 @@ mod power;
 mod programs;
 mod proof;
 mod provenance;
+mod record;
 mod replay;
 mod report;
 mod rows;
@@ -83,7 +88,7 @@ fn main() -> ExitCode {
     let outcome = match cli::parse().command {
         Command::Doctor { json, deep } => doctor::main(json, deep),
         Command::Selftest { json } => selftest::main(json),
-        Command::List { json, filter } => list::main(json, filter.as_ref()),
+        Command::List { json, filter, definition } => list::main(json, filter.as_ref(), &definition),
         Command::Run(arguments) => run::run(&arguments),
         Command::Resume(arguments) => directory::resume(&arguments),
         Command::Report { dir, accept_changed } => directory::report(&dir, accept_changed),

@@ -23,6 +23,9 @@ pub struct Version {
     pub date: String,
     /// SHA-256 of its text.
     pub sha256: String,
+    /// What it expected, in words. Empty in runs before 2026-11-27.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub bounds: String,
 }
 
 /// A prediction that was made once and is made no longer.
@@ -48,7 +51,15 @@ pub fn withdrawn(file: &str, text: &str) -> Vec<Withdrawn> {
 type Entry<'a> = (&'a str, &'a str, &'a str, &'a str);
 
 fn version((_, commit, date, text): &Entry) -> Version {
-    Version { commit: (*commit).into(), date: (*date).into(), sha256: checksum::of(text.as_bytes()) }
+    let (commit, date, sha256) = ((*commit).into(), (*date).into(), checksum::of(text.as_bytes()));
+    Version { commit, date, sha256, bounds: bounds(text) }
+}
+
+fn bounds(prediction: &str) -> String {
+    let table: Table = prediction.parse().unwrap_or_default();
+    let bound = |(name, words): (&str, &str)| Some(format!("{words} {}", table.get(name)?));
+    let bounds: Vec<_> = [("at_least", "at least"), ("at_most", "at most")].into_iter().filter_map(bound).collect();
+    bounds.join(", ")
 }
 
 fn traced(file: &str, text: &str, history: &[Entry]) -> Vec<Vec<Version>> {
@@ -120,6 +131,8 @@ mod tests {
         assert_eq!(about(&found[0]), about(&found[0].replace("at_least = 1.0", "at_least = 0.9")));
         assert_ne!(about(&found[0]), about(&found[1]));
         assert_eq!(of("no-such-file.toml", TEXT), vec![Vec::new(), Vec::new()]);
+        assert_eq!(bounds(&format!("{}\nat_most = 1.2", found[0])), bounds("at_most = 1.2\nat_least = 1.0"));
+        assert_eq!(bounds(&found[0]), "at least 1.0");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `perseq run`: the experiments, from the command line to the report.
 
 use crate::counters::{self, probe::Pmu};
-use crate::definition::{self, Rule};
+use crate::definition::Rule;
 use crate::experiment::{self, Experiments, Options, Sample};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
@@ -10,6 +10,7 @@ use crate::harness::progress::say;
 use crate::harness::{conduct, manifest, place};
 use crate::host::limits::Limits;
 use crate::output;
+use crate::own;
 use crate::plan::{self, Choice};
 use crate::report;
 use crate::selftest;
@@ -30,6 +31,7 @@ Examples:
   perseq run --modes percpu,percpu-lock --filter E01  other modes
   perseq run --profile full --dry-run --json          the plan, and nothing else
   perseq run --seed 1 --shard 2/8 --out parts/2       an eighth of the plan, for `perseq merge`
+  perseq run --definition mine.toml                   an experiment of your own
 
 Ctrl-C leaves a directory that `perseq resume` completes.")]
 pub struct Arguments {
@@ -39,6 +41,10 @@ pub struct Arguments {
     /// Run only cells whose id or experiment's title matches, for instance `E03/rule=B`.
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
+    /// Run the experiment of this file instead of perseq's own. May be given several times; experiments/README.md says
+    /// what stands in it, and `perseq list --definition FILE` which cells it has.
+    #[arg(long, value_name = "FILE")]
+    definition: Vec<PathBuf>,
     /// Measure these modes instead of the profile's.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     modes: Option<Vec<Subject>>,
@@ -103,7 +109,7 @@ pub fn run(arguments: &Arguments) -> Result<Exit, Failure> {
             (hardware, _) => counters::groups(hardware),
         },
     };
-    let definitions = definition::all();
+    let definitions = own::or_ours(&arguments.definition)?;
     let plan = plan::make(&definitions, &choice, &limits)?;
     let ratios = plan.iter().any(|planned| planned.task.mode_requested == Rule::baseline(planned.task.fairness));
     if !ratios {

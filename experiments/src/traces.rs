@@ -1,26 +1,28 @@
 //! `perseq trace`: what a program allocated, recorded, checked and replayed in every mode.
 
-use crate::beside::RECORDER;
 use crate::compressed;
 use crate::failure::{Exit, Failure};
 use crate::output;
+use crate::record;
 use crate::replay;
 use crate::report::number;
 use crate::subject::Subject;
 use crate::trace::{self, Event, Trace, import, synthetic};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What to do with traces.
 #[derive(Debug, clap::Subcommand)]
 pub enum Action {
-    /// Run a program and record what it allocates. One file for each process it starts.
+    /// Run a program and write one trace of what it and all programs it starts allocate.
     Record {
-        /// Where to write: PATH.PID for each process.
-        #[arg(long, value_name = "PATH")]
+        /// The trace to write; compressed if its name ends in `.gz`.
+        #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// Events to have room for in each file.
+        /// Keep the recordings, one of each process, in this new directory: `trace import` makes a trace of one.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
+        /// Events to have room for in the recording of each process.
         #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1 << 32))]
         events: Option<u64>,
         /// The recorder, if it does not lie beside this program.
@@ -87,20 +89,21 @@ pub enum Action {
 /// Does it.
 pub fn main(action: &Action) -> Result<Exit, Failure> {
     match action {
-        Action::Record { out, events, recorder, program } => record(out, *events, recorder.as_deref(), program),
+        Action::Record { out, keep, events, recorder, program } => {
+            let (trace, exit) = record::run(&record::Wanted {
+                out,
+                keep: keep.as_deref(),
+                events: *events,
+                recorder: recorder.as_deref(),
+                program,
+            })?;
+            write(out, &trace).map(|_| exit)
+        }
         Action::Import { recording, out, skip, most } => {
             let bytes = fs::read(recording).map_err(|error| Failure::file(recording, "read", error))?;
             let named = |problem: String| Failure::usage(format!("{}: {problem}", recording.display()));
             let imported = import::import(&bytes, *skip, *most).map_err(named)?;
-            for (count, what) in [
-                (imported.lost, "events had no room in the recording; record with more --events"),
-                (imported.foreign, "releases of what was allocated before the recording are left out"),
-                (imported.unfinished, "events were not finished when the program ended"),
-            ] {
-                if count > 0 {
-                    eprintln!("warning: {count} {what}");
-                }
-            }
+            imported.left_out.warn();
             write(out, &imported.trace)
         }
         Action::Synthesize { kind, out, threads, events } => {
@@ -161,18 +164,4 @@ fn stat(trace: &Trace) -> String {
         100.0 * remote as f64 / frees as f64,
         number::bytes(live as f64),
     )
-}
-
-fn record(out: &Path, events: Option<u64>, recorder: Option<&Path>, program: &[String]) -> Result<Exit, Failure> {
-    let recorder = RECORDER.find(recorder)?;
-    let (name, arguments) = program.split_first().ok_or_else(|| Failure::usage("trace record: no program"))?;
-    let out = std::path::absolute(out).map_err(|error| Failure::file(out, "write", error))?;
-    let mut command = Command::new(name);
-    command.args(arguments).env("LD_PRELOAD", &recorder).env("PERSEQ_TRACE_FILE", &out);
-    if let Some(events) = events {
-        command.env("PERSEQ_TRACE_EVENTS", events.to_string());
-    }
-    let status = command.status().map_err(|error| Failure::usage(format!("{name}: cannot start: {error}")))?;
-    eprintln!("{name}: {status}; recordings are {}.PID", out.display());
-    Ok(if status.success() { Exit::Done } else { Exit::Partial })
 }

@@ -233,3 +233,35 @@ fn power_is_counted_over_whole_runs_with_what_was_planted_and_with_nothing() {
     }
     assert_eq!(power().status.code(), Some(2), "results are never overwritten");
 }
+
+/// The one that stands in the README, as its reader would keep it.
+#[test]
+fn an_experiment_of_the_users_own_is_planned_run_and_reported() {
+    let readme = include_str!("../README.md");
+    let (_, text) = readme.split_once("```toml\n").expect("an example");
+    let (text, _) = text.split_once("```").expect("its end");
+    let directory = tempfile::tempdir().expect("a directory");
+    let (file, out) = (directory.path().join("mine.toml"), directory.path().join("run"));
+    fs::write(&file, text).expect("written");
+    let perseq = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perseq"));
+        command.args(arguments).arg("--definition").arg(&file);
+        command
+    };
+    let listed = perseq(&["list"]).output().expect("perseq starts");
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(listed.contains("large-objects/size_bytes=8192") && !listed.contains("E01"), "{listed}");
+    let run = perseq(&["run", "--blocks", "2", "--measure-ms", "10", "--out"]).arg(&out).output().expect("perseq starts");
+    taken(&run, &out);
+    assert_eq!(rows(&out).len(), 2 * 2 * 3);
+    // Needed no more.
+    fs::write(&file, text.replace("large-objects", "E01")).expect("written");
+    let report = Command::new(env!("CARGO_BIN_EXE_perseq")).arg("report").arg(&out).output().expect("perseq starts");
+    assert!(report.status.success(), "{}", String::from_utf8_lossy(&report.stderr));
+    let report = fs::read_to_string(out.join("report/report.md")).expect("a report");
+    assert!(report.contains("large-objects Objects of some kibibytes"), "{report}");
+    let refused = perseq(&["run"]).output().expect("perseq starts");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("mine.toml: the id E01 is that of another experiment"), "{said}");
+}

@@ -30,14 +30,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("the harness", &["harness"]),
     ("the work of a sample", &["instrument", "proof", "workload"]),
     ("the processes of a sample", &["peers", "worker", "suite::worker"]),
-    ("the experiments as a kind of run", &["experiment", "plan", "selftest"]),
+    ("the experiments as a kind of run", &["experiment", "own", "plan", "selftest"]),
     ("how a run is told", &["report"]),
     ("the other kinds of run", &["suite"]),
     ("kinds of run that need the suite's allocators", &["programs", "replay"]),
     ("guests", &["simulate"]),
     (
         "commands",
-        &["calibrate", "classes", "compare", "doctor", "limits", "list", "power", "rows", "run", "torture", "traces"],
+        &["calibrate", "classes", "compare", "doctor", "limits", "list", "power", "record", "rows", "run", "torture", "traces"],
     ),
     ("commands about any kind of run", &["directory", "merge"]),
     ("the command line", &["cli", "main"]),
@@ -83,11 +83,11 @@ fn samples_are_started_in_one_place() {
         ("limits::heap", "a process for each number, which is no sample: it has no time"),
         ("peers::recipe", "compilers and package managers"),
         ("programs", "apt-get"),
+        ("record", "the program that is recorded"),
         ("simulate::packages", "apt-get and dpkg-deb"),
         ("torture::forces::external", "actors of a storm, which is no sample"),
         ("torture::forces::processes", "children of a storm"),
         ("torture::run", "storms, and gdb for one that hangs"),
-        ("traces", "the program that is recorded"),
     ];
     let starts = |text: &str| code(text).contains("Command::new(");
     let found: Vec<_> = texts().into_iter().filter(|(_, text)| starts(text)).map(|(name, _)| name).collect();

@@ -67,48 +67,93 @@ fn a_file_that_is_no_trace_is_refused_in_one_line() {
     }
 }
 
+fn record(directory: &Path, recorder: &Path, arguments: &[&str], program: &[&str]) -> Output {
+    let trace = directory.join("trace");
+    let fixed = ["trace", "record", "--out", text(&trace), "--events", "200000", "--recorder", text(recorder)];
+    perseq(&[&fixed, arguments, &["--"], program].concat())
+}
+
+/// A shell, and in it one program after the other: each process is named, and the trace is of them all.
 #[test]
-fn a_real_program_is_recorded_imported_and_replayed() {
+fn a_real_program_is_recorded_with_all_that_it_starts_and_replayed() {
     let recorder = library::built("recorder");
     let directory = tempfile::tempdir().expect("a directory");
-    let raw = directory.path().join("raw");
-    // Threads of a real program: eight sorts side by side, and a file large enough for each to have work.
+    // The dynamic linker would cut such a path.
+    let blank = directory.path().join("a b.so");
+    fs::copy(&recorder, &blank).expect("a copy");
+    // Threads of a real program: sorts side by side, and a file large enough for each to have work.
     let input = directory.path().join("input");
     let lines: String =
         (0..20_000u64).map(|line| format!("{}\n", line.wrapping_mul(0x9e37_79b9) % 1_000_003)).collect();
     fs::write(&input, lines).expect("input");
-    let output = perseq(&[
-        "trace",
-        "record",
-        "--out",
-        text(&raw),
-        "--events",
-        "200000",
-        "--recorder",
-        text(&recorder),
-        "--",
-        "sort",
-        "--parallel=4",
-        "-S",
-        "1M",
-        "-o",
-        "/dev/null",
-        text(&input),
-    ]);
+    let kept = directory.path().join("kept");
+    let script = format!("sort --parallel=4 -S 1M -o /dev/null '{}'; exec wc -l '{}'", text(&input), text(&input));
+    let output = record(directory.path(), &blank, &["--keep", text(&kept)], &["sh", "-c", &script]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let recordings: Vec<_> = fs::read_dir(directory.path())
-        .expect("recordings")
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| text(path).contains("raw."))
-        .collect();
-    assert!(!recordings.is_empty());
-    let trace = directory.path().join("trace");
+    let said = stdout(&output);
+    let named = |name: &str| said.lines().filter(|line| line.split_whitespace().nth(1) == Some(name)).count();
+    assert_eq!(["sh", "sort", "wc"].map(named), [1; 3], "{said}");
+
+    let recordings: Vec<_> = fs::read_dir(&kept).expect("recordings").flatten().map(|entry| entry.path()).collect();
+    assert_eq!(recordings.len(), 3, "{recordings:?}");
     for recording in &recordings {
-        let output = perseq(&["trace", "import", text(recording), text(&trace)]);
+        // No longer than what is in it: eight bytes of its head say how many notes of 24 bytes that is.
+        let bytes = fs::read(recording).expect("a recording");
+        let notes = u64::from_le_bytes(bytes[8..16].try_into().expect("eight bytes"));
+        assert_eq!(bytes.len() as u64, 64 + 24 * notes, "{recording:?}");
+        let one = directory.path().join("one");
+        let output = perseq(&["trace", "import", text(recording), text(&one)]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        let output = perseq(&["trace", "replay", text(&trace), "--blocks", "2", "--measure-ms", "10"]);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        assert!(stdout(&output).contains("Every object was verified"));
     }
+    assert_eq!(fs::read_dir(directory.path()).expect("a directory").count(), 5, "nothing else is left");
+    let trace = directory.path().join("trace");
+    let output = perseq(&["trace", "replay", text(&trace), "--blocks", "2", "--measure-ms", "10"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("Every object was verified"));
+}
+
+#[test]
+fn a_recording_that_cannot_be_made_is_no_success() {
+    let recorder = library::built("recorder");
+    let directory = tempfile::tempdir().expect("a directory");
+    let folder = directory.path();
+    // The dynamic linker is a program that is linked statically.
+    let linker = if cfg!(target_arch = "x86_64") { "/lib64/ld-linux-x86-64.so.2" } else { "/lib/ld-linux-aarch64.so.1" };
+    for (arguments, program, code, expected) in [
+        (&[][..], &[linker, "--version"][..], 2, "no recording came of it"),
+        (&[], &["no-such-program"], 2, "no-such-program: cannot start"),
+        (&["--keep", text(folder)], &["true"], 3, "cannot create"),
+    ] {
+        let output = record(folder, &recorder, arguments, program);
+        assert_eq!(output.status.code(), Some(code), "{program:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{program:?}: {}", stderr(&output));
+    }
+    let output = record(&folder.join("missing"), &recorder, &[], &["true"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+    assert!(stderr(&output).contains("missing/trace: cannot write"), "{}", stderr(&output));
+
+    let fails = record(folder, &recorder, &[], &["sh", "-c", "exit 3"]);
+    assert_eq!(fails.status.code(), Some(4), "{}", stderr(&fails));
+    assert!(stderr(&fails).contains("warning: sh: exit status: 3"), "{}", stderr(&fails));
+}
+
+/// As `preload/install.sh --command` lays them out.
+#[test]
+fn an_installed_command_finds_what_was_installed_with_it() {
+    let prefix = tempfile::tempdir().expect("a directory");
+    let below = |path: &str| prefix.path().join(path);
+    for folder in ["bin", "lib/perseq"] {
+        fs::create_dir_all(below(folder)).expect("a folder");
+    }
+    fs::copy(env!("CARGO_BIN_EXE_perseq"), below("bin/perseq")).expect("a copy");
+    let record = || {
+        let mut command = Command::new(below("bin/perseq"));
+        command.args(["trace", "record", "--out", text(&below("trace")), "--", "true"]).output().expect("perseq starts")
+    };
+    let missing = record();
+    assert_eq!(missing.status.code(), Some(2), "{}", stderr(&missing));
+    assert!(stderr(&missing).contains("no libperseq_recorder.so beside this program or in ../lib/perseq"));
+    fs::copy(library::built("recorder"), below("lib/perseq/libperseq_recorder.so")).expect("a copy");
+    let found = record();
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
 }

@@ -16,10 +16,10 @@ cd "$work"
 # keep NAME SKIP MOST: of the recordings of NAME the largest becomes a trace, without its start.
 keep() {
     local recording
-    recording="$(ls -s "$1".[0-9]* | sort -rn | head -1 | sed 's/^ *[0-9]* //')"
+    recording="$(ls -s "$1"/recording.* | sort -rn | head -1 | sed 's/^ *[0-9]* //')"
     "$perseq" trace import "$recording" "$here/$1.trace.gz" --skip "$2" --most "$3"
 }
-record() { local name="$1"; shift; "$perseq" trace record --events 4000000 --out "$work/$name" -- "$@" >/dev/null; }
+record() { local name="$1"; shift; "$perseq" trace record --events 4000000 --out "$work/$name.trace" --keep "$work/$name" -- "$@" >/dev/null; }
 
 cat >tree.py <<'END'
 import json, re, collections

@@ -7,12 +7,14 @@
 #   tests/aarch64/run.sh kernel [CPUS [PAGE]]
 #                                            a real arm64 kernel on an emulated machine, with so many CPUs (2) and with
 #                                            pages of 4k or 16k: rseq, preemption and migration are the kernel's.
+#   tests/aarch64/run.sh counters            the same kernel on a machine that counts instructions: what the counter pass
+#                                            of an experiment opens, groups and reads, and a loop of known length.
 #
 # PERSEQ_TEST_SECONDS says how long each run of a torture lasts (1 here). Emulation is 20 to 50 times as slow as the
 # machine it runs on, so on a busy one a test may say that a second was too short for something to happen. It keeps close
 # to that machine's memory ordering: an x86-64 machine does not show all that an arm64 one may reorder.
 #
-# KEEP=DIR keeps what was fetched and built for a machine in DIR.
+# KEEP=DIR keeps what was fetched and built for a machine in DIR. Exits with 77 where the archives have not what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -20,14 +22,15 @@ target=aarch64-unknown-linux-gnu
 libraries=/lib/aarch64-linux-gnu
 what="${1:-programs}" cpus="${2:-2}" page="${3:-4k}"
 case "$what/$page" in
-programs/* | kernel/4k | kernel/16k) ;;
+programs/* | counters/4k | kernel/4k | kernel/16k) ;;
 *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 
 fail() { printf 'aarch64: %s\n' "$*" >&2; exit 1; }
+lack() { printf 'aarch64: %s\n' "$*" >&2; exit 77; }
 step() { printf '\n== %s\n' "$*"; }
 
-command -v apt-get >/dev/null || fail "this script fetches its tools from Debian, and there is no apt-get here"
+command -v apt-get >/dev/null || lack "this script fetches its tools from Debian, and there is no apt-get here"
 as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 
@@ -37,7 +40,7 @@ update() {
     if ! dpkg --print-foreign-architectures | grep -qx arm64; then
         "${as_root[@]}" dpkg --add-architecture arm64
     fi
-    "${as_root[@]}" apt-get update -qq || fail "apt-get update failed"
+    "${as_root[@]}" apt-get update -qq || lack "apt-get update failed"
     updated=1
 }
 
@@ -50,10 +53,10 @@ install() {
     ((${#missing[@]})) || return 0
     update
     for package in "${missing[@]}"; do
-        apt-cache show "$package" >/dev/null 2>&1 || fail "no package $package in this Debian's archives (needs main, and bookworm-security for rustc-web)"
+        apt-cache show "$package" >/dev/null 2>&1 || lack "no package $package in this Debian's archives (needs main, and bookworm-security for rustc-web)"
     done
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
-        || fail "apt-get could not install: ${missing[*]}"
+        || lack "apt-get could not install: ${missing[*]}"
 }
 
 step "tools"
@@ -106,8 +109,8 @@ if [ -z "$image" ]; then
     update
     # The archive's newest of the series; names change with every update.
     package="$(apt-cache depends "linux-image-6.12-$flavour:arm64" 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p' | head -1)"
-    [ -n "$package" ] || fail "no package linux-image-6.12-$flavour:arm64 in this Debian's archives"
-    (cd "$work" && apt-get download -qq "$package") || fail "$package could not be downloaded"
+    [ -n "$package" ] || lack "no package linux-image-6.12-$flavour:arm64 in this Debian's archives"
+    (cd "$work" && apt-get download -qq "$package") || lack "$package could not be downloaded"
     dpkg -x "$work/${package%%:*}"_*.deb "$work/$flavour"
     image="$(compgen -G "$work/$flavour/boot/vmlinuz-*")" || fail "$package holds no kernel"
 fi
@@ -117,30 +120,40 @@ step "tests"
 root="$work/root"
 rm -rf "$root"
 mkdir -p "$root"/{bin,lib,proc,sys,dev,tmp,tests}
-# build PACKAGE TEST...: copies the programs of these tests.
+# build PACKAGE KIND TEST...: copies the programs of these tests, which are of a KIND that cargo knows (test, bin).
 build() {
-    local package="$1" test arguments=() path
-    shift
-    for test; do arguments+=(--test "$test"); done
-    cargo test --locked -p "$package" --target "$target" "${arguments[@]}" --no-run --message-format=json >"$work/messages"
+    local package="$1" kind="$2" test arguments=() path
+    shift 2
+    for test; do arguments+=("--$kind" "$test"); done
+    cargo test --locked -p "$package" --target "$target" "${arguments[@]}" --no-run --message-format=json \
+        --config 'profile.dev.package."*".opt-level = 0' >"$work/messages"
     for test; do
         path="$(sed -n "s/.*\"name\":\"$test\".*\"executable\":\"\([^\"]*\)\".*/\1/p" "$work/messages" | tail -1)"
         [ -n "$path" ] || fail "cargo named no program for the test $test"
         aarch64-linux-gnu-strip -o "$root/tests/$package-$test" "$path"
     done
 }
-build perseq-rseq stop stress
-build perseq torture model controls
+machine=(-cpu neoverse-n1) wanted=() strict=
+if [ "$what" = counters ]; then
+    # Instructions are counted only where each takes the same time, and then one CPU is emulated after the other.
+    machine=(-cpu max,pmu=on,pauth-impdef=on -icount shift=0,sleep=off)
+    # There is a counter, so a test that does without has failed.
+    wanted=(a_group_of_the_processor_counts_a_loop_of_known_length) strict=CI=1
+    build perseq-experiments bin perseq
+else
+    build perseq-rseq test stop stress
+    build perseq test torture model controls
+fi
 cp "$libraries"/{ld-linux-aarch64.so.1,libc.so.6,libgcc_s.so.1,libm.so.6} "$root/lib/"
 if [ ! -e "$work/busybox" ]; then
     # Not installed: that would replace this machine's own.
-    (cd "$work" && apt-get download -qq busybox-static:arm64) || fail "busybox-static:arm64 could not be downloaded"
+    (cd "$work" && apt-get download -qq busybox-static:arm64) || lack "busybox-static:arm64 could not be downloaded"
     dpkg -x "$work"/busybox-static_*.deb "$work/busybox"
 fi
 cp "$work/busybox/bin/busybox" "$root/bin/busybox"
 cat >"$root/init" <<INIT
 #!/bin/busybox sh
-export PATH=/bin PERSEQ_TEST_SECONDS=$PERSEQ_TEST_SECONDS RSEQ_STRESS_SECONDS=2
+export PATH=/bin $strict PERSEQ_TEST_SECONDS=$PERSEQ_TEST_SECONDS RSEQ_STRESS_SECONDS=2
 /bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -150,7 +163,7 @@ echo "guest: \$(uname -r) \$(uname -m), \$(nproc) CPUs"
 grep -m1 KernelPageSize /proc/self/smaps
 for test in /tests/*; do
     echo "guest: \$test"
-    if \$test --test-threads=1 --nocapture; then echo "guest: passed \$test"; else echo "guest: FAILED \$test"; fi
+    if \$test ${wanted[*]} --test-threads=1 --nocapture; then echo "guest: passed \$test"; else echo "guest: FAILED \$test"; fi
 done
 echo "guest: done"
 poweroff -f
@@ -159,8 +172,11 @@ chmod +x "$root/init"
 (cd "$root" && find . | cpio -o -H newc --quiet) >"$work/initramfs"
 
 step "the machine, $cpus CPUs"
-timeout "${TIMEOUT:-3600}" qemu-system-aarch64 -M virt -cpu neoverse-n1 -smp "$cpus" -m 3G -nic none -nographic -no-reboot \
+timeout "${TIMEOUT:-3600}" qemu-system-aarch64 -M virt "${machine[@]}" -smp "$cpus" -m 3G -nic none -nographic -no-reboot \
     -kernel "$image" -initrd "$work/initramfs" -append "console=ttyAMA0 quiet panic=-1 norandmaps" </dev/null \
     | tr -d '\r' | tee "$work/output"
 grep -q '^guest: done' "$work/output" || fail "the machine did not come to its end"
 ! grep '^guest: FAILED' "$work/output" || fail "tests failed"
+for test in "${wanted[@]}"; do
+    grep -q "$test \.\.\. ok" "$work/output" || fail "there is no test $test"
+done

@@ -1,6 +1,7 @@
 //! A preloadable recorder: the C library's malloc, with a note of each call. `perseq trace record` uses it.
 //!
-//! Notes go to the file `PERSEQ_TRACE_FILE.PID`, which is mapped and shared, so nothing is lost when the program dies.
+//! Notes go to the file `PERSEQ_TRACE_FILE.PID`, which is mapped and shared, so nothing is lost when the program dies. A
+//! process that executes another program writes a file for each: the second is `PERSEQ_TRACE_FILE.PID.2`.
 //! It has room for `PERSEQ_TRACE_EVENTS` notes (default 2^24) and is sparse: only what is written takes space.
 //!
 //! ```text
@@ -8,7 +9,10 @@
 //! 0-7     "PSQRAW01"
 //! 8-15    notes taken, more than the file holds if it was too short
 //! 16-23   notes the file has room for
-//! 24-63   0
+//! 24-39   name of the process, then zeros
+//! 40-47   when it began, in nanoseconds of CLOCK_MONOTONIC
+//! 48-55   when it came to its end, as that; 0 if it runs, was killed or executed another program
+//! 56-63   its id
 //! 64-...  notes of 24 bytes: address u64, size u64, thread u32, kind u32 (0 not written, 1 allocated, 2 freed)
 //! ```
 //!
@@ -39,7 +43,10 @@ struct Head {
     magic: [u8; 8],
     taken: AtomicU64,
     room: u64,
-    reserved: [u64; 5],
+    name: [u8; 16],
+    began: u64,
+    ended: AtomicU64,
+    process: u64,
 }
 
 /// One note.
@@ -54,6 +61,8 @@ struct Note {
 const ALLOCATED: u32 = 1;
 const FREED: u32 = 2;
 const DEFAULT_ROOM: u64 = 1 << 24;
+/// Programs that one process executes, each with a file of its own.
+const MOST_PROGRAMS: c_int = 1000;
 
 /// The mapped file; null: not recording.
 static FILE: AtomicPtr<Head> = AtomicPtr::new(null_mut());
@@ -80,10 +89,47 @@ extern "C" fn start() {
     }
     let head = map.cast::<Head>();
     // SAFETY: the map is that large, zeroed and ours alone until FILE names it.
-    unsafe { head.write(Head { magic: *b"PSQRAW01", taken: AtomicU64::new(0), room, reserved: [0; 5] }) };
+    unsafe {
+        head.write(Head {
+            magic: *b"PSQRAW01",
+            taken: AtomicU64::new(0),
+            room,
+            name: name(),
+            began: now(),
+            ended: AtomicU64::new(0),
+            process: libc::getpid() as u64,
+        });
+    };
     // SAFETY: the handler is this library's and lives for ever.
     unsafe { libc::pthread_atfork(None, None, Some(stop)) };
     FILE.store(head, Release);
+}
+
+/// Runs after the program's own end, if it comes to one.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static END: extern "C" fn() = end;
+
+extern "C" fn end() {
+    let head = FILE.load(Acquire);
+    if !head.is_null() {
+        // SAFETY: once named, the map stays.
+        unsafe { (*head).ended.store(now(), Relaxed) };
+    }
+}
+
+fn now() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a place for the result.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn name() -> [u8; 16] {
+    let mut name = [0; 16];
+    // SAFETY: the kernel writes at most 16 bytes, the last of them 0.
+    unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+    name
 }
 
 /// In a forked child: its addresses are the parent's again, so they cannot go to the same file.
@@ -109,21 +155,29 @@ fn open() -> Option<(c_int, u64)> {
         }
         room = parsed;
     }
-    let mut name = [0u8; 4096];
-    // SAFETY: the buffer's own length is given; both arguments are what the format says.
-    let file = unsafe {
-        let length = libc::snprintf(name.as_mut_ptr().cast(), name.len(), c"%s.%d".as_ptr(), path, libc::getpid());
-        if length < 0 || length as usize >= name.len() {
-            complain(b"perseq-recorder: PERSEQ_TRACE_FILE is too long\n");
-            return None;
+    for number in 1..=MOST_PROGRAMS {
+        let mut name = [0u8; 4096];
+        let format = if number == 1 { c"%s.%d" } else { c"%s.%d.%d" };
+        // SAFETY: the buffer's own length is given; the arguments are what the formats say, or one more.
+        let file = unsafe {
+            let process = libc::getpid();
+            let length = libc::snprintf(name.as_mut_ptr().cast(), name.len(), format.as_ptr(), path, process, number);
+            if length < 0 || length as usize >= name.len() {
+                complain(b"perseq-recorder: PERSEQ_TRACE_FILE is too long\n");
+                return None;
+            }
+            libc::open(name.as_ptr().cast(), libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC, 0o600)
+        };
+        if file >= 0 {
+            return Some((file, room));
         }
-        libc::open(name.as_ptr().cast(), libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC, 0o600)
-    };
-    if file < 0 {
-        complain(b"perseq-recorder: PERSEQ_TRACE_FILE cannot be created\n");
-        return None;
+        // SAFETY: the calling thread's errno.
+        if unsafe { *libc::__errno_location() } != libc::EEXIST {
+            break;
+        }
     }
-    Some((file, room))
+    complain(b"perseq-recorder: PERSEQ_TRACE_FILE cannot be created\n");
+    None
 }
 
 fn complain(line: &[u8]) {

@@ -382,6 +382,40 @@ mod tests {
         }
     }
 
+    /// A group as the counter pass opens it, and one of more events than any processor counts at once, of which the kernel
+    /// refuses those that have no counter left. Whatever was counted is a loop of known length.
+    #[test]
+    fn a_group_of_the_processor_counts_a_loop_of_known_length() {
+        let loop_alone = probe::known_loop();
+        let Some(share) = loop_alone.value else {
+            let why = loop_alone.reason.unwrap_or_default();
+            return crate::absence::not_tested("hardware-counters", "counting a loop of known length", why);
+        };
+        assert!((0.99..=1.01).contains(&share), "{share}");
+        let count = |events: &[(&'static str, Kind)]| {
+            let running = Running::open(events);
+            let per_iteration = probe::spin(probe::ITERATIONS).expect("there is a loop, and it was counted");
+            running.stop();
+            (probe::ITERATIONS * per_iteration) as f64
+        };
+        let branches: Vec<_> = events("branches").into_iter().map(|(name, kind, _)| (name, kind)).collect();
+        let length = count(&branches);
+        let counted = totals()["instructions"];
+        let share = counted.scaled.map(|instructions| instructions / length);
+        assert!(share.is_some_and(|share| (0.99..=1.01).contains(&share)), "{share:?}: {counted:?}");
+
+        let many = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
+        count(&many.map(|name| (name, Kind::Generic(Hardware::INSTRUCTIONS))));
+        let totals = totals();
+        let (refused, opened): (Vec<_>, Vec<_>) = many.map(|name| totals[name]).into_iter().partition(|value| value.errno.is_some());
+        assert!(!refused.is_empty() && !opened.is_empty(), "{} refused, {} opened", refused.len(), opened.len());
+        for value in opened.iter().filter(|value| value.status == Status::Ok) {
+            let share = value.scaled.map(|instructions| instructions / length);
+            assert!(share.is_some_and(|share| (0.99..=1.01).contains(&share)), "{share:?}: {value:?}");
+        }
+        assert!(refused.iter().all(|value| value.raw.is_none()), "{refused:?}");
+    }
+
     #[test]
     fn cycles_and_instructions_are_in_every_group_of_the_processor() {
         for group in HARDWARE_GROUPS {

@@ -139,10 +139,10 @@ fn try_event(name: &'static str, hardware: bool, event: Event) -> Counter {
 }
 
 /// Iterations of the known loop.
-const ITERATIONS: u64 = 10_000_000;
+pub(super) const ITERATIONS: u64 = 10_000_000;
 
 /// Counts a loop of known length: 1.0 means the counter is right.
-fn known_loop() -> Known<f64> {
+pub(super) fn known_loop() -> Known<f64> {
     let counted = Builder::new().kind(Hardware::INSTRUCTIONS).build().and_then(|mut counter| {
         counter.enable()?;
         let per_iteration = spin(ITERATIONS);
@@ -160,7 +160,7 @@ fn known_loop() -> Known<f64> {
 
 /// Runs `iterations` of a loop and says how many instructions each has.
 #[cfg(target_arch = "x86_64")]
-fn spin(iterations: u64) -> Option<u64> {
+pub(super) fn spin(iterations: u64) -> Option<u64> {
     // SAFETY: counts a register down to zero and touches nothing else.
     unsafe {
         std::arch::asm!("2:", "nop", "nop", "dec {n}", "jnz 2b", n = inout(reg) iterations => _, options(nomem, nostack));
@@ -170,7 +170,7 @@ fn spin(iterations: u64) -> Option<u64> {
 
 /// Runs `iterations` of a loop and says how many instructions each has.
 #[cfg(target_arch = "aarch64")]
-fn spin(iterations: u64) -> Option<u64> {
+pub(super) fn spin(iterations: u64) -> Option<u64> {
     // SAFETY: counts a register down to zero and touches nothing else but the flags.
     unsafe {
         std::arch::asm!(
@@ -247,7 +247,7 @@ fn known_misses() -> Known<f64> {
 
 /// Runs nothing: the length of a loop is known only where it is written in assembly.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn spin(_: u64) -> Option<u64> {
+pub(super) fn spin(_: u64) -> Option<u64> {
     None
 }
 

@@ -119,12 +119,16 @@ fn handle_signals() -> Result<(), Failure> {
 pub fn verdict<T, R>(rows: &[Row<T, R>]) -> Exit {
     let (failed, timeout) = (count(rows, Status::Failed), count(rows, Status::Timeout));
     if failed > 0 {
-        eprintln!("{failed} samples failed; the report names each with its reason");
+        eprintln!("{} failed; the report names each with its reason", samples(failed));
         Exit::Invalid
     } else if timeout > 0 {
-        eprintln!("{timeout} samples did not end in time; the report names each");
+        eprintln!("{} did not end in time; the report names each", samples(timeout));
         Exit::Partial
     } else {
         Exit::Done
     }
+}
+
+fn samples(count: usize) -> String {
+    format!("{count} sample{}", if count == 1 { "" } else { "s" })
 }

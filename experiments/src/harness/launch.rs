@@ -5,11 +5,13 @@
 //! starts this binary once more, and that process, a few pages large, starts the sample, waits for it and writes down
 //! how it ended. If the launcher ends first, because the harness did, the kernel ends the sample.
 
+use crate::beside::preloadable;
 use nix::libc;
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -65,6 +67,7 @@ fn start(program: &OsString, arguments: impl Iterator<Item = OsString>) -> std::
     let mut command = Command::new(program);
     command.args(arguments).env_remove(PRELOAD);
     if let Some(library) = std::env::var_os(PRELOAD) {
+        let library = preloadable(Path::new(&library)).map_err(std::io::Error::other)?;
         command.env("LD_PRELOAD", library);
     }
     die_with_the_parent();

@@ -1,6 +1,6 @@
 //! The columns of the table: the C library's malloc, perseq in its modes, and the peers that were built.
 
-use crate::beside::LIBPERSEQ;
+use crate::beside::{LIBPERSEQ, preloadable};
 use crate::checksum;
 use crate::failure::Failure;
 use crate::peers;
@@ -44,7 +44,8 @@ impl Heap {
             command.env("PATH", path);
         }
         if let Some(library) = &self.library {
-            command.env("LD_PRELOAD", library);
+            // A process of the harness was asked whether it runs on it.
+            command.env("LD_PRELOAD", preloadable(library).unwrap_or_else(|_| library.clone()));
         }
         let end_with_us = || {
             // SAFETY: integers.

@@ -258,7 +258,8 @@ fn withdrawn(analysis: &Analysis, experiment: &Experiment) -> Vec<Block> {
 
 fn version(version: &Version) -> String {
     let short = |text: &str| text.chars().take(12).collect::<String>();
-    format!("{} in commit `{}`, SHA-256 `{}`", version.date, short(&version.commit), short(&version.sha256))
+    let bounds = if version.bounds.is_empty() { String::new() } else { format!("{}: ", version.bounds) };
+    format!("{bounds}{} in commit `{}`, SHA-256 `{}`", version.date, short(&version.commit), short(&version.sha256))
 }
 
 fn claims(analysis: &Analysis, blocks: &mut Vec<Block>) {

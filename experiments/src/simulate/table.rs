@@ -189,7 +189,7 @@ fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
                 let at = |(threads, cell): (&u64, &&str)| {
                     let values: Vec<_> =
                         series(rows, cell, name, count).into_values().map(|(_, value)| value).collect();
-                    (!values.is_empty()).then_some(Point { x: *threads as f64, values, mean: None })
+                    (!values.is_empty()).then_some(Point { x: *threads as f64, values, mean: None, late: 0 })
                 };
                 cells.iter().filter(equal).filter_map(at).collect()
             };

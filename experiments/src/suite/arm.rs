@@ -156,7 +156,7 @@ pub fn again(recorded: &[Arm], choice: &Choice) -> Result<Vec<Arm>, Failure> {
 
 /// libperseq in each mode.
 fn modes(given: Option<&Path>) -> Result<Vec<Arm>, Failure> {
-    let library = loadable(&LIBPERSEQ.find(given)?)?;
+    let library = whole(&LIBPERSEQ.find(given)?)?;
     let one = |mode: Mode| {
         let mut arm = Arm::new(mode.name(), Some(&library))?;
         arm.environment = vec![("PERSEQ_MODE".into(), mode.name().into())];
@@ -178,7 +178,7 @@ fn built(folder: Option<&Path>) -> Result<Vec<Arm>, Failure> {
     };
     let mut arms = Vec::new();
     for peer in peers::built(&folder)?.into_iter().filter(|peer| peer.name != SYSTEM) {
-        let library = peer.file.as_ref().map(|file| loadable(&folder.join(file))).transpose()?;
+        let library = peer.file.as_ref().map(|file| whole(&folder.join(file))).transpose()?;
         let mut arm = Arm::new(&peer.name, library.as_deref())?;
         (arm.version, arm.obtained, arm.environment) = (Some(peer.version), Some(peer.obtained), peer.environment);
         arms.push(arm);
@@ -194,17 +194,10 @@ fn named(text: &str) -> Result<Arm, Failure> {
     if name.is_empty() || path.is_empty() || !name.bytes().all(plain) {
         return Err(wrong());
     }
-    Arm::new(name, Some(&loadable(Path::new(path))?))
+    Arm::new(name, Some(&whole(Path::new(path))?))
 }
 
-/// The whole path of a library that the dynamic linker can be told to preload.
-fn loadable(path: &Path) -> Result<PathBuf, Failure> {
-    let path = path.canonicalize().map_err(|error| Failure::file(path, "open", error))?;
-    match path.to_str() {
-        Some(text) if !text.contains([' ', ':']) => Ok(path),
-        _ => Err(Failure::usage(format!(
-            "{}: a library to preload may have no space and no colon in its path",
-            path.display()
-        ))),
-    }
+/// The whole path of a library.
+fn whole(path: &Path) -> Result<PathBuf, Failure> {
+    path.canonicalize().map_err(|error| Failure::file(path, "open", error))
 }

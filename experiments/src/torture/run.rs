@@ -7,6 +7,7 @@ use super::order::{Order, Report};
 use super::random::{Random, hash};
 use super::storm::Storm;
 use super::subject::{HARDENED, NO_MODE, Subject};
+use crate::beside::preloadable;
 use crate::failure::Failure;
 use nix::libc;
 use std::fs;
@@ -117,7 +118,8 @@ impl Runner {
         }
         command.env_remove("LD_PRELOAD");
         if let Some(library) = &subject.preload {
-            command.env("LD_PRELOAD", library);
+            // The worker looks whether it runs on it.
+            command.env("LD_PRELOAD", preloadable(library).unwrap_or_else(|_| library.clone()));
         }
         match subject.mode.as_str() {
             NO_MODE => {}

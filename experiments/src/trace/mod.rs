@@ -1,14 +1,15 @@
 //! What a program allocates: the form that is replayed.
 //!
-//! [`format`] is that form, [`import`] makes it from a recorder's notes, [`recorded`] holds some of real programs,
-//! [`synthetic`] makes them up.
+//! [`format`] is that form, [`import`] makes it from a recorder's notes, [`merge`] makes one of several processes',
+//! [`recorded`] holds some of real programs, [`synthetic`] makes them up.
 
 mod format;
 pub mod import;
+pub mod merge;
 pub mod recorded;
 pub mod synthetic;
 
-pub use format::{Event, Trace};
+pub use format::{Event, MOST_OBJECTS, MOST_THREADS, Trace};
 
 use crate::compressed;
 use std::path::Path;

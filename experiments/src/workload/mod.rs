@@ -47,7 +47,6 @@ pub fn copies(name: &str) -> u64 {
 }
 
 /// Whether there is a workload called `name`.
-#[cfg(test)]
 pub fn exists(name: &str) -> bool {
     find::<Perseq>(name).is_some()
 }

@@ -20,6 +20,7 @@ const KNOWN: &[&str] = &[
     "quiet-host",           // a thread that is not kept off its CPU for as long as something may take
     "huge-page-pool",       // huge pages of the system's pool (vm.nr_hugepages)
     "memory-controller",    // a memory control group that this user may make
+    "hardware-counters",    // a counter of instructions that this user may read
     "overcommit-heuristic", // vm.overcommit_memory is 0, as Linux comes
     "SCHED_FIFO",           // SCHED_FIFO for this user
     "seccomp",              // filters of system calls

@@ -157,6 +157,13 @@ impl MetricResult {
         result
     }
 
+    /// Samples of a subject and of its baseline that did not end in time, in words. None: all did.
+    pub fn late_words(&self, subject: Subject) -> Option<String> {
+        let of = |subject: Subject| Some(format!("{} of {subject} late", self.late.get(subject.name())?));
+        let words: Vec<_> = [subject, self.baseline].into_iter().filter_map(of).collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
     /// Takes back what samples that did not end in time speak against: they are bounds, worse than any value of theirs. Of
     /// a subject that lacks some, only that it is worse may be said.
     fn bound(&mut self) {
@@ -404,13 +411,15 @@ mod tests {
             }
             let rows: Vec<_> = rows.iter().collect();
             let result = MetricResult::new("X", &serde_json::from_value(metric.clone()).unwrap(), &rows);
+            let words = late.iter().rev().map(|name| format!("2 of {name} late")).collect::<Vec<_>>().join(", ");
+            assert_eq!(result.late_words(TWINNED).unwrap_or_default(), words);
             result.ratio(TWINNED).unwrap().side
         };
         let late = Side::Unclear(Doubt::Late);
         assert_eq!([0.8, 1.0, 1.2].map(|share| side(&[], share)), [Side::Below, Side::Equivalent, Side::Above]);
         assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["percpu"], share)), [late, late, Side::Above]);
         assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["perthread"], share)), [Side::Below, late, late]);
-        assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["percpu", "perthread"], share)), [late; 3]);
+        assert_eq!([0.8, 1.0, 1.2].map(|share| side(&["perthread", "percpu"], share)), [late; 3]);
     }
 
     /// Three copies of the loop with differences of their own: three witnesses of what is beyond the control arm.

@@ -24,7 +24,8 @@ pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Res
         let at = |cell: &Cell| {
             let (result, x) = (cell.result(&curve.metric)?, *cell.parameters.get(&curve.parameter)? as f64);
             let (values, mean) = (result.of(subject), mean(result.in_layouts(subject)));
-            (!values.is_empty()).then_some(Point { x, values, mean })
+            let late = result.late.get(subject.name()).copied().unwrap_or(0);
+            (late > 0 || !values.is_empty()).then_some(Point { x, values, mean, late })
         };
         experiment.cells.iter().filter(|cell| cell.rule == rule).filter(usual).filter_map(at).collect()
     };

@@ -58,6 +58,8 @@ impl Kind {
 enum Row {
     /// Words over what follows.
     Heading(String),
+    /// Why there is no ratio where one would be.
+    None(String),
     /// A ratio.
     Ratio(Box<Shown>),
 }
@@ -135,10 +137,19 @@ fn ratios(experiment: &Experiment, kind: Kind, by_cell: bool, wanted: impl Fn(Su
         let Some(result) = cell.result(experiment.lead()).filter(|result| Kind::of(result) == kind) else { continue };
         let mut heading = (!by_cell).then(|| Row::Heading(cell.short_id()));
         for comparison in result.comparisons.iter().filter(|comparison| wanted(comparison.subject)) {
-            let Ok(ratio) = &comparison.ratio else { continue };
+            let late = result.late_words(comparison.subject);
+            let label = if by_cell { cell.short_id() } else { comparison.subject.to_string() };
+            let label = late.as_ref().map_or_else(|| label.clone(), |late| format!("{label}: {late}"));
+            let Ok(ratio) = &comparison.ratio else {
+                if late.is_some() {
+                    rows.extend(heading.take());
+                    rows.push(Row::None(label));
+                }
+                continue;
+            };
             rows.extend(heading.take());
             rows.push(Row::Ratio(Box::new(Shown {
-                label: if by_cell { cell.short_id() } else { comparison.subject.to_string() },
+                label,
                 subject: comparison.subject,
                 ratio: ratio.clone(),
                 drawn: turned(ratio.mean, result.metric.better),
@@ -158,7 +169,7 @@ const STEP: i32 = 40;
 const HEAD: i32 = 56;
 
 fn height(rows: &[Row]) -> i32 {
-    let rows = rows.iter().map(|row| if matches!(row, Row::Heading(_)) { HEADING } else { STEP }).sum::<i32>();
+    let rows = rows.iter().map(|row| if matches!(row, Row::Ratio(_)) { STEP } else { HEADING }).sum::<i32>();
     HEAD + rows + 50
 }
 
@@ -187,6 +198,7 @@ fn plot(
             heading = words;
             None
         }
+        Row::None(_) => None,
         Row::Ratio(shown) => {
             let bound = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
             let Shown { label, subject, ratio: Ratio { mean, .. }, drawn, twin, word } = shown.as_ref();
@@ -221,7 +233,7 @@ fn plot(
 fn axis(rows: &[Row]) -> Axis {
     let shown = rows.iter().filter_map(|row| match row {
         Row::Ratio(shown) => Some(shown.drawn),
-        Row::Heading(_) => None,
+        Row::Heading(_) | Row::None(_) => None,
     });
     // Beyond a factor of a thousand an interval only says that nothing is known.
     let (low, high) = shown
@@ -259,6 +271,10 @@ fn panel(area: &Area, top: i32, title: &str, rows: &[Row]) -> Drawn {
                 text(area, words, (SIDES.0, y + HEADING / 2 - 1), HPos::Left, VPos::Center)?;
                 y += HEADING;
             }
+            Row::None(words) => {
+                text(area, words, (SIDES.0, y + HEADING / 2 - 1), HPos::Left, VPos::Center)?;
+                y += HEADING;
+            }
             Row::Ratio(shown) => {
                 self::row(area, y, shown, &axis, &x)?;
                 y += STEP;
@@ -292,4 +308,17 @@ fn row(area: &Area, y: i32, shown: &Shown, axis: &Axis, x: &dyn Fn(f64) -> i32) 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_whose_samples_were_late_has_its_line() {
+        let rows = vec![Row::Heading("E03".into()), Row::None("r=4: 10 of percpu late".into())];
+        let figure = plot("forest".into(), String::new(), &[BASELINE], vec![(Kind::Speed, rows)]).unwrap();
+        assert!(figure.svg.contains("r=4: 10 of percpu late"), "{}", figure.svg);
+        assert_eq!(figure.data.lines().count(), 1, "{}", figure.data);
+    }
 }

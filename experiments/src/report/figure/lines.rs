@@ -18,6 +18,8 @@ pub struct Point {
     pub values: Vec<f64>,
     /// Their mean with its interval, if that is shown.
     pub mean: Option<Estimate>,
+    /// Samples that did not end in time and so have no value.
+    pub late: usize,
 }
 
 /// Axes of their own.
@@ -101,10 +103,16 @@ pub fn lines(plot: &Lines) -> Result<Option<Figure>, Failure> {
                     let (x, y) = panel.place(x, y);
                     (x + aside, y)
                 };
-                let middle: Vec<_> =
-                    points.iter().map(|point| at(point.x, median(&mut point.values.clone()))).collect();
+                let measured = points.iter().filter(|point| !point.values.is_empty());
+                let middle: Vec<_> = measured.map(|point| at(point.x, median(&mut point.values.clone()))).collect();
                 line(area, &middle, colour.to_rgba(), 2)?;
-                for Point { x, values, mean } in points {
+                for Point { x, values, mean, late } in points {
+                    if *late > 0 {
+                        // Where it has no value to stand beside.
+                        let place = (panel.place(*x, y_axis.low).0 - 20, panel.top + 22 + 14 * place as i32);
+                        named.marker(area, place, 4, colour.to_rgba())?;
+                        text(area, &format!("{late} late"), (place.0 + 8, place.1), HPos::Left, VPos::Center)?;
+                    }
                     for y in values {
                         named.marker(area, at(*x, *y), 1, colour.mix(0.35))?;
                     }
@@ -130,7 +138,9 @@ pub fn lines(plot: &Lines) -> Result<Option<Figure>, Failure> {
         })
     });
     let data = data(plot.header, rows);
-    Ok(Some(Figure { name: plot.name.clone(), caption: plot.caption.clone(), svg, data }))
+    let late = plot.parts.iter().flat_map(|part| part.lines.iter().flatten()).any(|point| point.late > 0);
+    let words = if late { " Late: samples that did not end in time, which are worse than any that did." } else { "" };
+    Ok(Some(Figure { name: plot.name.clone(), caption: format!("{}{words}", plot.caption), svg, data }))
 }
 
 /// The ticks whose words do not touch the one before.
@@ -152,7 +162,7 @@ mod tests {
     #[test]
     fn every_value_is_drawn_and_in_the_data() {
         let line = |values: &[(f64, f64)]| {
-            values.iter().map(|(x, y)| Point { x: *x, values: vec![*y, y + 0.5], mean: None }).collect()
+            values.iter().map(|(x, y)| Point { x: *x, values: vec![*y, y + 0.5], mean: None, late: 0 }).collect()
         };
         let lines_of = vec![line(&[(1.0, 1.0), (4.0, 2.0)]), line(&[(1.0, 3.0), (4.0, 9.0)])];
         let mut plot = Lines {
@@ -170,6 +180,10 @@ mod tests {
         assert!(figure.data.starts_with("count,subject,threads_per_cpu,value\nl2,percpu,1,1\n"), "{}", figure.data);
         assert_eq!(figure.data.lines().count(), 1 + 8);
         assert!(figure.svg.contains("mimalloc2") && figure.svg.contains("threads per CPU"));
+        assert!(!figure.svg.contains("late") && !figure.caption.contains("Late"));
+        plot.parts[0].lines[1].push(Point { x: 8.0, values: Vec::new(), mean: None, late: 3 });
+        let figure = lines(&plot).unwrap().unwrap();
+        assert!(figure.svg.contains("3 late") && figure.caption.contains("Late: "), "{}", figure.svg);
         plot.parts.clear();
         assert!(lines(&plot).unwrap().is_none());
     }
