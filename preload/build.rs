@@ -5,5 +5,7 @@ fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
     // Threads and the kernel point into the library as long as the process lives, so `dlclose` shall not unmap it.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    // The number changes with the C interface, not with the version.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libperseq.so.0");
     println!("cargo::rerun-if-changed=build.rs");
 }

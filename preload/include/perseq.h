@@ -80,6 +80,9 @@ int perseq_malloc_info(int options, FILE *stream);
 /* The mode that runs, by the name that PERSEQ_MODE has for it: a fallback shows here. */
 const char *perseq_mode(void);
 
+/* The version of the library, as in 0.2.0. */
+const char *perseq_version(void);
+
 /* Moves all free objects from caches to the tiers behind them; returns how many bytes. */
 size_t perseq_drain(void);
 

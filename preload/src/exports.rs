@@ -53,6 +53,8 @@ c_family! {
     own {
         /// The mode that runs, by the name that PERSEQ_MODE has for it: a fallback shows here.
         perseq_mode() -> *const c_char;
+        /// The version of the library, as in 0.2.0.
+        perseq_version() -> *const c_char;
         /// Moves all free objects from caches to the tiers behind them; returns how many bytes.
         perseq_drain() -> usize;
         /// Writes statistics to the file descriptor: as text, or with `json` not 0 as one line of JSON. 0, or -1 if

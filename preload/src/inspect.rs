@@ -126,6 +126,10 @@ pub fn perseq_mode() -> *const c_char {
     allocator::active_mode().active.c_name().as_ptr()
 }
 
+pub fn perseq_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}
+
 pub fn perseq_drain() -> usize {
     allocator::drain()
 }

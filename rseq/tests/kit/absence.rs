@@ -39,6 +39,10 @@ const KNOWN: &[&str] = &[
     "parallel", // of GNU
     "slurm",    // its daemons, with munge, and a user that may start them
     "guest",    // an emulator and a kernel, from Debian's archive
+    "pkg-config",
+    "cmake",
+    "dpkg-deb",
+    "guest", // an emulator and a kernel, from Debian's archive
 ];
 
 /// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may
