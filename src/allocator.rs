@@ -59,7 +59,7 @@ impl Perseq {
 unsafe impl GlobalAlloc for Perseq {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if let Some(class) = SizeClass::of(layout) { self.alloc_class(class) } else { self.alloc_large(layout).0 }
+        if let Some(class) = SizeClass::of(layout) { self.alloc_class(class) } else { self.alloc_large_block(layout) }
     }
 
     #[inline]
@@ -159,6 +159,13 @@ impl Perseq {
         let Some(block) = block else { return (out_of_memory(), false) };
         tend();
         block
+    }
+
+    /// As [`alloc_large`](Self::alloc_large), whatever the block reads as: what returns it needs no frame.
+    #[cold]
+    #[inline(never)]
+    fn alloc_large_block(&self, layout: Layout) -> *mut u8 {
+        self.alloc_large(layout).0
     }
 
     /// Makes a large block one of `layout`, large too; where it is, if it can be.

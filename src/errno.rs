@@ -2,8 +2,9 @@
 
 use core::ptr;
 
-/// Null, and why.
+/// Null, and why. A call of its own: who returns what it returns needs no frame.
 #[cold]
+#[inline(never)]
 pub fn out_of_memory() -> *mut u8 {
     // SAFETY: errno is this thread's.
     unsafe { *libc::__errno_location() = libc::ENOMEM };

@@ -89,7 +89,7 @@ impl CentralFreeList {
         taken
     }
 
-    /// Takes objects of `class` back, at most [`MAX_BATCH`] and one at a time.
+    /// Takes objects of `class` back, at most [`MAX_BATCH`].
     ///
     /// # Errors
     ///
@@ -111,19 +111,13 @@ impl CentralFreeList {
             unsafe { emergency::defer_all(objects) };
             return Ok(());
         };
-        let (mut run, mut finding) = (SpanId::NONE, Ok(()));
-        for (&id, &object) in ids.iter().zip(objects) {
-            if id != run {
-                // Objects of one span often follow one another: its list is looked at once for all of them.
-                state.relist_some(class, pages, run);
-                run = SpanId::NONE;
-            }
-            match state.put(class, pages, id, object as usize) {
-                Ok(()) => run = id,
-                misuse => finding = finding.and(misuse),
-            }
+        // Objects of one span often follow one another: it is looked at once for all of them.
+        let (mut rest, mut finding) = (objects, Ok(()));
+        for run in ids.chunk_by(|one, other| one == other) {
+            let (own, others) = rest.split_at(run.len());
+            finding = finding.and(state.put(class, pages, run[0], own));
+            rest = others;
         }
-        state.relist_some(class, pages, run);
         finding
     }
 
@@ -201,39 +195,60 @@ pub fn object_at(
     id: SpanId,
     address: usize,
 ) -> Result<usize, Misuse> {
+    let start = start_of(class, pages, id)?;
+    index_at(class, address.wrapping_sub(start))
+}
+
+/// Where a span of `class` begins.
+fn start_of(class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) -> Result<usize, Misuse> {
     if id == SpanId::NONE {
         return Err(Misuse::FreeOfForeign);
     }
-    let span = pages.span(id);
-    if !span.is_small(class) {
+    if !pages.span(id).is_small(class) {
         return Err(Misuse::FreeWithOtherSize);
     }
-    let offset = address.wrapping_sub(pages.start(id));
-    let index = class.info().index_of(offset.min(span.pages() * PAGE_SIZE));
-    let begins = index * class.size() == offset && index < class.info().objects as usize;
+    Ok(pages.start(id))
+}
+
+/// Which object of `class` begins so many bytes after the start of its span.
+fn index_at(class: SizeClass, offset: usize) -> Result<usize, Misuse> {
+    let info = class.info();
+    let index = info.index_of(offset.min(info.pages as usize * PAGE_SIZE));
+    let begins = index * class.size() == offset && index < info.objects as usize;
     if begins { Ok(index) } else { Err(Misuse::FreeIntoTheMiddle) }
 }
 
 impl State {
-    /// Takes one object back; its span's list is the caller's to mend.
+    /// Takes objects back that the page map says are in one span, or in none.
     fn put(
         &mut self,
         class: SizeClass,
         pages: &PageHeap<impl PageSource>,
         id: SpanId,
-        address: usize,
+        objects: &[*mut u8],
     ) -> Result<(), Misuse> {
-        if id == SpanId::NONE && emergency::object_at(address) == Some((class, 0)) {
-            self.keep_spanless(address as *mut u8);
-            return Ok(());
+        if id == SpanId::NONE {
+            let keep = |object: &*mut u8| match emergency::object_at(*object as usize) {
+                Some(found) if found == (class, 0) => {
+                    self.keep_spanless(*object);
+                    Ok(())
+                }
+                _ => Err(Misuse::FreeOfForeign),
+            };
+            return objects.iter().map(keep).fold(Ok(()), Result::and);
         }
-        let index = object_at(class, pages, id, address)?;
+        let start = start_of(class, pages, id)?;
         // SAFETY: by **locked**, a span of this class is ours while we hold the lock, as our caller does.
-        if !unsafe { pages.span(id).locked() }.put(class.info(), index) {
-            return Err(Misuse::DoubleFree);
-        }
-        self.live -= 1;
-        Ok(())
+        let span = unsafe { pages.span(id).locked() };
+        let before = span.live;
+        let put = |object: &*mut u8| {
+            let index = index_at(class, (*object as usize).wrapping_sub(start))?;
+            if span.put(class.info(), index) { Ok(()) } else { Err(Misuse::DoubleFree) }
+        };
+        let finding = objects.iter().map(put).fold(Ok(()), Result::and);
+        self.live -= usize::from(before - span.live);
+        self.relist(class, pages, id);
+        finding
     }
 
     /// Keeps a free object that has no span.
@@ -282,13 +297,6 @@ impl State {
         pages.set_class(run.id, class);
         self.spans += 1;
         Some(run.id)
-    }
-
-    /// As [`State::relist`], if there is a span.
-    fn relist_some(&mut self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) {
-        if id != SpanId::NONE {
-            self.relist(class, pages, id);
-        }
     }
 
     /// Moves a span to the list its number of live objects asks for.
