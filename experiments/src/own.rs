@@ -56,7 +56,9 @@ fn check(definition: &Definition, workloads: &BTreeSet<String>) -> Result<(), St
     if profiles.is_empty() {
         return Err("no profile: expected `[profiles.quick]`, or another that `run --profile` names".into());
     }
-    profiles.iter().try_for_each(|(name, profile)| check_profile(profile).map_err(|why| format!("profile {name}: {why}")))
+    profiles
+        .iter()
+        .try_for_each(|(name, profile)| check_profile(profile).map_err(|why| format!("profile {name}: {why}")))
 }
 
 fn check_profile(profile: &ProfileCells) -> Result<(), String> {

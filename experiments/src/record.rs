@@ -60,7 +60,8 @@ pub fn run(wanted: &Wanted) -> Result<(Trace, Exit), Failure> {
     let (mut parts, mut left_out, mut said) = (Vec::new(), LeftOut::default(), String::new());
     for recording in recordings(&folder)? {
         let Some((process, bytes)) = used(&recording)? else { continue };
-        let imported = import(&bytes, 0, u64::MAX).map_err(|why| Failure::usage(format!("{}: {why}", recording.display())))?;
+        let imported =
+            import(&bytes, 0, u64::MAX).map_err(|why| Failure::usage(format!("{}: {why}", recording.display())))?;
         let (threads, events) = (imported.trace.threads.len(), imported.trace.events());
         let line = format!("{:>8} {:16} {threads} threads, {events} events", process.id, process.name);
         said += &format!("{}\n", line.trim_end());

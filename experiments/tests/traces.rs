@@ -118,7 +118,8 @@ fn a_recording_that_cannot_be_made_is_no_success() {
     let directory = tempfile::tempdir().expect("a directory");
     let folder = directory.path();
     // The dynamic linker is a program that is linked statically.
-    let linker = if cfg!(target_arch = "x86_64") { "/lib64/ld-linux-x86-64.so.2" } else { "/lib/ld-linux-aarch64.so.1" };
+    let linker =
+        if cfg!(target_arch = "x86_64") { "/lib64/ld-linux-x86-64.so.2" } else { "/lib/ld-linux-aarch64.so.1" };
     for (arguments, program, code, expected) in [
         (&[][..], &[linker, "--version"][..], 2, "no recording came of it"),
         (&[], &["no-such-program"], 2, "no-such-program: cannot start"),

@@ -407,7 +407,8 @@ mod tests {
         let many = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15"];
         count(&many.map(|name| (name, Kind::Generic(Hardware::INSTRUCTIONS))));
         let totals = totals();
-        let (refused, opened): (Vec<_>, Vec<_>) = many.map(|name| totals[name]).into_iter().partition(|value| value.errno.is_some());
+        let (refused, opened): (Vec<_>, Vec<_>) =
+            many.map(|name| totals[name]).into_iter().partition(|value| value.errno.is_some());
         assert!(!refused.is_empty() && !opened.is_empty(), "{} refused, {} opened", refused.len(), opened.len());
         for value in opened.iter().filter(|value| value.status == Status::Ok) {
             let share = value.scaled.map(|instructions| instructions / length);

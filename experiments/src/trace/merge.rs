@@ -69,8 +69,13 @@ mod tests {
     }
 
     fn trace(threads: &[&[Event]]) -> Trace {
-        let objects = threads.iter().flat_map(|events| events.iter()).filter(|event| matches!(event, Allocate(..))).count();
-        Trace { synthetic: false, objects: objects as u64, threads: threads.iter().map(|events| events.to_vec()).collect() }
+        let objects =
+            threads.iter().flat_map(|events| events.iter()).filter(|event| matches!(event, Allocate(..))).count();
+        Trace {
+            synthetic: false,
+            objects: objects as u64,
+            threads: threads.iter().map(|events| events.to_vec()).collect(),
+        }
     }
 
     #[test]

@@ -42,7 +42,6 @@ const KNOWN: &[&str] = &[
     "pkg-config",
     "cmake",
     "dpkg-deb",
-    "guest", // an emulator and a kernel, from Debian's archive
 ];
 
 /// Says that `what` was not tested because the host lacks `absent`, and why that is known. Fails under CI unless it may
