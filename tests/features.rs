@@ -42,7 +42,7 @@ fn missing(document: &str, is_there: impl Fn(&str) -> bool) -> Vec<String> {
     relative.filter(|file| !target(file).is_some_and(|path| is_there(&path))).map(str::to_owned).collect()
 }
 
-/// Whether the text of `file` has a test called `name`: in Rust a function that is one, else the word.
+/// Whether the text of `file` has a test called `name`: in Rust a function that is one and is run, else the word.
 fn has_test(file: &str, text: &str, name: &str) -> bool {
     if !file.ends_with(".rs") {
         return text.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == name);
@@ -50,8 +50,10 @@ fn has_test(file: &str, text: &str, name: &str) -> bool {
     let lines: Vec<_> = text.lines().map(|line| line.trim_start().trim_start_matches("pub ")).collect();
     let begins = format!("fn {name}(");
     (0..lines.len()).filter(|&number| lines[number].starts_with(&begins)).any(|number| {
-        let above = lines[..number].iter().rev();
-        above.take_while(|line| line.starts_with("#[") || line.starts_with("//")).any(|line| *line == "#[test]")
+        let above = lines[..number].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("//"));
+        let attributes: Vec<_> = above.collect();
+        let has = |begin: &str| attributes.iter().any(|line| line.starts_with(begin));
+        has("#[test]") && !has(concat!("#[", "ignore"))
     })
 }
 
@@ -140,7 +142,10 @@ fn every_relative_link_of_the_documents_leads_somewhere() {
 fn wrong_rows_and_links_are_found() {
     let files = |file: &str| match file {
         "src/a.rs" | "rseq/tests/kit.rs" | "README.md" => Some(String::new()),
-        "tests/a.rs" => Some("/// Does it?\n#[test]\n#[ignore]\nfn works() {}\n\nfn helps() {}\n".to_owned()),
+        "tests/a.rs" => {
+            let sleeps = concat!("#[test]\n#[", "ignore = \"slow\"]\nfn sleeps() {}");
+            Some(format!("/// Does it?\n#[test]\n#[cfg(unix)]\nfn works() {{}}\n\nfn helps() {{}}\n\n{sleeps}\n"))
+        }
         "tests/a.c" => Some("static int works(void)".to_owned()),
         _ => None,
     };
@@ -157,6 +162,7 @@ fn wrong_rows_and_links_are_found() {
         ("../tests/a.rs", "../tests/b.rs"),
         ("`works`", "`work`"),
         ("`works`", "`helps`"),
+        ("`works`", "`sleeps`"),
         ("`works`", "`works`, `helps`"),
         ("`works`", ""),
         ("[tests/a.rs](../tests/a.rs) `works`", "-"),
