@@ -46,6 +46,9 @@ pub fn data<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [S
     text
 }
 
+/// What SVG takes for granted, and need not be said of each of ten thousand marks.
+const GRANTED: [&str; 2] = [" opacity=\"1\"", " stroke=\"none\" stroke-width=\"1\""];
+
 /// Draws, and lets black follow the page.
 pub fn draw(size: (u32, u32), body: impl FnOnce(&Area) -> Drawn) -> Result<String, Failure> {
     let mut svg = String::new();
@@ -59,7 +62,7 @@ pub fn draw(size: (u32, u32), body: impl FnOnce(&Area) -> Drawn) -> Result<Strin
         @media print { svg.figure { color: #000; } }</style>";
     let (style_open, style) = HEAD.split_once('>').unwrap_or(("<svg", ""));
     let svg = svg.replacen("<svg", style_open, 1).replacen(">\n", &format!(">{style}\n"), 1);
-    Ok(svg.replace("#000000", "currentColor"))
+    Ok(GRANTED.iter().fold(svg, |svg, words| svg.replace(words, "")).replace("#000000", "currentColor"))
 }
 
 #[cfg(test)]
@@ -71,5 +74,6 @@ mod tests {
         let svg = draw((100, 50), |area| text(area, "a < b", (10, 10), HPos::Left, VPos::Top)).unwrap();
         assert!(svg.starts_with("<svg class=\"figure\""), "{svg}");
         assert!(svg.contains("currentColor") && svg.contains("a &lt; b") && !svg.contains("#000000"), "{svg}");
+        assert!(GRANTED.iter().all(|words| !svg.contains(words)), "{svg}");
     }
 }

@@ -9,6 +9,7 @@ use crate::experiment;
 use crate::failure::Failure;
 use crate::subject::Subject;
 use plotters::prelude::*;
+use std::collections::BTreeSet;
 
 /// Residual of every headline value against its place in the run: a trend here means that time, not mode, was measured.
 pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
@@ -52,8 +53,13 @@ pub fn drift(analysis: &Analysis) -> Result<Option<Figure>, Failure> {
         let title = "deviation from the mean of cell and mode";
         panel.frame(area, title, ("place in the run", &x.few_ticks()), &y.ticks(), percent)?;
         line(area, &[panel.place(x.low, 0.0), panel.place(x.high, 0.0)], INK.mix(0.5), 1)?;
+        let mut drawn = BTreeSet::new();
         for (subject, index, residual) in &points {
-            marker(area, *subject, panel.place(*index, *residual), 3, colour(*subject).mix(0.8))?;
+            let place = panel.place(*index, *residual);
+            // Of a long run many samples share a place, and one mark shows them.
+            if drawn.insert((subject.rank(), place)) {
+                marker(area, *subject, place, 3, colour(*subject).mix(0.8))?;
+            }
         }
         Ok(())
     })?;
