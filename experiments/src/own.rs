@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-/// What `run` may be told on the command line, too.
-const BLOCKS: RangeInclusive<u64> = 1..=1000;
-const MEASURE_MS: RangeInclusive<u64> = 1..=600_000;
+/// Blocks of a cell, in a file and on the command line.
+pub const BLOCKS: RangeInclusive<u64> = 1..=1000;
+/// Measured milliseconds of a sample.
+pub const MEASURE_MS: RangeInclusive<u64> = 1..=600_000;
 /// Cells of a profile: a run of more would not end.
 const CELLS: usize = 10_000;
 

@@ -15,7 +15,7 @@ use crate::plan::{self, Choice};
 use crate::report;
 use crate::selftest;
 use crate::subject::{BASELINE, Subject};
-use crate::validity::{Outcome, Validity};
+use crate::validity::{Outcome, TWIN_CHECK, Validity};
 use crate::workload::think;
 use perseq::Mode;
 use regex::Regex;
@@ -52,10 +52,10 @@ pub struct Arguments {
     #[arg(long)]
     seed: Option<u64>,
     /// Blocks per cell instead of the profile's.
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(own::BLOCKS))]
     blocks: Option<u64>,
     /// Measured milliseconds per sample instead of the profile's.
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(own::MEASURE_MS))]
     measure_ms: Option<u64>,
     /// Directory to create for the run. Default: `runs/TIME-PROFILE`, in UTC.
     #[arg(long, value_name = "DIR")]
@@ -157,6 +157,10 @@ pub fn gate(plan: &[Sample]) -> Vec<Validity> {
     let found: Vec<_> = selftest::checks(Mode::ALL.into_iter().filter(used).collect()).collect();
     for validity in found.iter().filter(|validity| validity.status == Outcome::Failed) {
         eprintln!("E00 failed: {}: {}", validity.check, validity.detail);
+    }
+    // Said before an hour is spent on it.
+    for validity in found.iter().filter(|found| found.check == TWIN_CHECK && found.status == Outcome::Unavailable) {
+        eprintln!("E00: {}: {}: nothing may be claimed from this run", validity.check, validity.detail);
     }
     found
 }

@@ -3,22 +3,11 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Command;
 
 fn rows(directory: &std::path::Path) -> Vec<Value> {
     let text = fs::read_to_string(directory.join("samples.jsonl")).expect("rows");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
-}
-
-/// The run took all samples, and none failed. Where other processes take the CPUs the same mode differs from itself: that
-/// check of E00 alone may fail.
-fn taken(output: &Output, out: &std::path::Path) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    let mut checks = said.lines().filter_map(|line| line.strip_prefix("E00 failed: "));
-    let busy = checks.clone().any(|check| check.starts_with("A/A: "))
-        && checks.all(|check| check.starts_with("A/A: ") || check == "the report has no headline");
-    assert_eq!(output.status.code(), Some(i32::from(busy)), "{said}");
-    assert!(rows(out).iter().all(|row| row["status"] != "failed"), "{said}");
 }
 
 #[test]
@@ -30,7 +19,7 @@ fn every_experiment_verifies_its_work_and_reports_every_metric_it_defines() {
         .arg(&out)
         .output()
         .expect("perseq starts");
-    taken(&output, &out);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 
     let manifest: Value =
         serde_json::from_str(&fs::read_to_string(out.join("manifest.json")).expect("a manifest")).expect("JSON");
@@ -253,7 +242,7 @@ fn an_experiment_of_the_users_own_is_planned_run_and_reported() {
     assert!(listed.contains("large-objects/size_bytes=8192") && !listed.contains("E01"), "{listed}");
     let run =
         perseq(&["run", "--blocks", "2", "--measure-ms", "10"]).arg("--out").arg(&out).output().expect("perseq starts");
-    taken(&run, &out);
+    assert_eq!(run.status.code(), Some(0), "{}", String::from_utf8_lossy(&run.stderr));
     // Where other processes take the CPUs, some are taken again.
     let samples: BTreeSet<_> = rows(&out).iter().map(|row| row["sample_id"].to_string()).collect();
     assert_eq!(samples.len(), 2 * 2 * 3, "{samples:?}");
