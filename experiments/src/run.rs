@@ -160,7 +160,7 @@ pub fn gate(plan: &[Sample]) -> Vec<Validity> {
     }
     // Said before an hour is spent on it.
     for validity in found.iter().filter(|found| found.check == TWIN_CHECK && found.status == Outcome::Unavailable) {
-        eprintln!("E00: {}: {}: nothing may be claimed from this run", validity.check, validity.detail);
+        say(&format!("E00: {}: {}: nothing may be claimed from this run", validity.check, validity.detail));
     }
     found
 }
