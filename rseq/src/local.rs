@@ -38,21 +38,8 @@ pub unsafe fn pop<const LISTS: usize>(slab: &Slab<LISTS>, list: usize) -> Option
     // SAFETY: as above: the slot is not the low sentinel, so `top - 1` is above it.
     cell.store(unsafe { top.sub(1) }, Relaxed);
     // SAFETY: an even item is an object that somebody pushed, so not null.
-    Some(unsafe { object(item) })
-}
-
-/// An item of a list as the object it is. The compiler is told that it is not null, and tests for that no more.
-///
-/// # Safety
-///
-/// * It is not 0.
-#[inline(always)]
-pub(crate) unsafe fn object(item: usize) -> NonNull<u8> {
-    // SAFETY: by our own contract.
-    unsafe {
-        assert_unchecked(item != 0);
-        NonNull::new_unchecked(item as *mut u8)
-    }
+    unsafe { assert_unchecked(item != 0) };
+    NonNull::new(item as *mut u8)
 }
 
 /// Puts `object` on top of `list`; false if it is full.

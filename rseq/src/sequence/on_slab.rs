@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 
 use super::{MOVED, MOVED_COUNT, Miss, ThreadCell, UNFIT, done, miss};
 use crate::index::Index;
-use crate::local::object;
 use crate::slab::Slot;
 use crate::thread::Handle;
 
@@ -41,7 +40,7 @@ pub unsafe fn pop<I: Index, const LISTS: usize>(
     }
     if item & UNFIT == 0 {
         // SAFETY: an even item is an object somebody pushed, never null.
-        return Ok(unsafe { object(item) });
+        return Ok(unsafe { NonNull::new_unchecked(item as *mut u8) });
     }
     Err(miss(item))
 }
