@@ -125,7 +125,8 @@ fn contributing_names_every_file_of_tests() {
 /// Tests, benchmarks, examples and packages that commands of the guides name.
 #[test]
 fn the_targets_that_guides_name_exist() {
-    let packages = ["perseq", "perseq-rseq", "perseq-preload", "perseq-experiments", "perseq-cache-plugin"];
+    let packages =
+        ["perseq", "perseq-rseq", "perseq-preload", "perseq-experiments", "perseq-cache-plugin", "perseq-guide"];
     let folders = [".", "rseq", "preload", "experiments"];
     let exists = |folder: &str, name: &str| {
         folders.iter().any(|package| {
