@@ -2,7 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -172,6 +172,39 @@ fn each_rung_holds_less_where_its_chapter_says_so() {
         let (found, reference) = (held(less, workload), held(more, workload));
         assert!(found < most * reference, "{workload}: {less} holds {found} bytes, {more} {reference}");
     }
+}
+
+/// A process that gets the CPU for a moment in every third of a second gives a burst back as others do.
+#[test]
+fn a_burst_goes_back_though_the_process_hardly_runs() {
+    let full = held("page_heap", "burst");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perseq-guide"));
+    let mut process =
+        command.args(["--sample", "giving_back", "burst"]).stdout(Stdio::piped()).spawn().expect("it starts");
+    let signal = |number| {
+        // SAFETY: a system call. The process has not been waited for, so the number is its own.
+        assert_eq!(unsafe { libc::kill(process.id().cast_signed(), number) }, 0);
+    };
+    let begin = Instant::now();
+    // So many that it has ended before, unless it hangs; a process that has ended is not yet another's number.
+    for _ in 0..12 {
+        std::thread::sleep(Duration::from_millis(50));
+        signal(libc::SIGSTOP);
+        std::thread::sleep(Duration::from_millis(340));
+        signal(libc::SIGCONT);
+    }
+    let output = loop {
+        if process.try_wait().expect("its status").is_some() {
+            break process.wait_with_output().expect("what it said");
+        }
+        if begin.elapsed() > Duration::from_secs(120) {
+            process.kill().expect("it can be ended");
+            panic!("it did not end");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let found: f64 = said(&output).trim().parse().expect("a number");
+    assert!(found < 0.3 * full, "{found} bytes are held, {full} without giving back");
 }
 
 #[test]
