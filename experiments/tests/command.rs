@@ -1,5 +1,8 @@
 //! Drives the real binary the way a user or a script does.
 
+#[path = "kit/library.rs"]
+mod library;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
@@ -72,6 +75,50 @@ fn the_command_documents_itself() {
     // Never a colour where nobody asked for one.
     let plain = Command::new(env!("CARGO_BIN_EXE_perseq")).arg("frobnicate").env("NO_COLOR", "1").output();
     assert!(!stderr(&plain.expect("perseq starts")).contains('\u{1b}'));
+}
+
+/// Put into a folder with a blank by `install.sh`, from which it is run; then taken away again.
+#[test]
+fn an_installed_command_finds_what_it_preloads_and_is_completed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (prefix, release) = (folder.path().join("a prefix"), folder.path().join("target/release"));
+    fs::create_dir_all(&release).expect("a folder");
+    fs::copy(env!("CARGO_BIN_EXE_perseq"), release.join("perseq")).expect("a copy");
+    fs::copy(library::built("recorder"), release.join("libperseq_recorder.so")).expect("a copy");
+    for other in ["libperseq.so", "libperseq.a", "libperseq_cache_plugin.so", "libperseq_plugin.so"] {
+        fs::write(release.join(other), other).expect("a file that is not looked into here");
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../preload/install.sh");
+    let install = |options: &[&str]| {
+        let mut command = Command::new("bash");
+        command.arg(&script).args(options).arg(&prefix).env("CARGO_TARGET_DIR", folder.path().join("target"));
+        let output = command.output().expect("bash starts");
+        assert_eq!(code(&output), 0, "{options:?}: {}", stderr(&output));
+    };
+    install(&["--built", "--command"]);
+    let mut record = Command::new(prefix.join("bin/perseq"));
+    record.args(["trace", "record", "--out"]).arg(folder.path().join("recording")).args(["--", "ls", "/"]);
+    let recorded = record.output().expect("perseq starts");
+    assert_eq!(code(&recorded), 0, "{}", stderr(&recorded));
+    for library in ["libperseq.so", "perseq/libperseq_cache_plugin.so", "perseq/libperseq_plugin.so"] {
+        let name = library.rsplit('/').next().expect("a name");
+        assert_eq!(fs::read_to_string(prefix.join("lib").join(library)).ok().as_deref(), Some(name));
+    }
+    let page = fs::read_to_string(prefix.join("share/man/man1/perseq.1")).expect("a page");
+    assert!(page.contains(".TH perseq 1"), "{page}");
+    for file in ["zsh/site-functions/_perseq", "fish/vendor_completions.d/perseq.fish"] {
+        let completion = fs::read_to_string(prefix.join("share").join(file)).expect(file);
+        assert!(completion.contains("selftest"), "{file}");
+    }
+    // As bash does when somebody types `perseq selft` and the tabulator.
+    let words =
+        r#"source "$0"; COMP_WORDS=(perseq selft) COMP_CWORD=1; _perseq perseq selft perseq; echo "${COMPREPLY[@]}""#;
+    let mut bash = Command::new("bash");
+    let completed = bash.args(["-c", words]).arg(prefix.join("share/bash-completion/completions/perseq")).output();
+    assert_eq!(stdout(&completed.expect("bash starts")), "selftest\n");
+
+    install(&["--uninstall"]);
+    assert_eq!(fs::read_dir(&prefix).expect("the prefix").count(), 0);
 }
 
 #[test]

@@ -68,10 +68,74 @@ fn what_pkg_config_says_builds_a_program_wherever_the_whole_was_moved() {
 
     succeeds(script("install.sh", &folder).args(["--uninstall", "moved"]));
     assert_eq!(files(&moved), Vec::<PathBuf>::new());
-    for wrong in [["one", "two"], ["--unistall", "moved"]] {
-        let refused = script("install.sh", &folder).args(wrong).output().expect("bash starts");
-        assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(fs::read_dir(&moved).expect("the prefix").count(), 0, "no folder is left");
+}
+
+/// What `install.sh` says when it refuses, with the exit code.
+fn refused(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn what_makes_no_sense_is_said_before_anything_is_built() {
+    let folder = empty("refused");
+    fs::write(folder.join("file"), "").expect("a file");
+    for (arguments, code, words) in [
+        (&["one", "two"][..], 2, "two: one PREFIX was expected, and one was given"),
+        (&["--unistall", "one"], 2, "--unistall: no such option"),
+        (&[""], 2, "expected a PREFIX"),
+        (&["file/prefix"], 1, "file: expected a folder"),
+        (&["--uninstall", "one"], 1, "nothing of libperseq is under"),
+    ] {
+        let (found, said) = refused(script("install.sh", &folder).args(arguments).env("PATH", "/usr/bin:/bin"));
+        assert!(found == Some(code) && said.contains(words), "{arguments:?}: {found:?}, {said}");
     }
+    let no_tools = empty("no-tools");
+    for tool in ["bash", "dirname", "head", "id", "realpath", "rm", "sed"] {
+        let found = succeeds(Command::new("bash").args(["-c", "type -P \"$0\"", tool]));
+        std::os::unix::fs::symlink(found.trim(), no_tools.join(tool)).expect("a link");
+    }
+    let (found, said) = refused(script("install.sh", &folder).arg("prefix").env("PATH", &no_tools));
+    assert!(found == Some(1) && said.contains("no cargo in PATH") && said.contains("--built"), "{found:?}, {said}");
+    let (found, said) =
+        refused(script("install.sh", &folder).args(["--built", "prefix"]).env("CARGO_TARGET_DIR", "/file"));
+    assert!(found == Some(1) && said.contains("/file/release/libperseq.so: no such file"), "{found:?}, {said}");
+    assert_eq!(files(&folder), [folder.join("file")]);
+    assert!(!folder.join("prefix").exists(), "nothing was made");
+    let help = succeeds(script("install.sh", &folder).arg("--help"));
+    assert!(help.contains("--uninstall [PREFIX]") && help.contains("DESTDIR"), "{help}");
+}
+
+/// No room for one of the files, which a limit on a file's length stands for.
+#[test]
+fn what_fails_half_way_leaves_all_as_it_was() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = empty("half-way");
+    let prefix = folder.join("prefix & more");
+    let install = |limits: &str| {
+        let plain = script("install.sh", &folder);
+        let mut limited = Command::new("bash");
+        limited.args(["-c", &format!("{limits}; exec bash \"$@\""), "bash"]).args(plain.get_args());
+        limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        limited.arg("--built").arg(&prefix).current_dir(&folder);
+        limited
+    };
+    // Everybody can read it, whatever the one who installs hides by habit.
+    succeeds(&mut install("umask 077"));
+    let found = files(&prefix);
+    for path in &found {
+        let mode = fs::metadata(path).expect("a file").permissions().mode();
+        assert_eq!(mode & 0o044, 0o044, "{}: {mode:o}", path.display());
+    }
+    let header = prefix.join("include/perseq.h");
+    fs::write(&header, "of another version").expect("a file");
+    let (code, said) = refused(&mut install("ulimit -f 2000"));
+    assert!(code != Some(0) && said.contains("nothing was installed: all is as it was"), "{code:?}, {said}");
+    assert_eq!(fs::read_to_string(&header).expect("a file"), "of another version");
+    assert_eq!(files(&prefix).len(), found.len(), "nothing is left of the attempt");
+    succeeds(&mut install("true"));
+    assert_ne!(fs::read_to_string(&header).expect("a file"), "of another version");
 }
 
 #[test]
