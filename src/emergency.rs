@@ -26,6 +26,7 @@ use core::sync::atomic::{
 
 use crate::config::PAGE_SIZE;
 use crate::os;
+use crate::place::Place;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::this_thread;
 
@@ -125,6 +126,27 @@ pub fn totals(class: SizeClass) -> Totals {
 /// Bytes of all large blocks here.
 pub fn large_bytes() -> usize {
     LARGE_BYTES.load(Relaxed)
+}
+
+/// Where the counts of emergency memory are, words of 64 bits.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct EmergencyLayout {
+    /// For each class, runs of pages as long as a span of it.
+    pub runs: Place,
+    /// For each class, objects that were ever handed out of them.
+    pub made: Place,
+    /// Bytes of large blocks.
+    pub large_bytes: Place,
+}
+
+/// See [`EmergencyLayout`].
+pub const fn layout() -> EmergencyLayout {
+    EmergencyLayout {
+        runs: Place::of(&raw const RUN_COUNTS),
+        made: Place::of(&raw const MADE),
+        large_bytes: Place::of(&raw const LARGE_BYTES),
+    }
 }
 
 /// A run of pages for objects of `class`: its address.

@@ -15,6 +15,7 @@
 //! not move.
 
 use core::alloc::Layout;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
@@ -28,6 +29,7 @@ use crate::misuse::{Misuse, judge};
 use crate::os;
 use crate::page_heap::Run;
 use crate::page_heap::span::{SpanId, SpanState};
+use crate::place::{Place, bytes};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Mutex;
 
@@ -228,6 +230,34 @@ pub fn quarantined_bytes() -> usize {
 /// Pages of large blocks in quarantine.
 pub fn quarantined_pages() -> usize {
     QUARANTINE.lock().large_pages
+}
+
+/// Where the quarantine has what it counts, in bytes from its beginning.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct QuarantineLayout {
+    /// Where it is.
+    pub start: Place,
+    /// Bytes of it.
+    pub bytes: u32,
+    /// 32 bits: 0 while nobody has the lock.
+    pub lock: u32,
+    /// For each class 32 bits: objects in quarantine.
+    pub objects: u32,
+    /// 64 bits: pages of large blocks in quarantine.
+    pub large_pages: u32,
+}
+
+/// See [`QuarantineLayout`].
+pub const fn layout() -> QuarantineLayout {
+    let value = Mutex::<Quarantine>::VALUE_AT;
+    QuarantineLayout {
+        start: Place::of(&raw const QUARANTINE),
+        bytes: bytes(size_of::<Mutex<Quarantine>>()),
+        lock: bytes(Mutex::<Quarantine>::WORD_AT),
+        objects: bytes(value + offset_of!(Quarantine, objects)),
+        large_pages: bytes(value + offset_of!(Quarantine, large_pages)),
+    }
 }
 
 /// Bytes of what can be closed: a page, or the kernel's where that is larger.

@@ -84,6 +84,7 @@
 //! | `resident.rs` | a library that holds the allocator stays loaded |
 //! | `background.rs` | the thread that gives memory back |
 //! | **`stats/`** | **the numbers: `numbers.rs` names them, `collect.rs` finds them, `report.rs` writes them** |
+//! | `live.rs`, `place.rs` | where all this is in memory, for who reads the process from outside |
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
@@ -229,6 +230,7 @@ mod os;
 mod owner;
 mod page_heap;
 pub mod pages;
+mod place;
 mod process;
 mod size_class;
 mod stats;
@@ -255,4 +257,5 @@ pub use process::start::{active_mode, set_mode};
 pub use rseq;
 pub use stats::collect::{for_each_cache, for_each_class};
 pub use stats::file_writer::FileWriter;
+pub use stats::live;
 pub use stats::numbers::{COUNTS_HITS, CacheStats, ClassStats, Stats};

@@ -8,8 +8,10 @@
 //! a multiple; whether that is so is found when the tables are made, and where it is not, larger classes are tried.
 
 use core::alloc::Layout;
+use core::mem::offset_of;
 
 use crate::config::{MAX_SMALL, PAGE_SIZE, built};
+use crate::place::{Place, bytes};
 
 /// How many classes there are.
 pub const CLASSES: usize = built::CLASSES.len();
@@ -51,6 +53,39 @@ impl ClassInfo {
 
 /// The classes, smallest first.
 pub static TABLE: [ClassInfo; CLASSES] = table();
+
+/// Where the size classes are, smallest first, and what is where in each: 32 bits, in bytes from its beginning.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ClassLayout {
+    /// The first.
+    pub start: Place,
+    /// How many there are.
+    pub count: u32,
+    /// Bytes from one to the next.
+    pub stride: u32,
+    /// Bytes of an object.
+    pub size: u32,
+    /// Pages of a span.
+    pub pages: u32,
+    /// Objects of a span.
+    pub objects: u32,
+    /// Objects moved between tiers at a time.
+    pub batch: u32,
+}
+
+/// See [`ClassLayout`].
+pub const fn layout() -> ClassLayout {
+    ClassLayout {
+        start: Place::of(&raw const TABLE),
+        count: bytes(CLASSES),
+        stride: bytes(size_of::<ClassInfo>()),
+        size: bytes(offset_of!(ClassInfo, size)),
+        pages: bytes(offset_of!(ClassInfo, pages)),
+        objects: bytes(offset_of!(ClassInfo, objects)),
+        batch: bytes(offset_of!(ClassInfo, batch)),
+    }
+}
 
 /// Sizes up to here are looked up in steps of 8, above in steps of 128.
 const FINE: usize = 1024;

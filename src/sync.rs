@@ -49,6 +49,10 @@ pub struct Mutex<T> {
 unsafe impl<T: Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
+    /// Where its word and its value are, in bytes from its beginning. The word is 0 while nobody has the lock.
+    pub const WORD_AT: usize = core::mem::offset_of!(Mutex<T>, state);
+    pub const VALUE_AT: usize = core::mem::offset_of!(Mutex<T>, value);
+
     pub const fn new(rank: Rank, value: T) -> Self {
         Mutex { state: AtomicU32::new(FREE), order: Order::new(rank), value: UnsafeCell::new(value) }
     }

@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["os"],
     &["vdso"],
     &["size_class"],
+    &["place"],
     &["sync"],
     &["this_thread"],
     &["errno"],

@@ -66,6 +66,7 @@ Examples:
   perseq resume runs/TIME-standard              take what an interrupted run left out
   perseq compare BEFORE AFTER                   what changed
   perseq merge PART...                          parts of a plan, taken with --shard on several hosts, to one run
+  perseq top PID                                the allocator of a running process
   perseq COMMAND --help                         more examples
 
 Exit codes:
@@ -177,6 +178,10 @@ Examples:
     Programs(crate::programs::Arguments),
     /// Run experiments in a simulated machine: more CPUs, other caches, and every miss counted. No times.
     Simulate(crate::simulate::Arguments),
+    /// Print what the allocator of a running process holds and has done: in total, by cache and by size class.
+    Stats(crate::live::Stats),
+    /// Watch the allocator of a running process.
+    Top(crate::live::Top),
     /// Say what each allocator leaves of the limits on a process: address space, locked memory, commit charge, mappings.
     Limits(crate::limits::Arguments),
     /// Measure one row of that table (started by limits).

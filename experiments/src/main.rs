@@ -17,7 +17,8 @@
 //! [`directory`] makes reports again and completes interrupted runs; [`merge`] joins runs that took a part of a plan each.
 //! [`limits`] says what allocators leave of the limits on a process. [`calibrate`] holds the baseline beside the thread
 //! caches of other allocators. [`power`] counts how often a run finds what was planted in it. [`torture`] measures nothing:
-//! it looks for what the allocator loses in storms. [`beside`] finds the libraries that all of these need.
+//! it looks for what the allocator loses in storms. [`live`] reads the numbers of an allocator in another process.
+//! [`beside`] finds the libraries that all of these need.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
 //! silence. No sentence of a report goes further than its rows.
@@ -46,6 +47,7 @@ mod instrument;
 mod known;
 mod limits;
 mod list;
+mod live;
 mod marks;
 mod measurement;
 mod memory;
@@ -106,6 +108,8 @@ fn main() -> ExitCode {
         Command::Suite(arguments) => suite::main(&arguments),
         Command::Programs(arguments) => programs::main(&arguments),
         Command::Simulate(arguments) => simulate::main(&arguments),
+        Command::Stats(arguments) => live::stats(&arguments),
+        Command::Top(arguments) => live::top(&arguments),
         Command::Limits(arguments) => limits::main(&arguments),
         Command::LimitsProbe { case } => limits::probe::main(&case).map(|()| Exit::Done),
         Command::Torture(arguments) => torture::main(&arguments),

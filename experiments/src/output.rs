@@ -5,10 +5,16 @@ use std::io::{ErrorKind, Write};
 
 /// Prints `text`.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_if_read(text).map(drop)
+}
+
+/// Prints `text`. False if nobody reads any more.
+pub fn print_if_read(text: &str) -> Result<bool, Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::host(format!("standard output: {error}"))),
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::host(format!("standard output: {error}"))),
     }
 }
 

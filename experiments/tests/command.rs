@@ -174,6 +174,8 @@ fn every_command_explains_itself_with_examples() {
         "limits",
         "calibrate",
         "power",
+        "stats",
+        "top",
     ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = perseq(&arguments);

@@ -44,6 +44,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "doctor",
             "limits",
             "list",
+            "live",
             "power",
             "record",
             "rows",

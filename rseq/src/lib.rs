@@ -151,7 +151,7 @@ pub use counter::PerCpuCounter;
 pub use index::{CpuId, Index, MmCid};
 pub use list::{Chain, Node, PerCpuList};
 pub use rows::{Rows, StoppedRow, Zeroed};
-pub use sequence::{Miss, ThreadCell, restarts};
+pub use sequence::{Miss, ThreadCell, restarts, restarts_place};
 pub use slab::{STOPPED, Slab};
 pub use stop::{StopError, Stopped, StoppedSet, Stopping};
 pub use thread::{Availability, Handle, Registrant, Registration, Unavailable, feature_length, probe, probe_with};

@@ -67,8 +67,8 @@ struct Held<const LISTS: usize> {
     next: AtomicPtr<Slab<LISTS>>,
 }
 
-/// Offset of `top[0]`, which no `LISTS` changes.
-pub(crate) const TOPS: usize = memoffset::offset_of!(Slab<1>, top);
+/// Offset of the first list's top in a slab, which the other lists' tops follow; no `LISTS` changes it.
+pub const TOPS: usize = memoffset::offset_of!(Slab<1>, top);
 
 impl<const LISTS: usize> Slab<LISTS> {
     /// A stopped slab whose lists are all both empty and full.

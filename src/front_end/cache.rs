@@ -43,6 +43,7 @@ use crate::sync::Mutex;
 
 #[cfg(debug_assertions)]
 mod check;
+pub mod layout;
 #[cfg(test)]
 mod tests;
 

@@ -22,6 +22,10 @@ mod imp {
     }
 
     impl Hits {
+        /// Where the two arrays are, in bytes from its beginning.
+        pub const ALLOCS_AT: usize = core::mem::offset_of!(Hits, allocs);
+        pub const FREES_AT: usize = core::mem::offset_of!(Hits, frees);
+
         /// Allocations and frees of one class.
         pub fn of(&self, class: SizeClass) -> (u64, u64) {
             (self.allocs[class.index()].load(Relaxed), self.frees[class.index()].load(Relaxed))
@@ -49,6 +53,9 @@ mod imp {
     pub struct Hits;
 
     impl Hits {
+        pub const ALLOCS_AT: usize = 0;
+        pub const FREES_AT: usize = 0;
+
         pub fn of(&self, _: SizeClass) -> (u64, u64) {
             (0, 0)
         }

@@ -14,6 +14,7 @@ use crate::lock_order::Rank;
 use crate::message::law;
 use crate::middle::back_end::BACK_END;
 use crate::os;
+use crate::place::Place;
 use crate::sync::Mutex;
 
 /// `AtomicPtr<Cache>` for each index the kernel can give.
@@ -132,6 +133,11 @@ pub fn all() -> impl Iterator<Item = &'static Cache> {
     let first = unsafe { ALL.load(Acquire).as_ref() };
     // SAFETY: as above.
     core::iter::successors(first, |cache| unsafe { cache.next.load(Relaxed).as_ref() })
+}
+
+/// Where the word is that names the newest cache.
+pub const fn newest() -> Place {
+    Place::of(&raw const ALL)
 }
 
 /// Counts the caches, those with an owner and those without.

@@ -7,6 +7,7 @@
 //!
 //! Objects of [`emergency`] memory have no span: they are kept here, linked through themselves, and handed out first.
 
+use core::mem::offset_of;
 use core::ptr;
 
 use crate::config::{MAX_BATCH, PAGE_SIZE};
@@ -19,6 +20,7 @@ use crate::misuse::Misuse;
 use crate::page_heap::PageHeap;
 use crate::page_heap::source::PageSource;
 use crate::page_heap::span::{SpanId, SpanState, needs_bitmap};
+use crate::place::bytes;
 use crate::size_class::SizeClass;
 use crate::sync::Mutex;
 
@@ -58,7 +60,34 @@ pub struct Totals {
     pub spans: usize,
 }
 
+/// Where a central free list has what it counts, in bytes from its beginning. All are words of 64 bits, under the lock,
+/// but for that.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct CentralLayout {
+    /// 32 bits: 0 while nobody has the lock.
+    pub lock: u32,
+    /// Spans of the class.
+    pub spans: u32,
+    /// Objects of them that are not free in them.
+    pub live: u32,
+    /// Free objects that have no span.
+    pub spanless: u32,
+}
+
 impl CentralFreeList {
+    /// See [`CentralLayout`].
+    pub const LAYOUT: CentralLayout = {
+        let state = offset_of!(CentralFreeList, 0);
+        let value = state + Mutex::<State>::VALUE_AT;
+        CentralLayout {
+            lock: bytes(state + Mutex::<State>::WORD_AT),
+            spans: bytes(value + offset_of!(State, spans)),
+            live: bytes(value + offset_of!(State, live)),
+            spanless: bytes(value + offset_of!(State, spanless_count)),
+        }
+    };
+
     pub const fn new() -> Self {
         let state = State {
             lists: [SpanId::NONE; LISTS],

@@ -2,6 +2,7 @@
 //!
 //! A batch that one CPU gives back is a batch another fetches, without a look at spans and without touching an object.
 
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -10,6 +11,7 @@ use crate::lock_order::Rank;
 use crate::message::law;
 use crate::middle::tables::Tables;
 use crate::page_heap::source::PageSource;
+use crate::place::bytes;
 use crate::size_class::SizeClass;
 use crate::sync::Mutex;
 
@@ -44,7 +46,37 @@ pub struct TransferCounts {
     pub central_visits: u64,
 }
 
+/// Where a transfer cache has what it counts, in bytes from its beginning. All are words of 64 bits, but for the lock.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TransferCacheLayout {
+    /// 32 bits: 0 while nobody has the lock.
+    pub lock: u32,
+    /// Objects in it. Under the lock, as the next two.
+    pub length: u32,
+    /// Allocations that went past the caches.
+    pub uncached_allocs: u32,
+    /// Frees that went past the caches.
+    pub uncached_frees: u32,
+    /// Times the central free list was asked or given to.
+    pub central_visits: u32,
+}
+
 impl TransferCache {
+    /// See [`TransferCacheLayout`].
+    pub const LAYOUT: TransferCacheLayout = {
+        let state = offset_of!(TransferCache, state);
+        let value = state + Mutex::<State>::VALUE_AT;
+        let counts = value + offset_of!(State, counts);
+        TransferCacheLayout {
+            lock: bytes(state + Mutex::<State>::WORD_AT),
+            length: bytes(value + offset_of!(State, length)),
+            uncached_allocs: bytes(counts + offset_of!(TransferCounts, uncached_allocs)),
+            uncached_frees: bytes(counts + offset_of!(TransferCounts, uncached_frees)),
+            central_visits: bytes(offset_of!(TransferCache, central_visits)),
+        }
+    };
+
     pub const fn new() -> Self {
         let counts = TransferCounts { uncached_allocs: 0, uncached_frees: 0, length: 0, central_visits: 0 };
         let state = State { objects: ptr::null_mut(), length: 0, counts };

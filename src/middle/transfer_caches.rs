@@ -13,8 +13,9 @@ use crate::config::LINE;
 use crate::decided;
 use crate::middle::tables::Tables;
 use crate::middle::topology::MAX_GROUPS;
-use crate::middle::transfer_cache::{TransferCache, TransferCounts};
+use crate::middle::transfer_cache::{TransferCache, TransferCacheLayout, TransferCounts};
 use crate::page_heap::source::PageSource;
+use crate::place::{Place, bytes};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
 
@@ -32,7 +33,34 @@ pub struct TransferCaches {
 /// Each class's lock on lines of its own.
 type Shard = [Padded<TransferCache>; CLASSES];
 
+/// Where the transfer caches are: shards, each with a transfer cache for each class.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct TransferLayout {
+    /// The first shard.
+    pub first: Place,
+    /// A word of 64 bits with the address of the other shards, which follow one another.
+    pub others: Place,
+    /// A word of 64 bits: shards there are, the first included.
+    pub count: Place,
+    /// Bytes from the transfer cache of one class to that of the next.
+    pub stride: u32,
+    /// What is in each.
+    pub cache: TransferCacheLayout,
+}
+
 impl TransferCaches {
+    /// See [`TransferLayout`].
+    pub const fn layout(&'static self) -> TransferLayout {
+        TransferLayout {
+            first: Place::of(&raw const self.first),
+            others: Place::of(&raw const self.others),
+            count: Place::of(&raw const self.count),
+            stride: bytes(size_of::<Padded<TransferCache>>()),
+            cache: TransferCache::LAYOUT,
+        }
+    }
+
     pub const fn new() -> Self {
         TransferCaches {
             first: [const { Padded(TransferCache::new()) }; CLASSES],

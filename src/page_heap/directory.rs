@@ -25,7 +25,7 @@
 //! same pointers here), or handed it over with an ordering of his own.
 
 use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
     AtomicPtr, AtomicU8, AtomicU32, AtomicUsize,
@@ -34,8 +34,9 @@ use core::sync::atomic::{
 
 use crate::config::PAGE_SIZE;
 use crate::os::{self, ADDRESS_BITS};
-use crate::page_heap::huge_pages::{HugePage, PAGES_PER_HUGE};
+use crate::page_heap::huge_pages::{HugePage, HugePageLayout, PAGES_PER_HUGE};
 use crate::page_heap::span::{Span, SpanId};
+use crate::place::{Place, bytes};
 use crate::size_class::SizeClass;
 
 /// Bytes of address space that a leaf covers.
@@ -118,7 +119,43 @@ pub fn class_at(address: usize) -> Option<SizeClass> {
     SizeClass::from_number(unsafe { &*classes.wrapping_add(address % LEAF_BYTES / PAGE_SIZE) }.load(Relaxed))
 }
 
+/// Where the directory and its leaves have what is known of huge pages.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct DirectoryLayout {
+    /// A word of 64 bits for each leaf there can be: how many bytes after `nothing` it is, or 0.
+    pub leaves: Place,
+    /// Two words of 64 bits: the number of the first leaf there is, and one past that of the last.
+    pub first: Place,
+    /// See `first`.
+    pub end: Place,
+    /// See `leaves`.
+    pub nothing: Place,
+    /// Bytes of address space that a leaf stands for, each beginning at a multiple.
+    pub leaf_bytes: u64,
+    /// Where in a leaf its huge pages begin, and how many there are.
+    pub huge: u32,
+    /// See `huge`.
+    pub huge_count: u32,
+    /// What is in each.
+    pub huge_page: HugePageLayout,
+}
+
 impl Directory {
+    /// See [`DirectoryLayout`].
+    pub const fn layout(&'static self) -> DirectoryLayout {
+        DirectoryLayout {
+            leaves: Place::of(&raw const self.leaves),
+            first: Place::of(&raw const self.first),
+            end: Place::of(&raw const self.end),
+            nothing: Place::of(&raw const self.nothing),
+            leaf_bytes: LEAF_BYTES as u64,
+            huge: bytes(offset_of!(Leaf, huge)),
+            huge_count: bytes(HUGE_PER_LEAF),
+            huge_page: HugePage::LAYOUT,
+        }
+    }
+
     const fn new() -> Self {
         Directory {
             leaves: [const { AtomicUsize::new(0) }; LEAVES],

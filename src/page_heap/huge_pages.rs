@@ -3,11 +3,13 @@
 //! A huge page that is in use in part costs all of it, or stops being one when its free part goes back to the kernel.
 //! So the page heap fills the fullest first, and gives whole ones back first.
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU16, AtomicU64, Ordering::Relaxed};
 
 use crate::config::{HUGE_PAGE, PAGE_SIZE};
 use crate::page_heap::source::PageSource;
 use crate::page_heap::space::Space;
+use crate::place::bytes;
 
 /// Pages of a huge page.
 pub const PAGES_PER_HUGE: usize = HUGE_PAGE / PAGE_SIZE;
@@ -49,7 +51,32 @@ pub struct HugePageStats {
     pub released_in_part: u64,
 }
 
+/// Where a huge page has its counts, in bytes from its beginning: 16 bits each, in pages of the allocator's.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct HugePageLayout {
+    /// Bytes from one to the next.
+    pub stride: u32,
+    /// Pages that it is.
+    pub pages: u32,
+    /// Pages in use. A few runs that were freed last count as used until somebody looks for free ones.
+    pub used: u32,
+    /// Free pages that are resident.
+    pub dirty: u32,
+    /// Pages that are the heap's: these, and free ones that read as zero.
+    pub known: u32,
+}
+
 impl HugePage {
+    /// See [`HugePageLayout`].
+    pub const LAYOUT: HugePageLayout = HugePageLayout {
+        stride: bytes(size_of::<HugePage>()),
+        pages: bytes(PAGES_PER_HUGE),
+        used: bytes(offset_of!(HugePage, used)),
+        dirty: bytes(offset_of!(HugePage, dirty)),
+        known: bytes(offset_of!(HugePage, known)),
+    };
+
     /// Pages in use.
     pub fn used(&self) -> usize {
         self.count(PageUse::Used)

@@ -20,6 +20,7 @@ mod grow;
 pub mod huge_pages;
 mod kept;
 pub mod large;
+pub mod layout;
 pub mod limits;
 pub mod metadata;
 pub mod regions;

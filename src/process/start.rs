@@ -15,6 +15,7 @@ use crate::process::exit_report;
 use crate::process::fork;
 use crate::process::options;
 use crate::process::thread_exit;
+use crate::stats::live;
 use crate::this_thread;
 use crate::vdso;
 use crate::way;
@@ -96,6 +97,7 @@ fn set_up(default: Option<Mode>) -> bool {
     budget::set_lending(active.lends());
     let mode = ActiveMode { requested, active, reason };
     let exit_key = if active.has_thread_caches() { thread_exit::key() } else { None };
+    live::note(&mode);
     // SAFETY: our caller holds `DECIDING` and found nothing announced.
     unsafe { decided::write(Decision { mode, registration: prepared.registration, exit_key }) };
     way::set(active, prepared.word);

@@ -15,5 +15,6 @@
 
 pub mod collect;
 pub mod file_writer;
+pub mod live;
 pub mod numbers;
 pub mod report;

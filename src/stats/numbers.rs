@@ -12,19 +12,22 @@ macro_rules! numbers {
     (
         $(#[$attribute:meta])*
         pub struct $name:ident [$($(#[$key_doc:meta])* $key:ident: $key_type:ty)?] {
-            $($(#[$doc:meta])* pub $field:ident,)*
+            $($(#[doc = $doc:literal])* pub $field:ident,)*
         }
     ) => {
         $(#[$attribute])*
         #[non_exhaustive]
         pub struct $name {
             $($(#[$key_doc])* pub $key: $key_type,)?
-            $($(#[$doc])* pub $field: u64,)*
+            $($(#[doc = $doc])* pub $field: u64,)*
         }
 
         impl $name {
             /// The names of the numbers, in their order. Those that this build does not count are among them.
             pub const NAMES: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            /// What the numbers are, in the order of [`Self::NAMES`].
+            pub const MEANINGS: &'static [&'static str] = &[$(concat!($($doc),*).trim_ascii_start()),*];
 
             /// The numbers, in the order of [`Self::NAMES`].
             #[must_use]

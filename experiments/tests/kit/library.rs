@@ -1,4 +1,5 @@
 //! Libraries of the workspace that tests hand to perseq.
+#![allow(dead_code)] // each test binary uses its part
 
 #[path = "../../../rseq/tests/kit/preloadable.rs"]
 mod preloadable;
@@ -14,4 +15,13 @@ pub fn built(folder: &str) -> PathBuf {
     cargo.args(["build", "--quiet", "--offline", "--manifest-path"]).arg(manifest).arg("--target-dir").arg(&target);
     assert!(cargo.status().expect("cargo starts").success());
     preloadable::preloadable(target.join(format!("debug/libperseq_{}.so", folder.replace('-', "_"))))
+}
+
+/// libperseq, built as it is now, where its own tests build it.
+pub fn libperseq() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("preload-debug");
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--offline", "--package", "perseq-preload", "--target-dir"]).arg(&target);
+    assert!(cargo.status().expect("cargo starts").success());
+    preloadable::preloadable(target.join("debug/libperseq.so"))
 }

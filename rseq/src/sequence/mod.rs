@@ -57,6 +57,12 @@ pub fn restarts() -> u64 {
     unsafe { RESTARTS.load(Relaxed) } // a count; nothing is published by it
 }
 
+/// Where the word of [`restarts`] is, for who reads this process's memory from outside.
+#[must_use]
+pub const fn restarts_place() -> *const AtomicU64 {
+    &raw const RESTARTS
+}
+
 /// Why a sequence did nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Miss {
