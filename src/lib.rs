@@ -82,7 +82,7 @@
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | `check.rs` | the invariants of all files, walked in debug builds |
 //! | `resident.rs` | a library that holds the allocator stays loaded |
-//! | `background.rs` | the thread that gives memory back |
+//! | `background.rs`, `reporter.rs`, `own_thread.rs` | the threads that give memory back and that report, and how one begins |
 //! | **`stats/`** | **the numbers: `numbers.rs` names them, `collect.rs` finds them, `report.rs` writes them** |
 //! | `live.rs`, `place.rs` | where all this is in memory, for who reads the process from outside |
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
@@ -115,7 +115,7 @@
 //! | `PERSEQ_IDLE_DRAIN` | milliseconds after which the cache of an idle CPU or thread is emptied | milliseconds, 1 to 86400000, or off | `10000` |
 //! | `PERSEQ_SHARDS` | caches in the mode sharded | a number from 1 to 4096 | 4 for each CPU |
 //! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches, among which CPUs are dealt out in turn | a number from 1 to 64 | 1 for each last-level cache, as /sys says |
-//! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file | text, json, text:PATH or json:PATH | not set |
+//! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file; also every so many seconds, or when a signal arrives, which takes a thread | text, json, text:PATH or json:PATH, and behind it ,every=SECONDS (to 86400) or ,signal=USR1 or ,signal=USR2 | not set |
 //! | `PERSEQ_HARDENED` | 1: no caches, and every operation is checked; for programs that may misuse memory | 0 or 1 | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
@@ -174,8 +174,8 @@
 //!   `madvise`: free pages stay resident, and are counted. `munmap`: address space stays. `mremap`: blocks are copied
 //!   where they grow. `membarrier`: caches of others stay full. `getcpu`, or `rseq` for a thread's own area: that thread
 //!   goes past the caches.
-//! * **A background thread** (`PERSEQ_BACKGROUND=1`) makes a process multi-threaded: `unshare(CLONE_NEWUSER)` and
-//!   `setns` of a user namespace fail with `EINVAL`, as in any such process.
+//! * **A thread of perseq's** (`PERSEQ_BACKGROUND=1`, `PERSEQ_STATS` with `every` or `signal`) makes a process
+//!   multi-threaded: `unshare(CLONE_NEWUSER)` and `setns` of a user namespace fail with `EINVAL`, as in any such process.
 //! * **Memory goes back from slow paths.** Small traffic that a cache serves comes to none: in `perthread` and
 //!   `perthread-drain` for ever, in the other modes until the thread is moved to another CPU. A burst before it then stays
 //!   resident. A background thread gives it back in every mode, and [`release`](crate::release()) at once.

@@ -2,15 +2,16 @@
 //!
 //! `PERSEQ_STATS` asks for it: it is written with write(2) when the process ends by `exit` or by a return
 //! from `main`, and not if it is killed or ends by `_exit`. A file is appended to, one JSON object on a line, so
-//! processes that end one after another share it.
+//! processes that end one after another share it. That it cannot be written is said at the first allocation already.
+//! Reports before the end are `reporter`'s to ask for.
 //!
 //! Standard error is what it was at the first allocation. A process that closes it before its end reports all the same;
 //! a forked child that does, such as a daemon, reports nothing and keeps nothing open.
 
 use core::mem::MaybeUninit;
 use core::sync::atomic::{
-    AtomicI32, AtomicU8, AtomicU64, AtomicUsize,
-    Ordering::{Acquire, Relaxed, Release},
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
 use rseq::syscall;
@@ -21,6 +22,7 @@ use crate::message::message;
 use crate::stats::collect::stats;
 use crate::stats::file_writer::FileWriter;
 use crate::stats::report;
+use crate::sync::futex_wait;
 
 const NONE: u8 = 0;
 const TEXT: u8 = 1;
@@ -51,7 +53,7 @@ pub fn set(asked: &str) -> bool {
         cell.store(*byte, Relaxed);
     }
     PATH_LENGTH.store(bytes.len(), Relaxed);
-    FORM.store(form, Release); // pairs with `write_at_exit`
+    FORM.store(form, Release); // pairs with `write`
     true
 }
 
@@ -98,9 +100,12 @@ pub fn keep_standard_error() {
     }
 }
 
-/// Arranges for the report at exit, if one was asked for. May allocate.
+/// Arranges for the report at exit, if one was asked for. May allocate. Says at once if the file cannot be had.
 pub fn arrange() {
     if FORM.load(Acquire) != NONE {
+        if PATH_LENGTH.load(Relaxed) > 0 && !can_be_opened() {
+            refuse();
+        }
         // SAFETY: the function is this module's and lives for ever.
         keep_errno(|| unsafe { libc::atexit(write_at_exit) });
     }
@@ -108,29 +113,99 @@ pub fn arrange() {
 
 /// The child of a fork reports to its own standard error, if it still has it at its end.
 pub fn forget_in_child() {
+    WRITING.store(0, Relaxed); // by the child's only thread
     let copy = COPY.swap(-1, Relaxed);
     if copy >= 0 && is_standard_error(copy) {
         close(copy); // ours, and of no use to anybody else
     }
 }
 
+/// Whether the file can be opened for writing, or made: it is not made yet, because the program may go to another folder.
+fn can_be_opened() -> bool {
+    // A pipe that nobody reads yet is not waited for.
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    match open(&PATH, flags) {
+        Ok(file) => {
+            close(file);
+            true
+        }
+        Err(libc::ENXIO) => true,
+        Err(libc::ENOENT) => folder_takes_files(),
+        Err(_) => false,
+    }
+}
+
+/// Whether a file may be made where the path says.
+fn folder_takes_files() -> bool {
+    let folder = [const { AtomicU8::new(0) }; 4096];
+    let length = PATH_LENGTH.load(Relaxed);
+    let slash = PATH[..length].iter().rposition(|byte| byte.load(Relaxed) == b'/');
+    // The root is its own folder; without a slash, it is the present one.
+    let end = slash.map_or(0, |slash| slash.max(1));
+    folder.iter().zip(&PATH[..end]).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
+    if end == 0 {
+        folder[0].store(b'.', Relaxed);
+    }
+    let arguments = [libc::AT_FDCWD as usize, folder.as_ptr() as usize, (libc::W_OK | libc::X_OK) as usize];
+    // SAFETY: atomic bytes are bytes, the last of them is 0, and they live while the call lasts.
+    unsafe { syscall::call(libc::SYS_faccessat, arguments) }.is_ok()
+}
+
+/// Opens the file of this path, bytes ended by 0, or says with which errno it was refused.
+fn open(path: &[AtomicU8; 4096], flags: i32) -> Result<i32, i32> {
+    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0o666];
+    // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
+    unsafe { syscall::call(libc::SYS_openat, arguments) }.map(|file| file as i32)
+}
+
+/// Says that the file cannot be opened, once.
+fn refuse() {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !SAID.swap(true, Relaxed) {
+        message(&["PERSEQ_STATS: the file cannot be opened for writing"]);
+    }
+}
+
+/// A report is being written by the thread that reports while the process runs, and the last one begins. Sequentially
+/// consistent: each side writes its own and then looks at the other's.
+static WRITING: AtomicU32 = AtomicU32::new(0);
+static ENDING: AtomicBool = AtomicBool::new(false);
+/// Looks, a hundredth of a second apart, after which the end does not wait for a report any more: its reader may be gone.
+const MOST_LOOKS: u32 = 100;
+
+/// Writes a report before the end. By one thread.
+pub fn write_now() {
+    WRITING.store(1, SeqCst);
+    if !ENDING.load(SeqCst) {
+        write();
+    }
+    WRITING.store(0, SeqCst);
+}
+
 extern "C" fn write_at_exit() {
+    ENDING.store(true, SeqCst);
+    for _ in 0..MOST_LOOKS {
+        if WRITING.load(SeqCst) == 0 {
+            break;
+        }
+        futex_wait(&WRITING, 1, Some(10));
+    }
+    write();
+}
+
+fn write() {
     let form = FORM.load(Acquire);
     let named = PATH_LENGTH.load(Relaxed) > 0;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
     let file = if named {
-        // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
-        let opened = unsafe {
-            syscall::call(libc::SYS_openat, [libc::AT_FDCWD as usize, PATH.as_ptr() as usize, flags as usize, 0o666])
-        };
-        opened.map_or(-1, |file| file as i32)
+        open(&PATH, flags).unwrap_or(-1)
     } else {
         let known = [COPY.load(Relaxed), libc::STDERR_FILENO].into_iter().find(|file| is_standard_error(*file));
         let Some(file) = known else { return }; // the program gave it up
         file
     };
     if file < 0 {
-        message(&["PERSEQ_STATS: the file cannot be opened for writing"]);
+        refuse();
         return;
     }
     let mut out = FileWriter::new(file);

@@ -40,6 +40,7 @@ use crate::mode::Mode;
 use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
+use crate::process::reporter;
 use crate::sync::{self, ForkLock, Patience};
 use crate::this_thread;
 use crate::way;
@@ -151,6 +152,7 @@ extern "C" fn after_fork_child() {
     sync::forget_stuck_fork();
     background::forget_in_child();
     exit_report::forget_in_child();
+    reporter::forget_in_child();
     lock_order::forget_other_threads();
     if !whole {
         emergency::begin_for_ever();

@@ -11,6 +11,8 @@ pub mod exhaustion;
 pub mod exit_report;
 pub mod fork;
 pub mod options;
+mod own_thread;
+pub mod reporter;
 mod resident;
 pub mod start;
 pub mod thread_exit;

@@ -23,7 +23,7 @@ use crate::page_heap::source::Thp;
 use crate::process::background;
 use crate::process::cgroup;
 use crate::process::choice;
-use crate::process::exit_report;
+use crate::process::reporter;
 use crate::sync::Mutex;
 
 /// A variable of the environment that perseq reads.
@@ -142,10 +142,12 @@ static OPTIONS: [RuntimeOption; 14] = [
     },
     RuntimeOption {
         name: "PERSEQ_STATS",
-        meaning: "statistics at exit, to standard error (not of a forked child that closed it) or appended to a file",
-        expected: "text, json, text:PATH or json:PATH",
+        meaning: "statistics at exit, to standard error (not of a forked child that closed it) or appended to a file; also \
+                  every so many seconds, or when a signal arrives, which takes a thread",
+        expected: "text, json, text:PATH or json:PATH, and behind it ,every=SECONDS (to 86400) or ,signal=USR1 or \
+                   ,signal=USR2",
         default: "not set",
-        apply: exit_report::set,
+        apply: reporter::set,
     },
     RuntimeOption {
         name: "PERSEQ_HARDENED",

@@ -14,6 +14,7 @@ use crate::process::choice;
 use crate::process::exit_report;
 use crate::process::fork;
 use crate::process::options;
+use crate::process::reporter;
 use crate::process::thread_exit;
 use crate::stats::live;
 use crate::this_thread;
@@ -81,6 +82,7 @@ fn initialize_slow(default: Option<Mode>) -> bool {
     }
     if done {
         exit_report::arrange(); // may allocate, so not before the announcement
+        reporter::arrange();
     }
     done
 }
