@@ -182,6 +182,8 @@ Examples:
     Stats(crate::live::Stats),
     /// Watch the allocator of a running process.
     Top(crate::live::Top),
+    /// Draw the heap of a running process: its spans by address, class and occupancy, huge pages, and what went back.
+    Map(crate::live::map::Arguments),
     /// Say what each allocator leaves of the limits on a process: address space, locked memory, commit charge, mappings.
     Limits(crate::limits::Arguments),
     /// Measure one row of that table (started by limits).

@@ -110,6 +110,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => simulate::main(&arguments),
         Command::Stats(arguments) => live::stats(&arguments),
         Command::Top(arguments) => live::top(&arguments),
+        Command::Map(arguments) => live::map::main(&arguments),
         Command::Limits(arguments) => limits::main(&arguments),
         Command::LimitsProbe { case } => limits::probe::main(&case).map(|()| Exit::Done),
         Command::Torture(arguments) => torture::main(&arguments),

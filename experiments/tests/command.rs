@@ -176,6 +176,7 @@ fn every_command_explains_itself_with_examples() {
         "power",
         "stats",
         "top",
+        "map",
     ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         let output = perseq(&arguments);

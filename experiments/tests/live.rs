@@ -195,11 +195,11 @@ fn a_rust_program_is_read_and_a_second_allocator_beside_it() {
         // SAFETY: numbers.
         unsafe { nix::libc::prctl(nix::libc::PR_SET_PTRACER, nix::libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
         let held: Vec<_> = (0..500).map(|_| vec![1_u8; 3000]).collect();
-        let mut out = perseq::FileWriter::new(1);
+        let (input, mut out) = (std::io::stdin(), perseq::FileWriter::new(1));
         let written = out.write_char('\n').and_then(|()| perseq::write_json(&mut out)).and_then(|()| out.flush());
         written.expect("a pipe");
         let mut byte = [0];
-        drop(nix::unistd::read(std::io::stdin(), &mut byte));
+        drop(nix::unistd::read(&input, &mut byte));
         drop(held);
         return;
     }
@@ -281,7 +281,7 @@ fn what_cannot_be_read_is_said_in_a_line() {
     let other_id = other.id().to_string();
     let held = Held::preloaded("percpu", 10, 100);
     held.at_rest();
-    for command in ["stats", "top"] {
+    for command in ["stats", "top", "map"] {
         let line = refusal(&perseq(&[command, &gone]));
         assert!(line.contains(&gone) && line.contains("there is none"), "{line}");
         let line = refusal(&perseq(&[command, &other_id]));
@@ -399,4 +399,37 @@ fn metrics_are_what_prometheus_reads() {
     let line = text.lines().find(|line| line.starts_with("held_bytes ")).expect("a line");
     assert_eq!(line.split_whitespace().nth(1), Some(told["total"]["held_bytes"].to_string().as_str()));
     assert!(text.contains("\nexact                yes\n") && text.contains("\ncache "), "{text}");
+}
+
+/// The map has the spans that the process counts, each in the column of what is taken of it.
+#[test]
+fn a_map_has_every_span() {
+    let held = Held::preloaded("percpu", 3000, 3000);
+    let told = held.at_rest();
+    let output = perseq(&["map", &held.id()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = stdout(&output);
+    let (map, table) = text.split_once("\n\n    class ").map_or_else(|| panic!("{text}"), |(map, table)| (map, table));
+    let rows: Vec<Vec<u64>> = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().map(|number| number.parse().expect("a number")).collect())
+        .collect();
+    for class in told["classes"].as_array().expect("classes").iter().filter(|class| class["spans"] != 0) {
+        let row = rows.iter().find(|row| class["size"] == row[0]).unwrap_or_else(|| panic!("{class}: {text}"));
+        assert_eq!((&class["spans"], row[1]), (&row[1].into(), row[2..].iter().sum()), "{class}: {text}");
+    }
+    let small = told["total"]["small_span_bytes"].as_u64().expect("a number") as f64 / f64::from(1 << 20);
+    assert!(map.contains(&format!("\nsmall {small:.1} MiB, large ")), "{small}: {text}");
+    assert!(map.lines().filter(|line| line.ends_with('|')).count() > 1 && map.contains('█'), "{text}");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("heap.svg");
+    let output = perseq(&["map", &held.id(), "--svg", file.to_str().expect("UTF-8")]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    let svg = fs::read_to_string(&file).expect("a figure");
+    let spans = svg.matches(" KiB of objects of 3072 bytes: ").count() as u64;
+    // One that crosses the end of a huge page is drawn in two lines.
+    assert!(spans >= rows.iter().find(|row| row[0] == 3072).expect("a row")[1], "{svg}");
+    let line = refusal(&perseq(&["map", &held.id(), "--svg", "/nonexistent/heap.svg"]));
+    assert!(line.contains("/nonexistent/heap.svg: cannot write"), "{line}");
 }

@@ -35,7 +35,7 @@ use core::sync::atomic::{
 use crate::config::PAGE_SIZE;
 use crate::os::{self, ADDRESS_BITS};
 use crate::page_heap::huge_pages::{HugePage, HugePageLayout, PAGES_PER_HUGE};
-use crate::page_heap::span::{Span, SpanId};
+use crate::page_heap::span::{Span, SpanId, SpanLayout};
 use crate::place::{Place, bytes};
 use crate::size_class::SizeClass;
 
@@ -119,7 +119,7 @@ pub fn class_at(address: usize) -> Option<SizeClass> {
     SizeClass::from_number(unsafe { &*classes.wrapping_add(address % LEAF_BYTES / PAGE_SIZE) }.load(Relaxed))
 }
 
-/// Where the directory and its leaves have what is known of huge pages.
+/// Where the directory and its leaves have what is known of huge pages, and where the records of spans are.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct DirectoryLayout {
@@ -139,6 +139,13 @@ pub struct DirectoryLayout {
     pub huge_count: u32,
     /// What is in each.
     pub huge_page: HugePageLayout,
+    /// For each segment of records, a word of 64 bits with the address at which it would begin if it had all places before
+    /// it, or 0. The segment of 2^n records has the places from 2^n on.
+    pub segments: Place,
+    /// The place of a span's record is its number, from 1, and this.
+    pub first_segment: u32,
+    /// What is in each record.
+    pub span: SpanLayout,
 }
 
 impl Directory {
@@ -153,6 +160,9 @@ impl Directory {
             huge: bytes(offset_of!(Leaf, huge)),
             huge_count: bytes(HUGE_PER_LEAF),
             huge_page: HugePage::LAYOUT,
+            segments: Place::of(&raw const self.segments),
+            first_segment: FIRST_SEGMENT,
+            span: Span::LAYOUT,
         }
     }
 

@@ -5,7 +5,6 @@ use core::mem::offset_of;
 use super::{PageHeap, State, Totals};
 use crate::page_heap::directory::{DIRECTORY, DirectoryLayout};
 use crate::page_heap::source::Mmap;
-use crate::page_heap::span::Span;
 use crate::place::{Place, bytes};
 use crate::sync::Mutex;
 
@@ -40,13 +39,11 @@ pub struct PageHeapLayout {
     pub returned: u32,
     /// Pages of blocks that were moved by the kernel instead of copied, all told.
     pub relocated: u32,
-    /// 32 bits: records of spans.
+    /// 32 bits: records of spans that were made.
     pub records: u32,
-    /// Bytes of a record.
-    pub record_bytes: u32,
     /// Bytes of tables beside the records.
     pub tables: u32,
-    /// The huge pages.
+    /// Huge pages, and the records of spans.
     pub directory: DirectoryLayout,
 }
 
@@ -70,7 +67,6 @@ impl PageHeap<Mmap> {
             returned: bytes(totals + offset_of!(Totals, released)),
             relocated: bytes(totals + offset_of!(Totals, moved)),
             records: bytes(value + offset_of!(State, records)),
-            record_bytes: bytes(size_of::<Span>()),
             tables: bytes(value + offset_of!(State, tables)),
             directory: DIRECTORY.layout(),
         }

@@ -19,9 +19,11 @@
 //!   central free list's. A large span's are its owner's, an own one's whoever made it so.
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
+use crate::place::bytes;
 use crate::size_class::{ClassInfo, SizeClass};
 
 /// A span's number in the span table. 0 is no span.
@@ -112,7 +114,42 @@ pub struct Locked {
     free: [u64; INLINE_WORDS],
 }
 
+/// Where the record of a span has what is in it, in bytes from its beginning, and what its numbers mean.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SpanLayout {
+    /// Bytes from one record to the next.
+    pub stride: u32,
+    /// 64 bits: its address divided by the bytes of a page.
+    pub first_page: u32,
+    /// 32 bits.
+    pub pages: u32,
+    /// 8 bits: 1 free, 2 small objects of one class, 3 a large block, 4 the allocator's own, 5 freed and kept for who asks
+    /// for as many pages; 0: the record is not in use.
+    pub state: u32,
+    /// 8 bits: the index of the class of its objects, if they are small.
+    pub class: u32,
+    /// 16 bits: objects that are not free in it, if they are small.
+    pub live: u32,
+    /// 8 bits: 0 if its pages are resident, 1 if they read as zero, 2 if they are not even mapped; if it is free.
+    pub contents: u32,
+}
+
 impl Span {
+    /// See [`SpanLayout`].
+    pub const LAYOUT: SpanLayout = {
+        let locked = offset_of!(Span, locked);
+        SpanLayout {
+            stride: bytes(size_of::<Span>()),
+            first_page: bytes(offset_of!(Span, first_page)),
+            pages: bytes(offset_of!(Span, pages)),
+            state: bytes(offset_of!(Span, state)),
+            class: bytes(offset_of!(Span, class)),
+            live: bytes(locked + offset_of!(Locked, live)),
+            contents: bytes(locked + offset_of!(Locked, contents)),
+        }
+    };
+
     /// First page: its address divided by the page size.
     #[inline]
     pub fn first_page(&self) -> usize {

@@ -50,9 +50,9 @@ const SIGNALS: [(&str, c_int); 2] = [("USR1", libc::SIGUSR1), ("USR2", libc::SIG
 pub fn set(asked: &str) -> bool {
     let (mut report, mut every, mut signal) = (asked, 0, 0);
     while let Some((before, last)) = report.rsplit_once(',') {
-        if let Some(seconds) = last.strip_prefix("every=") {
-            let seconds = seconds.parse().ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
-            let (Some(seconds), 0) = (seconds, every) else { return false };
+        if let Some(text) = last.strip_prefix("every=") {
+            let seconds = text.parse().ok().filter(|seconds| (1..=MOST_SECONDS).contains(seconds));
+            let (Some(seconds), 0, false) = (seconds, every, text.starts_with('+')) else { return false };
             every = seconds;
         } else if let Some(name) = last.strip_prefix("signal=") {
             let known = SIGNALS.iter().find(|(known, _)| *known == name);
@@ -207,6 +207,7 @@ mod tests {
             "text,every=86401",
             "text,every=-1",
             "text,every=1s",
+            "text,every=+1",
             "text,every=1,every=2",
             "text,signal=KILL",
             "text,signal=USR1,signal=USR2",

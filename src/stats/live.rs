@@ -48,6 +48,7 @@ pub use crate::middle::transfer_caches::TransferLayout;
 pub use crate::page_heap::directory::DirectoryLayout;
 pub use crate::page_heap::huge_pages::HugePageLayout;
 pub use crate::page_heap::layout::PageHeapLayout;
+pub use crate::page_heap::span::SpanLayout;
 pub use crate::place::Place;
 pub use crate::size_class::ClassLayout;
 

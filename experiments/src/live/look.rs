@@ -5,12 +5,11 @@
 
 use super::find::Allocator;
 use super::process::{Process, Unread};
+use super::record::{Record, settled, text, word};
 use perseq::live::Live;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Reads of what is just being changed.
-const TRIES: usize = 16;
 /// More than there can be: what says so is no allocator's any more.
 const MOST_CACHES: usize = 1 << 22;
 const MOST_SHARDS: u64 = 4096;
@@ -41,6 +40,8 @@ pub struct About {
     /// What the cache with the number 0 is called; empty without caches.
     owner: String,
     pub page_bytes: u64,
+    /// Pages of one of the kernel's huge pages.
+    pub huge_pages: u64,
     pub counts_hits: bool,
 }
 
@@ -155,6 +156,7 @@ impl About {
             reason: cells(&live.decision.reason),
             owner: cells(&live.decision.owner),
             page_bytes: live.page_bytes.into(),
+            huge_pages: live.pages.directory.huge_page.pages.into(),
             counts_hits: live.counts_hits != 0,
         }
     }
@@ -162,33 +164,6 @@ impl About {
     /// What the cache with this number is called.
     fn owner(&self, number: u32) -> Option<String> {
         Some(format!("{}{number}", self.owner.strip_suffix('0')?))
-    }
-}
-
-/// Bytes of another process, whose numbers are at offsets that its layout names. What is not there is 0.
-struct Record(Vec<u8>);
-
-impl Record {
-    fn part<const BYTES: usize>(&self, at: usize) -> [u8; BYTES] {
-        let part = at.checked_add(BYTES).and_then(|end| self.0.get(at..end));
-        part.and_then(|part| part.try_into().ok()).unwrap_or([0; BYTES])
-    }
-
-    fn u64(&self, at: u32) -> u64 {
-        u64::from_ne_bytes(self.part(at as usize))
-    }
-
-    fn u32(&self, at: u32) -> u32 {
-        u32::from_ne_bytes(self.part(at as usize))
-    }
-
-    fn u16(&self, at: u32) -> u16 {
-        u16::from_ne_bytes(self.part(at as usize))
-    }
-
-    /// The word of the class with this index in an array of words.
-    fn word(&self, at: u32, index: usize) -> u64 {
-        u64::from_ne_bytes(self.part(at as usize + 8 * index))
     }
 }
 
@@ -206,32 +181,12 @@ fn is_plausible(live: &Live) -> bool {
         live.quarantine.bytes,
         huge.huge_count,
         huge.huge_page.stride,
+        huge.huge_page.pages,
+        huge.span.stride,
+        huge.first_segment,
         huge.huge_count.saturating_mul(huge.huge_page.stride),
     ];
     live.classes.count <= 255 && sizes.iter().all(|size| (1..MOST_BYTES).contains(size))
-}
-
-fn text(bytes: &[u8]) -> String {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8_lossy(&bytes[..end]).into_owned()
-}
-
-fn word(process: &Process, address: u64) -> Result<u64, Unread> {
-    Ok(Record(process.bytes(address, 8)?).u64(0))
-}
-
-/// What a lock protects, whose word is at `lock`: whole, unless it changes all the time.
-fn settled(process: &Process, address: u64, bytes: usize, lock: u32) -> Result<Record, Unread> {
-    let mut record = Record(process.bytes(address, bytes)?);
-    for _ in 0..TRIES {
-        let again = Record(process.bytes(address, bytes)?);
-        let alike = again.0 == record.0 && again.u32(lock) == 0;
-        record = again;
-        if alike {
-            break;
-        }
-    }
-    Ok(record)
 }
 
 fn classes(process: &Process, live: &Live) -> Result<Vec<Class>, Unread> {
@@ -342,7 +297,7 @@ fn pages(process: &Process, live: &Live) -> Result<Pages, Unread> {
         returned: heap.u64(at.returned),
         relocated: heap.u64(at.relocated),
         peak_bytes: heap.u64(at.peak_bytes),
-        table_bytes: heap.u64(at.tables) + u64::from(heap.u32(at.records)) * u64::from(at.record_bytes),
+        table_bytes: heap.u64(at.tables) + u64::from(heap.u32(at.records)) * u64::from(at.directory.span.stride),
     })
 }
 
@@ -372,17 +327,4 @@ fn huge_pages(process: &Process, live: &Live) -> Result<HugePages, Unread> {
         }
     }
     Ok(found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_record_does_not_have_is_zero() {
-        let record = Record(vec![1, 0, 0, 0, 2, 0, 0, 0, 7]);
-        assert_eq!((record.u32(0), record.u32(4), record.u16(4), record.u64(0)), (1, 2, 2, 0x2_0000_0001));
-        assert_eq!((record.u64(2), record.u32(u32::MAX), record.word(8, usize::MAX / 16)), (0, 0, 0));
-        assert_eq!(text(b"cpu 0\0\0x"), "cpu 0");
-    }
 }

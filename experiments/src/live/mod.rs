@@ -1,4 +1,5 @@
-//! `perseq stats PID` and `perseq top PID`: the numbers of an allocator in another process, which does nothing for it.
+//! `perseq stats PID`, `perseq top PID` and `perseq map PID`: the numbers and the spans of an allocator in another process,
+//! which does nothing for it.
 //!
 //! `process.rs` reads another process's memory, `find.rs` finds the allocators there, `look.rs` reads what their tiers
 //! hold, and `numbers.rs` makes of it what the process itself would say. `view.rs` is that with its circumstances;
@@ -7,9 +8,12 @@
 mod find;
 mod json;
 mod look;
+pub mod map;
 mod numbers;
 mod process;
 mod prometheus;
+mod record;
+mod spans;
 mod text;
 mod top;
 mod view;
