@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ fn ended(mut command: Command) -> Output {
     let (sender, receiver) = channel();
     thread::spawn(move || sender.send(child.wait_with_output()));
     let Ok(output) = receiver.recv_timeout(LIMIT) else {
-        drop(nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL));
+        _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL);
         panic!("{command:?} does not end");
     };
     output.expect("its output")
@@ -70,7 +70,7 @@ impl Held {
         let (input, output) = (child.stdin.take(), child.stdout.take().expect("piped"));
         let (sender, lines) = channel();
         thread::spawn(move || {
-            let lines = BufReader::new::<ChildStdout>(output).lines().map_while(Result::ok);
+            let lines = BufReader::new(output).lines().map_while(Result::ok);
             // What the test harness says in a process of ours is none.
             lines.filter(|line| line.starts_with('{')).for_each(|line| drop(sender.send(line)));
         });
@@ -199,7 +199,7 @@ fn a_rust_program_is_read_and_a_second_allocator_beside_it() {
         let written = out.write_char('\n').and_then(|()| perseq::write_json(&mut out)).and_then(|()| out.flush());
         written.expect("a pipe");
         let mut byte = [0];
-        drop(nix::unistd::read(&input, &mut byte));
+        _ = nix::unistd::read(&input, &mut byte);
         drop(held);
         return;
     }

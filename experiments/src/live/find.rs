@@ -109,6 +109,6 @@ mod tests {
         assert_eq!(found.len(), 1, "copies are none");
         assert!(found[0].file.contains("perseq"), "{}", found[0].file);
         let live = found[0].read(&own).unwrap();
-        assert_eq!(live.config[..7], *b"default", "{live:?}");
+        assert_eq!(live.page_bytes as usize, perseq::PAGE_SIZE, "{live:?}");
     }
 }

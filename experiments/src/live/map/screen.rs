@@ -24,10 +24,10 @@ fn map(text: &mut String, heap: &Heap, rows: u64) {
         pages *= 2;
     }
     let each = pages / LETTERS;
-    _ = write!(
+    _ = writeln!(
         text,
         "a line {}, a letter {}: {} small objects, a quarter of a span and more; L large, o own, . free, - given back or \
-         untouched\n",
+         untouched",
         bytes(pages * heap.page_bytes),
         bytes(each * heap.page_bytes),
         SHADES.iter().collect::<String>(),
