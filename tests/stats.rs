@@ -324,7 +324,7 @@ fn at_exit() {
         }
     }
     let missing = kit::Child::of(test, "json").env("PERSEQ_STATS", "json:/nonexistent/file").run();
-    assert!(missing.stderr.contains("PERSEQ_STATS: the file cannot be opened"), "{missing}");
+    assert!(missing.stderr.contains("PERSEQ_STATS: /nonexistent/file cannot be opened for writing"), "{missing}");
     for bad in ["xml", "json:", "text:"] {
         kit::Child::of(test, "bad").env("PERSEQ_STATS", bad).run().aborted_saying("expected text, json,");
     }

@@ -75,14 +75,31 @@ fn a_file_that_cannot_be_had_is_said_at_the_start() {
         command.args(["-c", "echo begun >&2"]).env("LD_PRELOAD", kit::debug_library());
         command.env("PERSEQ_STATS", format!("text:{path}"));
         let outcome = timed::run(command);
-        let (message, begun) = ("perseq: PERSEQ_STATS: the file cannot be opened for writing\n", "begun\n");
-        assert_eq!(outcome.stderr, format!("{message}{begun}"), "{path}: {outcome}");
+        let said = format!("perseq: PERSEQ_STATS: {path} cannot be opened for writing\nbegun\n");
+        assert_eq!(outcome.stderr, said, "{path}: {outcome}");
         outcome.ended(0, "");
     }
     for bad in ["json,every=0", "json,signal=KILL", "text:file,every=1,every=2"] {
-        let mut command = Command::new("true");
-        command.env("LD_PRELOAD", kit::debug_library()).env("PERSEQ_STATS", bad);
+        let mut command = Command::new("bash");
+        command.args(["-c", "true"]).env("LD_PRELOAD", kit::debug_library()).env("PERSEQ_STATS", bad);
         let outcome = timed::run(command);
         assert!(!outcome.status.success() && outcome.stderr.contains("expected text, json,"), "{bad}: {outcome}");
     }
+}
+
+/// Who reads from a pipe waits for the report, and does not take a look at the start for its end.
+#[test]
+fn a_pipe_is_not_opened_before_there_is_a_report() {
+    let pipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reports-pipe-{}", std::process::id()));
+    drop(std::fs::remove_file(&pipe));
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo starts").success());
+    let path = pipe.clone();
+    let reader = std::thread::spawn(move || std::fs::read_to_string(path).expect("a pipe"));
+    std::thread::sleep(std::time::Duration::from_millis(100)); // it waits for a writer, most likely
+    let mut command = Command::new("sleep");
+    command.arg("0.3").env("LD_PRELOAD", kit::debug_library());
+    command.env("PERSEQ_STATS", format!("json:{}", pipe.display()));
+    timed::run(command).ended(0, "");
+    assert!(reader.join().expect("no panic").starts_with("{\"perseq\":"));
+    drop(std::fs::remove_file(&pipe));
 }

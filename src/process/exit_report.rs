@@ -9,6 +9,7 @@
 //! a forked child that does, such as a daemon, reports nothing and keeps nothing open.
 
 use core::mem::MaybeUninit;
+use core::slice;
 use core::sync::atomic::{
     AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
@@ -121,15 +122,17 @@ pub fn forget_in_child() {
 }
 
 /// Whether the file can be opened for writing, or made: it is not made yet, because the program may go to another folder.
+/// Nor is it opened: who reads from a pipe would see its end.
 fn can_be_opened() -> bool {
-    // A pipe that nobody reads yet is not waited for.
-    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NONBLOCK;
-    match open(&PATH, flags) {
-        Ok(file) => {
-            close(file);
-            true
+    let mut status = MaybeUninit::<libc::stat>::uninit();
+    let arguments = [libc::AT_FDCWD as usize, PATH.as_ptr() as usize, status.as_mut_ptr() as usize, 0];
+    // SAFETY: atomic bytes are bytes, the last of them is 0, and `status` is ours to be written.
+    match unsafe { syscall::call(libc::SYS_newfstatat, arguments) } {
+        Ok(_) => {
+            // SAFETY: it was written.
+            let is_folder = unsafe { status.assume_init_ref() }.st_mode & libc::S_IFMT == libc::S_IFDIR;
+            !is_folder && is_allowed(&PATH, libc::W_OK)
         }
-        Err(libc::ENXIO) => true,
         Err(libc::ENOENT) => folder_takes_files(),
         Err(_) => false,
     }
@@ -146,23 +149,25 @@ fn folder_takes_files() -> bool {
     if end == 0 {
         folder[0].store(b'.', Relaxed);
     }
-    let arguments = [libc::AT_FDCWD as usize, folder.as_ptr() as usize, (libc::W_OK | libc::X_OK) as usize];
-    // SAFETY: atomic bytes are bytes, the last of them is 0, and they live while the call lasts.
-    unsafe { syscall::call(libc::SYS_faccessat, arguments) }.is_ok()
+    is_allowed(&folder, libc::W_OK | libc::X_OK)
 }
 
-/// Opens the file of this path, bytes ended by 0, or says with which errno it was refused.
-fn open(path: &[AtomicU8; 4096], flags: i32) -> Result<i32, i32> {
-    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize, 0o666];
-    // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
-    unsafe { syscall::call(libc::SYS_openat, arguments) }.map(|file| file as i32)
+/// Whether this user may do that with what is at this path, bytes ended by 0.
+fn is_allowed(path: &[AtomicU8; 4096], what: i32) -> bool {
+    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, what as usize];
+    // SAFETY: atomic bytes are bytes, the last of them is 0, and they live while the call lasts.
+    unsafe { syscall::call(libc::SYS_faccessat, arguments) }.is_ok()
 }
 
 /// Says that the file cannot be opened, once.
 fn refuse() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Relaxed) {
-        message(&["PERSEQ_STATS: the file cannot be opened for writing"]);
+        // SAFETY: atomic bytes are bytes, and nobody writes them any more.
+        let path = unsafe { slice::from_raw_parts(PATH.as_ptr().cast(), PATH_LENGTH.load(Relaxed)) };
+        // SAFETY: `set` copied them from a string.
+        let path = unsafe { str::from_utf8_unchecked(path) };
+        message(&["PERSEQ_STATS: ", path, " cannot be opened for writing"]);
     }
 }
 
@@ -198,7 +203,11 @@ fn write() {
     let named = PATH_LENGTH.load(Relaxed) > 0;
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
     let file = if named {
-        open(&PATH, flags).unwrap_or(-1)
+        // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
+        let opened = unsafe {
+            syscall::call(libc::SYS_openat, [libc::AT_FDCWD as usize, PATH.as_ptr() as usize, flags as usize, 0o666])
+        };
+        opened.map_or(-1, |file| file as i32)
     } else {
         let known = [COPY.load(Relaxed), libc::STDERR_FILENO].into_iter().find(|file| is_standard_error(*file));
         let Some(file) = known else { return }; // the program gave it up
