@@ -121,7 +121,8 @@ fn listen(signal: c_int) -> bool {
         }
         let mut action: libc::sigaction = core::mem::zeroed();
         action.sa_sigaction = wake as extern "C" fn(c_int) as usize;
-        action.sa_flags = libc::SA_RESTART;
+        // On the stack that the program has for signals, if it has one: others of its threads may be too small.
+        action.sa_flags = libc::SA_RESTART | libc::SA_ONSTACK;
         libc::sigaction(signal, &action, ptr::null_mut()) == 0
     }
 }
