@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn a_text_that_is_too_long_is_cut() {
         let cells = [const { AtomicU8::new(0) }; 4];
-        assert!(write!(Cells(&cells), "{} {}", "per", "thread").is_err());
+        let thread = "thread";
+        assert!(write!(Cells(&cells), "per {thread}").is_err());
         let read: Vec<u8> = cells.iter().map(|cell| cell.load(Relaxed)).collect();
         assert_eq!(String::from_utf8_lossy(&read), "per ");
         assert_eq!(text::<4>("default"), *b"defa");

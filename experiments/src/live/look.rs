@@ -256,7 +256,10 @@ fn caches(process: &Process, live: &Live, about: &About, classes: usize) -> Resu
         next = record.u64(at.next);
         let has_owner = record.part::<1>(at.in_use as usize) != [0];
         let list = |class: usize| {
-            let counts = at.counts.wrapping_add(class as u32 * at.counts_stride);
+            let counts = |number: u32| {
+                let of_class = at.counts.wrapping_add(class as u32 * at.counts_stride);
+                record.u64(of_class.wrapping_add(number))
+            };
             let hits = |from: u32| if from == 0 { 0 } else { record.word(from, class) };
             let slots = record.word(at.tops, class).wrapping_sub(record.word(at.bases, class)) / 8;
             let room = u32::from_ne_bytes(record.part(at.capacities as usize + 4 * class));
@@ -265,10 +268,10 @@ fn caches(process: &Process, live: &Live, about: &About, classes: usize) -> Resu
                 objects: slots.min(room.into()),
                 alloc_hits: hits(at.alloc_hits),
                 free_hits: hits(at.free_hits),
-                underflows: record.u64(counts + at.underflows),
-                overflows: record.u64(counts + at.overflows),
-                refilled_objects: record.u64(counts + at.refilled_objects),
-                flushed_objects: record.u64(counts + at.flushed_objects),
+                underflows: counts(at.underflows),
+                overflows: counts(at.overflows),
+                refilled_objects: counts(at.refilled_objects),
+                flushed_objects: counts(at.flushed_objects),
             }
         };
         caches.push(Cache {

@@ -114,7 +114,8 @@ pub fn top(arguments: &Top) -> Result<Exit, Failure> {
             let screens = views.iter().map(|view| top::screen(view, same(view), arguments.rows) + "\n");
             screens.collect()
         };
-        if !output::print_if_read(&if is_screen { redrawn(&text, look == 0) } else { text })? {
+        let text = if is_screen { redrawn(&text, look == 0, console::Term::stdout().size_checked()) } else { text };
+        if !output::print_if_read(&text)? {
             break;
         }
         if arguments.count.is_some_and(|count| look + 1 >= count) {
@@ -127,10 +128,19 @@ pub fn top(arguments: &Top) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-/// A text in the place of what stands on the terminal, without a moment in which nothing does.
-fn redrawn(text: &str, first: bool) -> String {
-    let clear = if first { "\x1b[2J" } else { "" };
-    format!("{clear}\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n"))
+/// A text in the place of what stands on the terminal, without a moment in which nothing does. What has no room in so many
+/// lines and columns is cut off: it would push the rest from its place.
+fn redrawn(text: &str, first: bool, size: Option<(u16, u16)>) -> String {
+    // The last line is the cursor's.
+    let (lines, columns) = size.unwrap_or((u16::MAX, u16::MAX));
+    let (lines, columns) = (usize::from(lines.max(2) - 1), usize::from(columns));
+    let mut screen = String::from(if first { "\x1b[2J\x1b[H" } else { "\x1b[H" });
+    for line in text.lines().take(lines) {
+        screen.extend(line.chars().take(columns));
+        // At the end of a full line this would take the last letter away.
+        screen += if line.chars().count() < columns { "\x1b[K\n" } else { "\n" };
+    }
+    screen + "\x1b[J"
 }
 
 #[cfg(test)]
@@ -147,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_screen_is_redrawn_in_place() {
-        assert_eq!(redrawn("a\nb\n", false), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
-        assert!(redrawn("a\n", true).starts_with("\x1b[2J"));
+        assert_eq!(redrawn("a\nb\n", false, None), "\x1b[Ha\x1b[K\nb\x1b[K\n\x1b[J");
+        assert_eq!(redrawn("a\n", true, None), "\x1b[2J\x1b[Ha\x1b[K\n\x1b[J");
+        assert_eq!(redrawn("abcd\nabc\nab\na\n", false, Some((4, 3))), "\x1b[Habc\nabc\nab\x1b[K\n\x1b[J");
     }
 }

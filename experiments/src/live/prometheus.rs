@@ -50,7 +50,7 @@ pub fn text(views: &[View]) -> String {
         ]);
         let help = "What the allocator is, and in which mode it runs.";
         add(&mut families, "perseq_info", help, "gauge", format!("{own},{info}"), 1);
-        let help = "1 if the process was at rest while it was read.";
+        let help = "1 if nothing was seen to change while it was read, as in a process at rest.";
         add(&mut families, "perseq_exact", help, "gauge", own.clone(), view.exact.into());
         for (name, value) in &view.snapshot.total {
             number(&mut families, "perseq", name, meaning(Stats::NAMES, Stats::MEANINGS, name), own.clone(), *value);

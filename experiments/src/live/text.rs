@@ -15,10 +15,10 @@ pub fn text(view: &View) -> String {
         ("config", about.config.clone()),
         ("exact", exact.to_owned()),
     ] {
-        text += &format!("{name:20} {value}\n");
+        text += &format!("{name:27} {value}\n");
     }
     for (name, value) in &snapshot.total {
-        text += &format!("{name:20} {value:>16}\n");
+        text += &format!("{name:27} {value:>16}\n");
     }
     if !about.counts_hits {
         text += "hits are counted by builds with the feature count-hits only\n";

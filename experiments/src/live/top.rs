@@ -15,8 +15,8 @@ pub fn screen(now: &View, before: Option<&View>, rows: usize) -> String {
     let total = &now.snapshot.total;
     let is = |name: &str| bytes(value(total, name));
     let mut text = format!(
-        "perseq {} in {}, process {} ({}), mode {} ({})\n",
-        now.about.perseq, now.file, now.process, now.program, now.about.active, now.about.reason
+        "process {} ({}), mode {} ({}), perseq {} in {}\n",
+        now.process, now.program, now.about.active, now.about.reason, now.about.perseq, now.file
     );
     _ = write!(
         text,
