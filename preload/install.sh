@@ -66,18 +66,15 @@ if [ -n "$uninstall" ]; then
     for file in "${files[@]}"; do [ ! -f "$file" ] && [ ! -L "$file" ] || there+=("$file"); done
     ((${#there[@]})) || fail "nothing of libperseq is under $root"
     rm -f "${there[@]}"
-    folders=(lib/perseq lib/cmake/perseq)
-    # Of these two the folders are everybody's.
-    case "$prefix" in
+    folders=(lib/perseq lib/cmake/perseq lib/cmake lib/pkgconfig share/man/man{1,3})
+    for pair in "${completions[@]}"; do
+        folder="$(dirname "${pair#*:}")"
+        folders+=("$folder" "$(dirname "$folder")")
+    done
+    # Of these two the large folders are everybody's.
+    case "$root" in
     /usr | /usr/local) ;;
-    *)
-        folders+=(lib/cmake lib/pkgconfig lib bin include share/man/man{1,3} share/man)
-        for pair in "${completions[@]}"; do
-            folder="$(dirname "${pair#*:}")"
-            folders+=("$folder" "$(dirname "$folder")")
-        done
-        folders+=(share)
-        ;;
+    *) folders+=(lib bin include share/man share) ;;
     esac
     for folder in "${folders[@]/#/$root/}"; do
         [ ! -d "$folder" ] || [ -L "$folder" ] || rmdir "$folder" 2>/dev/null || true # others have something there
