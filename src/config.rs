@@ -69,6 +69,10 @@ pub const RELEASE_PERIOD_MS: u32 = 2000;
 /// Most pages given back at one go by a thread that has other things to do: a few milliseconds.
 pub const RELEASE_STEP_PAGES: usize = (64 << 20) / PAGE_SIZE;
 
+/// Calls of the kernel that such a thread makes in vain at one go, for memory that the program has locked: less than a
+/// millisecond.
+pub const RELEASE_REFUSALS: usize = 512;
+
 /// Pages of a run from which, before fresh memory is taken for it, as many free pages go back: its first touch costs
 /// more than the release does, and a change of sizes does not add to the peak.
 pub const EXCHANGE_PAGES: usize = (16 << 20) / PAGE_SIZE;

@@ -68,7 +68,7 @@
 //! | `free_pages.rs`, `free_runs.rs`, `huge_pages.rs` | which pages it takes, and where free ones are kept |
 //! | `span.rs`, `metadata.rs` | one run of pages in use; the allocator's own memory |
 //! | `large.rs` | large blocks: grown in place, or moved without a copy |
-//! | `release.rs`, `limits.rs` | when memory goes back, and how much there may be |
+//! | `release.rs`, `refused.rs`, `limits.rs` | when memory goes back, what does not, and how much there may be |
 //! | `space.rs`, `grow.rs` | where the pages are: how address space is taken as the heap grows, and given up |
 //! | `directory.rs` | the process's page map: any address to what lies there, without a lock |
 //! | `regions.rs`, `source.rs`, `sources.rs` | the address space of other heaps, and where their memory comes from |
@@ -190,7 +190,8 @@
 //! * The heap has at most some 8,000 of the 65,530 mappings of a process (`vm.max_map_count`) for holes in its address
 //!   space and for blocks moved without a copy. A heap more fragmented than that keeps address space that is free, though
 //!   not resident; then blocks are copied where they grow.
-//! * Memory that the program locks (`mlockall`) does not go back.
+//! * Memory that the program locks (`mlock`, `mlockall`) does not go back, and is not tried again before something beside
+//!   it is freed or all is asked for. What is beside it goes back.
 //! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
 //! * A library that holds perseq stays mapped after `dlclose`: threads, the kernel and every block point into it.
 //! * A thread that is cancelled asynchronously inside malloc or free may leave a lock behind, as with other libraries.

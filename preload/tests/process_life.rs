@@ -117,6 +117,23 @@ fn a_process_that_sleeps_gives_back_in_one_period() {
     run(command).ended(0, "gave it back");
 }
 
+/// A page that stays locked keeps itself, and nothing else.
+#[test]
+fn a_locked_page_keeps_no_other() {
+    in_every_mode("life/locked.c", &["trim", "page"], 0, "the rest went back");
+}
+
+/// The thread ends where nothing goes back, so the process does.
+#[test]
+fn the_thread_ends_where_nothing_goes_back() {
+    let program = build_c("life/locked.c", &[]);
+    for (what, mode) in ["page", "filter"].into_iter().zip(["percpu", "perthread"]) {
+        let mut command = on_libperseq(&program, mode, &[]);
+        command.args(["end", what]).env("PERSEQ_BACKGROUND", "1").env("PERSEQ_RELEASE", "50");
+        run(command).ended(0, "the process ended");
+    }
+}
+
 /// What the documentation says of modes whose threads come to a slow path by a miss only.
 #[test]
 fn small_traffic_keeps_a_burst_without_a_slow_path() {

@@ -18,6 +18,7 @@ struct Counts {
     large: usize,
     own: usize,
     old: usize,
+    refused: usize,
     zero: usize,
     holes: usize,
     unused: usize,
@@ -44,6 +45,7 @@ impl<S: PageSource> PageHeap<S> {
             large: totals.large,
             own: totals.own + totals.leaving,
             old: totals.free,
+            refused: heap.refused,
             zero: totals.zero,
             holes: heap.holes,
             unused: heap.unused_count as usize,
@@ -96,6 +98,10 @@ impl<S: PageSource> PageHeap<S> {
             // None is kept any more.
             SpanState::Own | SpanState::Kept => &mut counts.own,
             SpanState::Free => match self.contents(heap, id) {
+                Contents::Refused => {
+                    counts.refused += pages;
+                    &mut counts.old
+                }
                 Contents::Old => &mut counts.old,
                 Contents::Zero => &mut counts.zero,
                 Contents::Nothing => {

@@ -7,6 +7,7 @@
 use core::sync::atomic::Ordering::{Relaxed, Release};
 
 use crate::config::PAGE_SIZE;
+use crate::page_heap::free_runs::ABOVE_ALL;
 use crate::page_heap::huge_pages::{HugePage, PAGES_PER_HUGE, PageUse, huge_of};
 use crate::page_heap::source::PageSource;
 use crate::page_heap::span::{Contents, Span, SpanId, SpanState};
@@ -22,8 +23,12 @@ pub(crate) const SPARE_RECORDS: u32 = 8;
 impl<S: PageSource> PageHeap<S> {
     /// Takes the best free run of at least `pages` out of its tree.
     pub(crate) fn take_best(&self, heap: &mut Guard<'_, State>, contents: Contents, pages: usize) -> Option<SpanId> {
-        let runs = &heap.free[contents as usize];
-        let mut best = runs.first_from(&self.space, (pages, 0))?;
+        let first = |contents: Contents| heap.free[contents as usize].first_from(&self.space, (pages, 0));
+        // What was refused is as resident as other old data.
+        let refused = if contents == Contents::Old { first(Contents::Refused) } else { None };
+        let shortest = |id: &SpanId| self.span(*id).pages();
+        let mut best = first(contents).into_iter().chain(refused).min_by_key(shortest)?;
+        let runs = &heap.free[self.contents(heap, best) as usize];
         let length = self.span(best).pages();
         if length < PAGES_PER_HUGE {
             let used = |id| self.space.huge(huge_of(self.span(id).first_page()).0).map_or(0, HugePage::used);
@@ -149,6 +154,11 @@ impl<S: PageSource> PageHeap<S> {
         self.insert_free(heap, id);
     }
 
+    /// To be called where the number of free pages with old data has changed.
+    pub(crate) fn note_dirty(&self, heap: &State) {
+        self.dirty.store(heap.totals.free - heap.refused, Relaxed);
+    }
+
     /// Joins a span on no list with its free neighbours of the same kind.
     pub(crate) fn join(&self, heap: &mut Guard<'_, State>, id: SpanId) {
         let span = self.span(id);
@@ -156,7 +166,9 @@ impl<S: PageSource> PageHeap<S> {
         for page in [span.first_page() - 1, span.first_page() + span.pages()] {
             let Some(neighbour) = self.free_at(page) else { continue };
             let other = self.span(neighbour);
-            if self.contents(heap, neighbour) != contents {
+            // What was refused is tried again with what is free beside it since.
+            let other_contents = self.contents(heap, neighbour);
+            if other_contents != contents && (contents, other_contents) != (Contents::Old, Contents::Refused) {
                 continue;
             }
             self.take_free(heap, neighbour);
@@ -190,20 +202,23 @@ impl<S: PageSource> PageHeap<S> {
             runs.remove(&self.space, id);
         }
         let (total, change) = match contents {
-            Contents::Old => (&mut heap.totals.free, pages),
+            Contents::Old | Contents::Refused => (&mut heap.totals.free, pages),
             Contents::Zero => (&mut heap.totals.zero, pages),
             Contents::Nothing => (&mut heap.holes, 1),
         };
         *total = if into { *total + change } else { *total - change };
-        if contents == Contents::Old {
+        if contents == Contents::Refused {
+            heap.refused = if into { heap.refused + pages } else { heap.refused - pages };
+        }
+        if contents.is_old() {
             self.space.count(first, pages, PageUse::Dirty, into);
-            self.dirty.store(heap.totals.free, Relaxed);
+            self.note_dirty(heap);
         }
         (first, pages)
     }
 
-    /// The longest dirty run of fewer than `below` pages.
-    pub(crate) fn longest_dirty(&self, heap: &State, below: usize) -> Option<SpanId> {
-        heap.free[Contents::Old as usize].longest_below(&self.space, below)
+    /// The longest dirty run that was not refused.
+    pub(crate) fn longest_dirty(&self, heap: &State) -> Option<SpanId> {
+        heap.free[Contents::Old as usize].longest_before(&self.space, ABOVE_ALL)
     }
 }

@@ -15,7 +15,10 @@ pub struct FreeRuns {
     root: SpanId,
 }
 
-type Key = (usize, usize);
+/// A run's pages, then its first page.
+pub type Key = (usize, usize);
+/// A key that every run is before.
+pub const ABOVE_ALL: Key = (usize::MAX, usize::MAX);
 
 impl FreeRuns {
     pub const EMPTY: FreeRuns = FreeRuns { root: SpanId::NONE };
@@ -98,12 +101,12 @@ impl FreeRuns {
         best
     }
 
-    /// The longest run of fewer than `pages`, the highest of those.
-    pub fn longest_below<S: PageSource>(&self, space: &Space<S>, pages: usize) -> Option<SpanId> {
+    /// The last run, in that order, that is before `below`.
+    pub fn longest_before<S: PageSource>(&self, space: &Space<S>, below: Key) -> Option<SpanId> {
         let (mut at, mut best) = (self.root, None);
         while at != SpanId::NONE {
             let span = space.span(at);
-            let fits = span.pages() < pages;
+            let fits = key(span) < below;
             if fits {
                 best = Some(at);
             }
@@ -152,7 +155,7 @@ mod tests {
         /// Puts the span of this number in, with so many pages, or takes it out if it is there.
         Toggle(u32, usize),
         FirstFrom(usize, usize),
-        LongestBelow(usize),
+        LongestBefore(usize, usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
@@ -160,7 +163,7 @@ mod tests {
         prop_oneof![
             8 => (1..=SPANS, 1_usize..6).prop_map(|(id, pages)| Step::Toggle(id, pages)),
             1 => (0_usize..7, 0..SPANS as usize * 8).prop_map(|(pages, page)| Step::FirstFrom(pages, page)),
-            1 => (0_usize..7).prop_map(Step::LongestBelow),
+            1 => (0_usize..7, 0..SPANS as usize * 8).prop_map(|(pages, page)| Step::LongestBefore(pages, page)),
         ]
     }
 
@@ -209,9 +212,9 @@ mod tests {
                         runs.first_from(&space, (pages, page)).map(|id| id.0),
                         model.range((pages, page)..).next().map(|(_, number)| *number)
                     ),
-                    Step::LongestBelow(pages) => prop_assert_eq!(
-                        runs.longest_below(&space, pages).map(|id| id.0),
-                        model.range(..(pages, 0)).next_back().map(|(_, number)| *number)
+                    Step::LongestBefore(pages, page) => prop_assert_eq!(
+                        runs.longest_before(&space, (pages, page)).map(|id| id.0),
+                        model.range(..(pages, page)).next_back().map(|(_, number)| *number)
                     ),
                 }
             }

@@ -218,7 +218,7 @@ impl<S: PageSource> PageHeap<S> {
             }
             let Some(id) = self.free_at(next).filter(|id| self.span(*id).first_page() == next) else { return false };
             let length = self.span(id).pages();
-            fresh += if self.contents(heap, id) == Contents::Old { 0 } else { length.min(end - next) };
+            fresh += if self.contents(heap, id).is_old() { 0 } else { length.min(end - next) };
             next += length;
         }
         let excess = self.limits.excess(heap.held_bytes() + fresh * PAGE_SIZE);

@@ -5,8 +5,6 @@
 //! *Dynamic Storage Allocation: A Survey*, 1995, 3.8). They count as free pages with old data, and are put where they
 //! belong before anything else looks at free runs.
 
-use core::sync::atomic::Ordering::Relaxed;
-
 use crate::config::PAGE_SIZE;
 use crate::page_heap::huge_pages::PageUse;
 use crate::page_heap::source::PageSource;
@@ -97,7 +95,7 @@ impl<S: PageSource> PageHeap<S> {
 
     fn count_kept(&self, heap: &mut Guard<'_, State>, pages: isize) {
         heap.totals.free = heap.totals.free.wrapping_add_signed(pages);
-        self.dirty.store(heap.totals.free, Relaxed);
+        self.note_dirty(heap);
     }
 }
 

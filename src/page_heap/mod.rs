@@ -8,7 +8,7 @@
 //! Free runs that hold old data are kept apart from those that read as zero (never touched, or released): the first
 //! are handed out first because they are resident, the second spare a caller's zeroing. A hole is a run that is not even
 //! mapped. `free_pages.rs` chooses among them, cuts and joins; `grow.rs` finds more; `release.rs` says when they go back
-//! to the kernel; `space.rs` says where all this is.
+//! to the kernel, and `refused.rs` what becomes of those that it does not take; `space.rs` says where all this is.
 //!
 //! The kernel is called under the lock only to commit, which is rare and touches no page.
 
@@ -23,6 +23,7 @@ pub mod large;
 pub mod layout;
 pub mod limits;
 pub mod metadata;
+mod refused;
 pub mod regions;
 pub mod release;
 pub mod source;
@@ -59,7 +60,7 @@ const MOST_PAGES: usize = 1 << 31;
 pub struct PageHeap<S: PageSource = Mmap> {
     pub(crate) space: Space<S>,
     pub(crate) state: Mutex<State>,
-    /// Pages that are free and hold old data, for a look without the lock.
+    /// Pages that are free, hold old data and may go back, for a look without the lock.
     pub(crate) dirty: AtomicUsize,
     pub(crate) limits: Limits,
     pub(crate) releases: Releases,
@@ -67,7 +68,7 @@ pub struct PageHeap<S: PageSource = Mmap> {
 
 pub struct State {
     /// Free runs by what they hold: [`Contents`].
-    pub(crate) free: [FreeRuns; 3],
+    pub(crate) free: [FreeRuns; 4],
     /// See `kept`.
     pub(crate) kept: Kept,
     /// Free runs that are not mapped.
@@ -87,6 +88,8 @@ pub struct State {
     pub(crate) totals: Totals,
     /// Fewest free pages with old data since the period began.
     pub(crate) least_dirty: usize,
+    /// Free pages that were refused: [`Contents::Refused`].
+    pub(crate) refused: usize,
 }
 
 /// What the page heap holds, in pages.
@@ -134,7 +137,7 @@ impl<S: PageSource> PageHeap<S> {
             state: Mutex::new(
                 Rank::PageHeap,
                 State {
-                    free: [FreeRuns::EMPTY; 3],
+                    free: [FreeRuns::EMPTY; 4],
                     kept: Kept::EMPTY,
                     holes: 0,
                     unused: SpanId::NONE,
@@ -159,6 +162,7 @@ impl<S: PageSource> PageHeap<S> {
                         huge: HugePageStats { free: 0, partly_used: 0, fully_used: 0, released_in_part: 0 },
                     },
                     least_dirty: 0,
+                    refused: 0,
                 },
             ),
             dirty: AtomicUsize::new(0),
@@ -238,9 +242,9 @@ impl<S: PageSource> PageHeap<S> {
             }
             // A long run is worth a call of the kernel: what lies free in pieces goes back instead of adding to it.
             let long = pages >= EXCHANGE_PAGES && self.releases.period().is_some();
-            if (excess.soft > 0 || long) && !relieved && freeable > 0 {
+            if (excess.soft > 0 || long) && !relieved && heap.may_release() {
                 drop(heap);
-                self.release_pages(excess.soft.div_ceil(PAGE_SIZE).max(if long { pages } else { 0 }));
+                self.release_some(excess.soft.div_ceil(PAGE_SIZE).max(if long { pages } else { 0 }));
                 relieved = true;
                 heap = self.state.lock_unless_forking()?;
                 continue;
@@ -434,7 +438,7 @@ impl<S: PageSource> PageHeap<S> {
         self.space.most_pages().min(MOST_PAGES) * PAGE_SIZE
     }
 
-    /// Pages that are free and hold old data, a moment ago.
+    /// Pages that are free, hold old data and may go back, a moment ago.
     #[inline]
     pub fn dirty_pages(&self) -> usize {
         self.dirty.load(Relaxed) // a hint: whoever acts on it looks again under the lock
@@ -493,7 +497,12 @@ impl State {
         self.totals.peak_bytes = self.totals.peak_bytes.max(self.held_bytes());
     }
 
-    /// Bytes of what is held that may go back.
+    /// Whether the kernel may take something back.
+    fn may_release(&self) -> bool {
+        self.totals.free > self.refused || self.totals.leaving > 0
+    }
+
+    /// Bytes of what is held that is free.
     fn freeable_bytes(&self) -> usize {
         (self.totals.free + self.totals.leaving) * PAGE_SIZE
     }

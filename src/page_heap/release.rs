@@ -14,17 +14,18 @@
 //! for stays; what is free beside them goes with them. Smaller pieces stay mapped: each hole is a mapping more.
 //!
 //! The kernel is called without the page heap's lock, on a run that is on no list meanwhile. One thread releases at a
-//! time; a fork waits for it.
+//! time; a fork waits for it. What the kernel refuses is passed over: `refused.rs`.
 
-use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 
-use crate::config::{MAX_HOLES, PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_STEP_PAGES};
+use crate::config::{MAX_HOLES, PAGE_SIZE, RELEASE_PERIOD_MS, RELEASE_REFUSALS, RELEASE_STEP_PAGES};
 use crate::lock_order::Rank;
 use crate::os;
 use crate::page_heap::free_pages::SPARE_RECORDS;
+use crate::page_heap::free_runs::ABOVE_ALL;
 use crate::page_heap::huge_pages::{PAGES_PER_HUGE, whole_huge_pages};
+use crate::page_heap::refused::Pass;
 use crate::page_heap::source::PageSource;
 use crate::page_heap::span::{Contents, SpanId, SpanState};
 use crate::page_heap::{PageHeap, State};
@@ -106,7 +107,7 @@ impl<S: PageSource> PageHeap<S> {
             return;
         }
         if period == 0 {
-            self.release_pages(usize::MAX);
+            self.release_some(usize::MAX);
             return;
         }
         let now = os::milliseconds();
@@ -116,11 +117,11 @@ impl<S: PageSource> PageHeap<S> {
         }
         // Whoever holds the lock does it; if it is for another reason, the next slow path will.
         let Some(pass) = self.releases.pass.try_lock() else { return };
-        let due = if end == 0 { 0 } else { self.state.lock().least_dirty };
-        let released = self.release_under(due.min(RELEASE_STEP_PAGES));
+        let (least, due) = if end == 0 { (0, 0) } else { self.state.lock().least_dirty() };
+        let released = self.release_under(Pass::new(due.min(RELEASE_STEP_PAGES)).of(due).within(RELEASE_REFUSALS));
         let mut heap = self.state.lock();
         if due > RELEASE_STEP_PAGES && released > 0 {
-            heap.least_dirty = heap.least_dirty.min(due - released); // the rest is the next slow path's
+            heap.least_dirty = heap.least_dirty.min(least - released); // the rest is the next slow path's
         } else {
             heap.least_dirty = heap.totals.free;
             self.releases.end.store(now + u64::from(period), Relaxed);
@@ -136,7 +137,15 @@ impl<S: PageSource> PageHeap<S> {
     /// Gives up to `most` free pages back, those with whole huge pages first; returns how many.
     pub fn release_pages(&self, most: usize) -> usize {
         let Some(_pass) = self.releases.pass.lock_unless_forking() else { return 0 };
-        self.release_under(most)
+        self.release_under(Pass::new(most))
+    }
+
+    /// As [`PageHeap::release_pages`], by a thread that has other things to do.
+    pub(crate) fn release_some(&self, most: usize) {
+        let Some(_pass) = self.releases.pass.lock_unless_forking() else { return };
+        if self.dirty_pages() > 0 {
+            self.release_under(Pass::new(most).within(RELEASE_REFUSALS));
+        }
     }
 
     /// Returns when no page is on its way to the kernel that was when it was called.
@@ -144,32 +153,31 @@ impl<S: PageSource> PageHeap<S> {
         drop(self.releases.pass.lock_unless_forking());
     }
 
-    /// As [`PageHeap::release_pages`], by the holder of the pass.
-    fn release_under(&self, most: usize) -> usize {
-        self.settle(&mut self.state.lock());
-        let (mut released, mut below) = (0, usize::MAX);
-        while released < most {
-            let Some(id) = self.take_longest(most - released, &mut below) else { break };
-            let (start, pages) = (self.start(id), self.span(id).pages());
-            // SAFETY: free pages hold nothing anybody needs, and are on no list.
-            let done = NonNull::new(start as *mut u8)
-                .is_some_and(|start| unsafe { self.space.source.release(start, pages * PAGE_SIZE) });
-            let mut heap = self.state.lock();
-            heap.totals.leaving -= pages;
-            self.set_contents(&heap, id, if done { Contents::Zero } else { Contents::Old });
-            self.put_free(&mut heap, id);
-            if !done {
-                break; // the source does not, or the process's memory is locked: all runs are alike
-            }
-            heap.totals.released += pages as u64;
-            heap.least_dirty = heap.least_dirty.min(heap.totals.free);
-            released += pages;
-            self.unmap_whole(heap, id);
+    /// Gives back what `pass` is to, by the holder of the pass; returns how many pages.
+    fn release_under(&self, mut pass: Pass) -> usize {
+        if !pass.goes_on() {
+            return 0;
         }
-        if most == usize::MAX {
+        let mut heap = self.state.lock();
+        self.settle(&mut heap);
+        if pass.tries_all() {
+            self.forget_refusals(&mut heap);
+        }
+        drop(heap);
+        while pass.goes_on() && self.release_longest(&mut pass) {}
+        if pass.is_of_all() {
             self.unmap_untouched();
         }
-        released
+        pass.released()
+    }
+
+    /// A run on no list went back, and reads as zero.
+    pub(crate) fn put_released(&self, mut heap: Guard<'_, State>, id: SpanId) {
+        heap.totals.released += self.span(id).pages() as u64;
+        self.set_contents(&heap, id, Contents::Zero);
+        self.put_free(&mut heap, id);
+        heap.least_dirty = heap.least_dirty.min(heap.totals.free);
+        self.unmap_whole(heap, id);
     }
 
     /// Unmaps the whole huge pages of a free run that reads as zero, of the process's heap.
@@ -209,54 +217,56 @@ impl<S: PageSource> PageHeap<S> {
             return;
         }
         self.retract();
-        let mut below = usize::MAX;
+        let mut below = ABOVE_ALL;
         loop {
             let heap = self.state.lock();
-            let Some(id) = heap.free[Contents::Zero as usize].longest_below(&self.space, below) else { return };
-            let pages = self.span(id).pages();
+            let Some(id) = heap.free[Contents::Zero as usize].longest_before(&self.space, below) else { return };
+            let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
             if pages < PAGES_PER_HUGE {
                 return;
             }
-            below = pages;
+            below = (pages, first);
             self.unmap_whole(heap, id);
         }
     }
 
-    /// Takes the part of the longest dirty run that is to go back next off its list: at most `most` pages, rounded up to
-    /// what the source can take.
-    fn take_longest(&self, most: usize, below: &mut usize) -> Option<SpanId> {
+    /// Gives the part of the longest dirty run back that is to go next: at most what the pass may still release, rounded
+    /// up to what the source can take. False if there is no run.
+    fn release_longest(&self, pass: &mut Pass) -> bool {
         let mut heap = self.state.lock();
         let spare = self.spare_records(&mut heap, SPARE_RECORDS);
-        let unit = (self.space.source.release_granule() / PAGE_SIZE).max(1);
-        loop {
-            let id = self.longest_dirty(&heap, *below)?;
-            let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
-            let (mut from, mut length) = (first, pages);
-            let (whole, whole_pages) = whole_huge_pages(first, pages);
-            if whole_pages > 0 && most >= PAGES_PER_HUGE {
-                (from, length) = (whole, whole_pages.min(most / PAGES_PER_HUGE * PAGES_PER_HUGE));
-            } else if unit > 1 {
-                let end = (first + pages) / unit * unit;
-                from = first.next_multiple_of(unit);
-                if from >= end {
-                    *below = pages; // no part of this run is a whole one of the source's; hardly one of a shorter is
-                    continue;
-                }
-                length = end - from;
-            }
-            let mut length = length.min(most.div_ceil(unit).saturating_mul(unit)).min(RELEASE_STEP_PAGES);
-            if !spare {
-                // No memory for the records of what would be cut off, so all of it goes, or nothing.
-                if unit > 1 {
-                    return None;
-                }
-                (from, length) = (first, pages);
-            }
-            self.take_free(&mut heap, id);
-            self.cut(&mut heap, id, from, length);
-            self.span(id).set_state(SpanState::Own);
-            heap.totals.leaving += length;
-            return Some(id);
+        let (unit, most) = (self.release_unit(), pass.left());
+        let Some(id) = self.longest_dirty(&heap) else { return false };
+        let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
+        let (mut from, mut length) = (first, pages);
+        let (whole, whole_pages) = whole_huge_pages(first, pages);
+        if whole_pages > 0 && most >= PAGES_PER_HUGE {
+            (from, length) = (whole, whole_pages.min(most / PAGES_PER_HUGE * PAGES_PER_HUGE));
+        } else if unit > 1 {
+            from = first.next_multiple_of(unit);
+            length = ((first + pages) / unit * unit).saturating_sub(from);
         }
+        length = length.min(most.div_ceil(unit).saturating_mul(unit)).min(RELEASE_STEP_PAGES);
+        if !spare {
+            // No memory for the records of what would be cut off, so all of it goes, or nothing.
+            (from, length) = (first, if unit > 1 { 0 } else { pages });
+        }
+        self.take_free(&mut heap, id);
+        if length == 0 {
+            // No part of it is a whole one of the source's.
+            self.put_refused(&mut heap, id, pass);
+            return true;
+        }
+        self.cut(&mut heap, id, from, length);
+        self.span(id).set_state(SpanState::Own);
+        heap.totals.leaving += length;
+        drop(heap);
+        self.release_parts(id, pass);
+        true
+    }
+
+    /// Pages that go back together: what the source can take.
+    pub(crate) fn release_unit(&self) -> usize {
+        (self.space.source.release_granule() / PAGE_SIZE).max(1)
     }
 }

@@ -63,11 +63,18 @@ pub enum Contents {
     Zero,
     /// Nothing: they are unmapped, and only hoped to be free.
     Nothing,
+    /// Old data, which the kernel refused to take: see `refused`.
+    Refused,
 }
 
-#[cfg(debug_assertions)]
 impl Contents {
-    pub const ALL: [Contents; 3] = [Contents::Old, Contents::Zero, Contents::Nothing];
+    /// Whether they are resident.
+    pub fn is_old(self) -> bool {
+        matches!(self, Contents::Old | Contents::Refused)
+    }
+
+    #[cfg(debug_assertions)]
+    pub const ALL: [Contents; 4] = [Contents::Old, Contents::Zero, Contents::Nothing, Contents::Refused];
 }
 
 /// Words of bitmap inside the span. Classes with more objects have theirs in metadata.
@@ -131,7 +138,8 @@ pub struct SpanLayout {
     pub class: u32,
     /// 16 bits: objects that are not free in it, if they are small.
     pub live: u32,
-    /// 8 bits: 0 if its pages are resident, 1 if they read as zero, 2 if they are not even mapped; if it is free.
+    /// 8 bits: 0 if its pages are resident, 1 if they read as zero, 2 if they are not even mapped, 3 if they are resident and
+    /// the kernel refused to take them; if it is free.
     pub contents: u32,
 }
 

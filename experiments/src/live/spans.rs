@@ -59,7 +59,7 @@ pub fn spans(process: &Process, allocator: &Allocator) -> Result<Vec<Span>, Unre
             let record = Record(record.to_vec());
             let [state, class, contents] = [at.state, at.class, at.contents].map(|at| record.u8(at));
             let what = match (state, contents) {
-                (1, 0) | (5, _) => Use::Free,
+                (1, 0 | 3) | (5, _) => Use::Free,
                 (1, 1) => Use::Zero,
                 (1, _) => Use::Hole,
                 (2, _) => Use::Small { class: class.into(), out: record.u16(at.live).into() },
