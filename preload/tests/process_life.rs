@@ -71,6 +71,21 @@ fn statistics_in_a_handler() {
     assert_eq!(outcome.status.signal(), Some(libc::SIGABRT), "{outcome}");
 }
 
+/// The report at exit is left out, with a word, where the process ends in the middle of an allocation.
+#[test]
+fn exit_in_a_handler() {
+    let program = build_c("life/exit_in_handler.c", &[]);
+    let (mut reports, mut without) = (0, 0);
+    for mode in every_mode() {
+        let mut command = on_libperseq(&program, mode, &[]);
+        command.env("PERSEQ_STATS", "json");
+        let outcome = run(command).ended(0, "each ended as it was told");
+        reports += outcome.stderr.lines().filter(|line| line.starts_with('{')).count();
+        without += outcome.stderr.matches("PERSEQ_STATS: no report").count();
+    }
+    assert!(reports > 0 && without > 0, "{reports} reports, {without} processes without");
+}
+
 /// What two modes are left out of `handlers_allocate` for: their fast path is not whole to a handler of its own thread.
 #[test]
 fn handlers_must_not_allocate_per_thread() {

@@ -5,6 +5,9 @@
 //! processes that end one after another share it. That it cannot be written is said at the first allocation already.
 //! Reports before the end are `reporter`'s to ask for.
 //!
+//! A signal handler that ends the process may have interrupted a slow path of its own thread, whose locks nobody gives
+//! back any more. Then a line says that there is no report, and the process ends as it would have.
+//!
 //! Standard error is what it was at the first allocation. A process that closes it before its end reports all the same;
 //! a forked child that does, such as a daemon, reports nothing and keeps nothing open.
 
@@ -18,6 +21,7 @@ use core::sync::atomic::{
 use rseq::syscall;
 
 use crate::decided;
+use crate::emergency;
 use crate::errno::keep_errno;
 use crate::message::message;
 use crate::stats::collect::stats;
@@ -181,13 +185,16 @@ const MOST_LOOKS: u32 = 100;
 /// Writes a report before the end. By one thread.
 pub fn write_now() {
     WRITING.store(1, SeqCst);
-    if !ENDING.load(SeqCst) {
+    if !ENDING.load(SeqCst) && can_report() {
         write();
     }
     WRITING.store(0, SeqCst);
 }
 
 extern "C" fn write_at_exit() {
+    if !can_report() {
+        return; // nor would a report that is being written end
+    }
     ENDING.store(true, SeqCst);
     for _ in 0..MOST_LOOKS {
         if WRITING.load(SeqCst) == 0 {
@@ -196,6 +203,18 @@ extern "C" fn write_at_exit() {
         futex_wait(&WRITING, 1, Some(10));
     }
     write();
+}
+
+/// Whether no lock is held by who does not give it back. Says so otherwise, once.
+fn can_report() -> bool {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    let can = !emergency::is_now();
+    if !can && !SAID.swap(true, Relaxed) {
+        message(&[
+            "PERSEQ_STATS: no report: a signal handler interrupted the allocator, and ended or forked the process",
+        ]);
+    }
+    can
 }
 
 fn write() {
