@@ -6,6 +6,9 @@
 //!
 //! A fork holds all locks while it waits for what other libraries' handlers wait for. A thread that holds what they wait
 //! for may come here meanwhile: it does without the lock, if it can ([`Mutex::lock_unless_forking`]).
+//!
+//! In a child process, the thread that held a lock may not exist. What its slow paths can be asked for does without the
+//! lock then ([`Mutex::lock_unless_orphaned`]); what only reports ends the process.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -28,6 +31,8 @@ const FREE: u32 = 0;
 const WAITERS: u32 = 1 << 31;
 /// The thread that forks took it for the time of the fork.
 const FORKING: u32 = 1 << 30;
+/// The holder does not exist in this process.
+const ORPHANED: u32 = 1 << 29;
 /// Looks before sleeping: about the length of our critical sections.
 const SPINS: u32 = if cfg!(loom) { 1 } else { 64 };
 /// Milliseconds that a thread waits for the end of a fork before it goes without the lock, if it can: longer than most
@@ -64,24 +69,37 @@ impl<T> Mutex<T> {
         Guard(self)
     }
 
-    /// As [`Mutex::lock`], by a thread that may hold locks of the same rank, for which somebody else has said why no
-    /// two threads do that at once.
-    pub fn lock_another(&self) -> Guard<'_, T> {
+    /// As [`Mutex::lock_unless_orphaned`], by a thread that may hold locks of the same rank, for which somebody else has
+    /// said why no two threads do that at once.
+    pub fn lock_another(&self) -> Option<Guard<'_, T>> {
         self.order.before_waiting_for_another();
-        self.acquire();
-        Guard(self)
+        self.acquire_unless(Excuse::Orphaned)
+    }
+
+    /// As [`Mutex::lock`]. `None`, and [`this_thread::went_without`], in a child process where the holder does not exist,
+    /// of a fork in a signal handler: what the lock guards may be half changed.
+    #[inline]
+    pub fn lock_unless_orphaned(&self) -> Option<Guard<'_, T>> {
+        self.order.before_waiting();
+        self.acquire_unless(Excuse::Orphaned)
     }
 
     /// As [`Mutex::lock`], for who can do without: `None`, and [`this_thread::went_without`], if a fork holds the lock
     /// and does not end. It may be waiting for what this thread holds, a stream's lock of stdio for example.
     ///
     /// A thread that holds another lock of ours waits as long as it takes: a fork takes locks in their order, so it waits
-    /// for that one and does not have this one. One that holds this lock, being in a handler, does not wait at all.
+    /// for that one and does not have this one. One that holds this lock, being in a handler, does not wait at all, and
+    /// nobody does for a thread that does not exist.
     #[inline]
     pub fn lock_unless_forking(&self) -> Option<Guard<'_, T>> {
         self.order.before_waiting();
+        self.acquire_unless(Excuse::Forking)
+    }
+
+    #[inline]
+    fn acquire_unless(&self, excuse: Excuse) -> Option<Guard<'_, T>> {
         let this = this_thread::enter();
-        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() && !self.acquire_slow(this, true) {
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() && !self.acquire_slow(this, excuse) {
             this_thread::leave();
             this_thread::go_without();
             return None;
@@ -106,22 +124,28 @@ impl<T> Mutex<T> {
         let this = this_thread::enter();
         // Acquire pairs with the release in `release`: we see what the last holder did.
         if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
-            self.acquire_slow(this, false);
+            self.acquire_slow(this, Excuse::None);
         }
         self.order.taken();
     }
 
-    /// Waits. False if the caller `can_do_without`, and a fork holds the lock for long or this thread itself does.
+    /// In models: a signal ends the calls of the futex for this lock, and they are made again.
+    #[cfg(loom)]
+    pub fn interrupt(&self) {
+        futex_wake(&self.state, 1);
+    }
+
+    /// Waits. False if the caller has an `excuse`.
     #[cold]
     #[inline(never)]
-    fn acquire_slow(&self, this: u32, can_do_without: bool) -> bool {
+    fn acquire_slow(&self, this: u32, excuse: Excuse) -> bool {
         for _ in 0..SPINS {
             if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_ok() {
                 return true;
             }
             core::hint::spin_loop();
         }
-        let can_leave = can_do_without && this_thread::locks() == 1;
+        let can_leave = excuse == Excuse::Forking && this_thread::locks() == 1;
         // A sleeper is not woken when a fork takes the lock, so whoever can leave looks again by itself.
         let patience = can_leave.then_some(PATIENCE_MS);
         let mut in_vain = false;
@@ -134,8 +158,16 @@ impl<T> Mutex<T> {
                 }
                 continue;
             }
+            if now & ORPHANED != 0 {
+                if excuse == Excuse::None {
+                    broken(&[
+                        "a signal handler forked while another thread changed the heap, so this process can only allocate",
+                    ]);
+                }
+                return false;
+            }
             if now & this_thread::NUMBER == this && !this_thread::is_shared() {
-                if !can_do_without {
+                if excuse != Excuse::Forking {
                     broken(&[
                         "a signal handler called what its own thread is in the middle of, and only one at a time can be",
                     ]);
@@ -172,6 +204,17 @@ impl<T> Mutex<T> {
     }
 }
 
+/// For what a thread goes without a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Excuse {
+    /// Nothing.
+    None,
+    /// The holder does not exist.
+    Orphaned,
+    /// And if a fork holds the lock for long, or this thread itself does.
+    Forking,
+}
+
 /// How a fork takes a lock that it finds held.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
@@ -188,7 +231,7 @@ pub enum Taken {
     ForFork,
     /// The forking thread held it: it is in a handler, and what it interrupted goes on in both processes.
     Before,
-    /// Another thread holds it.
+    /// Another thread holds it, or held it where this process was forked.
     Not,
 }
 
@@ -203,7 +246,7 @@ pub trait ForkLock {
     /// * The calling thread forked.
     unsafe fn give(&self);
     /// In the child, where the threads that were asleep on the lock do not exist: unlocks, if the fork took it. False if
-    /// it is held by a thread that does not exist.
+    /// it is held by a thread that does not exist: then nobody waits for it any more.
     ///
     /// # Safety
     ///
@@ -218,6 +261,9 @@ pub fn forget_stuck_fork() {
 
 impl<T> ForkLock for Mutex<T> {
     fn take(&self, patience: Patience) -> Taken {
+        if self.state.load(Relaxed) & ORPHANED != 0 {
+            return Taken::Not; // for ever
+        }
         if self.state.load(Relaxed) & this_thread::NUMBER == this_thread::number() && !this_thread::is_shared() {
             return Taken::Before; // nobody but this thread writes its number
         }
@@ -266,7 +312,13 @@ impl<T> ForkLock for Mutex<T> {
             }
             return true;
         }
-        state == FREE || ours
+        if state == FREE || ours {
+            return true;
+        }
+        // The forking thread may be in a handler that interrupted its call of the futex for this lock. The call is made
+        // again, and finds another word than it expects.
+        self.state.fetch_or(ORPHANED, Relaxed);
+        false
     }
 }
 

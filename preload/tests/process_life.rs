@@ -36,6 +36,17 @@ fn fork_in_a_handler_beside_threads() {
     in_every_mode("life/fork_in_handler_with_threads.c", &[], 0, "60 forks");
 }
 
+/// The child goes on in a slow path that waits for a lock of a thread that it does not have. A debug build sees a fork of
+/// that child take locks that are nobody's.
+#[test]
+fn fork_in_a_handler_of_a_thread_that_waits() {
+    in_every_mode("life/fork_of_a_waiter.c", &[], 0, "50 of 50 children were whole");
+    let program = build_c("life/fork_of_a_waiter.c", &[]);
+    let mut command = on_libperseq(&program, "percpu", &[]);
+    command.env("LD_PRELOAD", kit::debug_library()).env("PERSEQ_STATS", "text");
+    run(command).ended(0, "50 of 50 children were whole");
+}
+
 /// A handler that allocates and forks after a misuse was detected: in whatever state that left the thread.
 #[test]
 fn crash_reporter() {

@@ -76,14 +76,14 @@ fn seize(held: &mut [Held], mut f: impl FnMut(&'static Cache, Exclusive, &mut Sh
 ///
 /// As for [`Cache::drain`]. All else is done.
 pub fn drain() -> Result<usize, Misuse> {
-    let _right = RIGHT.lock();
+    let Some(_right) = RIGHT.lock_unless_orphaned() else { return Ok(0) };
     let (mut bytes, mut finding) = (0, Ok(()));
     let mut caches = registry::all().filter(|cache| cache.capacity_bytes() > 0).peekable();
     while caches.peek().is_some() {
         let mut held: [Held; TOGETHER] = [const { None }; TOGETHER];
         for (place, cache) in held.iter_mut().zip(caches.by_ref()) {
             // Whoever has a shape waits for no other and not for the right, which we have: no circle.
-            *place = Some((cache, cache.shape().lock_another()));
+            *place = cache.shape().lock_another().map(|shape| (cache, shape));
         }
         seize(&mut held, |cache, lists, shape| {
             let drained = cache.drain(lists, shape);
@@ -95,7 +95,7 @@ pub fn drain() -> Result<usize, Misuse> {
 
 /// Empties the calling thread's cache and removes its arrays, before the thread ends.
 pub fn empty_own(cache: &'static Cache) -> Result<(), Misuse> {
-    let mut shape = cache.shape().lock();
+    let Some(mut shape) = cache.shape().lock_unless_orphaned() else { return Ok(()) };
     // SAFETY: nobody seizes a cache whose shape they have not locked, and its owner is here.
     cache.remove_all_arrays(unsafe { Exclusive::new(&cache.slab) }, &mut shape)
 }

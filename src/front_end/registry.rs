@@ -97,7 +97,7 @@ pub fn thread_cache() -> Option<&'static Cache> {
 pub fn retire(cache: &'static Cache) {
     law!(cache.in_use.load(Relaxed), "retired: a cache is given up once, by who has it");
     law!(cache.capacity_bytes() == 0, "retired: a spare cache has no arrays, so no objects");
-    let mut state = STATE.lock();
+    let Some(mut state) = STATE.lock_unless_orphaned() else { return };
     cache.in_use.store(false, Relaxed);
     cache.next_spare.store(state.spare, Relaxed);
     state.spare = ptr::from_ref(cache).cast_mut();

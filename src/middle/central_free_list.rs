@@ -150,16 +150,16 @@ impl CentralFreeList {
         finding
     }
 
-    /// Whether an object of a span of `class` is free in it.
+    /// Whether an object of a span of `class` is free in it. Where nobody can know any more, it is not.
     pub fn is_free(&self, class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId, index: usize) -> bool {
-        let _state = self.0.lock();
+        let Some(_state) = self.0.lock_unless_orphaned() else { return false };
         // SAFETY: by **locked**, a span of this class is ours while we hold the lock.
         unsafe { pages.span(id).locked() }.is_free(class.info(), index)
     }
 
     /// Gives the empty span back to the page heap.
     pub fn trim(&self, class: SizeClass, pages: &PageHeap<impl PageSource>) {
-        let mut state = self.0.lock();
+        let Some(mut state) = self.0.lock_unless_orphaned() else { return };
         let id = core::mem::replace(&mut state.empty, SpanId::NONE);
         if id != SpanId::NONE {
             state.give_back(class, pages, id);

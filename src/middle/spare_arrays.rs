@@ -22,7 +22,7 @@ impl SpareArrays {
     /// Memory of `words` words, a power of two up to [`MAX_LIST_WORDS`]. Not zeroed.
     pub fn allocate(&self, words: usize) -> Option<NonNull<usize>> {
         debug_assert!(words.is_power_of_two() && words <= MAX_LIST_WORDS);
-        let mut heads = self.0.lock();
+        let mut heads = self.0.lock_unless_orphaned()?;
         let head = &mut heads[words.ilog2() as usize];
         if *head == 0 {
             drop(heads);
@@ -36,7 +36,7 @@ impl SpareArrays {
         NonNull::new(memory as *mut usize)
     }
 
-    /// Takes an array back.
+    /// Takes an array back. Without the lock it is lost.
     ///
     /// # Safety
     ///
@@ -44,7 +44,7 @@ impl SpareArrays {
     ///   and nobody uses it.
     pub unsafe fn release(&self, lowest: *mut Slot, capacity: usize) {
         law!((capacity + 2).is_power_of_two(), "accounted: an array comes back as long as it was");
-        let mut heads = self.0.lock();
+        let Some(mut heads) = self.0.lock_unless_orphaned() else { return };
         let head = &mut heads[(capacity + 2).ilog2() as usize];
         // SAFETY: the array's memory starts with the low sentinel, one word below its lowest slot.
         unsafe {

@@ -173,7 +173,7 @@ impl<S: PageSource> PageHeap<S> {
 
     /// Unmaps what is committed ahead of the frontier of the process's heap. Nobody ever touched it, so the kernel is quick.
     pub(crate) fn retract(&self) {
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_orphaned() else { return };
         let whole = heap.frontier.next.next_multiple_of(PAGES_PER_HUGE);
         let ahead = heap.frontier.committed.saturating_sub(whole);
         // SAFETY: no page at the frontier is part of a span.

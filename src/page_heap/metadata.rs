@@ -22,9 +22,9 @@ impl Metadata {
         Metadata(Mutex::new(Rank::Metadata, Bump { next: 0, end: 0 }))
     }
 
-    /// Zeroed memory that lives as long as the heap. `None` if there is none.
+    /// Zeroed memory that lives as long as the heap. `None` if there is none, or its lock cannot be had.
     pub fn allocate<S: PageSource>(&self, pages: &PageHeap<S>, bytes: usize, align: usize) -> Option<NonNull<u8>> {
-        let mut bump = self.0.lock();
+        let mut bump = self.0.lock_unless_orphaned()?;
         let mut start = bump.next.next_multiple_of(align);
         if start + bytes > bump.end || bump.next == 0 {
             let wanted = bytes.div_ceil(PAGE_SIZE).max(METADATA_PAGES);

@@ -400,11 +400,12 @@ impl<S: PageSource> PageHeap<S> {
             }
             Relocation::Refused => {}
             Relocation::Lost => {
-                let mut heap = self.state.lock();
-                let pages = self.span(to).pages();
-                heap.totals.large -= pages;
-                heap.totals.own += pages;
-                self.span(to).set_state(SpanState::Own);
+                if let Some(mut heap) = self.state.lock_unless_orphaned() {
+                    let pages = self.span(to).pages();
+                    heap.totals.large -= pages;
+                    heap.totals.own += pages;
+                    self.span(to).set_state(SpanState::Own);
+                }
             }
         }
         outcome

@@ -105,7 +105,7 @@ impl<S: PageSource> PageHeap<S> {
                 suspect = length;
                 continue;
             }
-            let mut heap = self.state.lock();
+            let Some(mut heap) = self.state.lock_unless_orphaned() else { return };
             if halves {
                 return self.put_back(&mut heap, id);
             }
@@ -136,7 +136,8 @@ impl<S: PageSource> PageHeap<S> {
             }
             // Not within a row, which the rest would be joined with.
             if done && pass.is_spent() {
-                return self.put_back(&mut self.state.lock(), id);
+                let Some(mut heap) = self.state.lock_unless_orphaned() else { return };
+                return self.put_back(&mut heap, id);
             }
         }
     }

@@ -14,7 +14,7 @@
 //! for stays; what is free beside them goes with them. Smaller pieces stay mapped: each hole is a mapping more.
 //!
 //! The kernel is called without the page heap's lock, on a run that is on no list meanwhile. One thread releases at a
-//! time; a fork waits for it. What the kernel refuses is passed over: `refused.rs`.
+//! time; a fork waits for it. In a child process where the heap's lock is nobody's, what was on its way stays there. What the kernel refuses is passed over: `refused.rs`.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
@@ -117,9 +117,10 @@ impl<S: PageSource> PageHeap<S> {
         }
         // Whoever holds the lock does it; if it is for another reason, the next slow path will.
         let Some(pass) = self.releases.pass.try_lock() else { return };
-        let (least, due) = if end == 0 { (0, 0) } else { self.state.lock().least_dirty() };
+        let Some((least, due)) = self.state.lock_unless_orphaned().map(|heap| heap.least_dirty()) else { return };
+        let due = if end == 0 { 0 } else { due };
         let released = self.release_under(Pass::new(due.min(RELEASE_STEP_PAGES)).of(due).within(RELEASE_REFUSALS));
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_orphaned() else { return };
         if due > RELEASE_STEP_PAGES && released > 0 {
             heap.least_dirty = heap.least_dirty.min(least - released); // the rest is the next slow path's
         } else {
@@ -158,7 +159,7 @@ impl<S: PageSource> PageHeap<S> {
         if !pass.goes_on() {
             return 0;
         }
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_orphaned() else { return 0 };
         self.settle(&mut heap);
         if pass.tries_all() {
             self.forget_refusals(&mut heap);
@@ -193,7 +194,7 @@ impl<S: PageSource> PageHeap<S> {
         drop(heap);
         // SAFETY: free pages hold nothing anybody needs, and are on no list.
         let done = unsafe { self.space.unmap(first, pages) };
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_orphaned() else { return };
         heap.totals.leaving -= pages;
         if done {
             self.put_hole(&mut heap, id);
@@ -219,7 +220,7 @@ impl<S: PageSource> PageHeap<S> {
         self.retract();
         let mut below = ABOVE_ALL;
         loop {
-            let heap = self.state.lock();
+            let Some(heap) = self.state.lock_unless_orphaned() else { return };
             let Some(id) = heap.free[Contents::Zero as usize].longest_before(&self.space, below) else { return };
             let (first, pages) = (self.span(id).first_page(), self.span(id).pages());
             if pages < PAGES_PER_HUGE {
@@ -233,7 +234,7 @@ impl<S: PageSource> PageHeap<S> {
     /// Gives the part of the longest dirty run back that is to go next: at most what the pass may still release, rounded
     /// up to what the source can take. False if there is no run.
     fn release_longest(&self, pass: &mut Pass) -> bool {
-        let mut heap = self.state.lock();
+        let Some(mut heap) = self.state.lock_unless_orphaned() else { return false };
         let spare = self.spare_records(&mut heap, SPARE_RECORDS);
         let (unit, most) = (self.release_unit(), pass.left());
         let Some(id) = self.longest_dirty(&heap) else { return false };

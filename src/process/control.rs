@@ -3,6 +3,7 @@
 use core::fmt::{self, Write};
 
 use crate::decided;
+use crate::emergency;
 use crate::front_end::reclaim;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
@@ -65,6 +66,9 @@ fn read_environment() {
 /// Moves all free objects from caches to the tiers behind them; returns how many bytes. In `perthread` it can empty the
 /// calling thread's cache only. Costs one fence for every 32 caches, but none in the modes with locks.
 pub fn drain() -> usize {
+    if emergency::is_now() {
+        return 0;
+    }
     free_deferred();
     if hardened::on() {
         return judge(hardened::drain());
@@ -75,7 +79,7 @@ pub fn drain() -> usize {
 /// Gives all memory that nobody uses back to the kernel: drains the caches and the transfer caches, then
 /// releases free pages. Returns how many bytes went back.
 pub fn release() -> usize {
-    if !decided::is_ready() {
+    if !decided::is_ready() || emergency::is_now() {
         return 0;
     }
     drain();

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use crate::emergency;
 use crate::front_end::registry;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
@@ -27,7 +28,7 @@ const AGAIN_AFTER: u64 = 100;
 /// allocated and freed, wherever free ones are kept.
 pub fn or_reclaim<T>(bytes: usize, allocate: impl Fn() -> Option<T>) -> Option<T> {
     allocate().or_else(|| {
-        if bytes > BACK_END.pages.most_bytes() || !is_worth_it() {
+        if bytes > BACK_END.pages.most_bytes() || emergency::is_now() || !is_worth_it() {
             return None;
         }
         if BACK_END.pages.release_free() > 0

@@ -9,7 +9,8 @@
 //! In a signal handler, the fork may have interrupted a slow path of its own thread. The locks that this holds stay as
 //! they are, in both processes: the slow path goes on in both. Other locks are tried only, because their holders may be
 //! waiting for ours. If one cannot be had, its structure may be half changed in the child, which allocates emergency
-//! memory from then on and gives nothing back. In a process of one thread that cannot be.
+//! memory from then on and gives nothing back: it is marked, and the slow path that waits for it, if the handler
+//! interrupted one, goes without. In a process of one thread that cannot be.
 //!
 //! The handlers have to be registered before the first lock is taken. So they are when the program is loaded, which is
 //! before it has threads; and, in a library that is loaded later, or where a call of ours comes earlier, at the first
@@ -41,7 +42,7 @@ use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
 use crate::process::reporter;
-use crate::sync::{self, ForkLock, Patience};
+use crate::sync::{self, ForkLock, Patience, Taken};
 use crate::this_thread;
 use crate::way;
 
@@ -123,10 +124,9 @@ extern "C" fn before_fork() {
         return;
     }
     let patience = if this_thread::locks() == 0 { Patience::Waits } else { Patience::Tries };
-    for_each_lock(|lock| {
-        lock.take(patience);
-    });
-    if patience == Patience::Waits {
+    let mut all = true;
+    for_each_lock(|lock| all &= lock.take(patience) != Taken::Not);
+    if patience == Patience::Waits && all {
         lock_order::assert_all_held(registry::all().next().is_some());
     }
 }

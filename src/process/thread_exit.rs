@@ -2,6 +2,7 @@
 
 use core::ffi::c_void;
 
+use crate::emergency;
 use crate::front_end::reclaim;
 use crate::front_end::registry;
 use crate::front_end::thread;
@@ -21,12 +22,18 @@ extern "C" fn on_thread_exit(_: *mut c_void) {
     give_up_cache();
 }
 
-/// Empties the calling thread's own cache, if it has one, and gives it no other.
+/// Empties the calling thread's own cache, if it has one, and gives it no other. Where no lock can be waited for, what
+/// is in it stays.
 pub fn give_up_cache() {
     if let Some(cache) = thread::present_cache() {
+        if emergency::is_now() {
+            return thread::retire();
+        }
         let stripped = reclaim::empty_own(cache);
         thread::retire();
-        registry::retire(cache);
+        if cache.capacity_bytes() == 0 {
+            registry::retire(cache);
+        }
         judge(stripped);
     }
 }

@@ -87,7 +87,7 @@ impl FrontEnd for PerCpuLock {
 
 fn seize(held: &mut [Held], f: &mut impl FnMut(&'static Cache, Exclusive, &mut Shape)) {
     for (cache, mut shape) in held.iter_mut().filter_map(Option::take) {
-        let _locked = cache.lists.lock();
+        let Some(_locked) = cache.lists.lock_unless_orphaned() else { continue };
         // SAFETY: the lists are locked.
         f(cache, unsafe { Exclusive::new(&cache.slab) }, &mut shape);
     }

@@ -1,4 +1,5 @@
-//! The lock: one holder at a time, who sees what the last one did, and nobody sleeps for ever.
+//! The lock: one holder at a time, who sees what the last one did, and nobody sleeps for ever, not for a holder that does
+//! not exist either.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use rseq::{Fault, explore};
 
 use crate::lock_order::Rank;
 use crate::must_fail;
-use crate::sync::Mutex;
+use crate::sync::{ForkLock, Mutex};
 
 struct Counter {
     lock: Mutex<()>,
@@ -62,5 +63,47 @@ fn without_a_wake_somebody_sleeps_for_ever() {
 fn without_orderings_the_next_holder_sees_less() {
     must_fail("mutex::without_orderings_the_next_holder_sees_less", "Causality violation", || {
         model(Fault::Relaxed, 2);
+    });
+}
+
+/// A thread waits for a lock whose holder never gives it back. At any moment of that, a signal handler of the waiting
+/// thread forks: this is the child. It `marks` the lock, and the call of the futex is made again that it interrupted.
+fn model_of_a_child(marks: bool, wait: fn(&Mutex<()>) -> bool) {
+    explore(Fault::None, move || {
+        let lock = Arc::new(Mutex::new(Rank::Shape, ()));
+        let held = lock.clone();
+        thread::spawn(move || std::mem::forget(held.lock())).join().unwrap();
+        let waiting = lock.clone();
+        let waiter = thread::spawn(move || wait(&waiting));
+        if marks {
+            // SAFETY: the handler's thread stands still meanwhile, or in the model does what it may do then.
+            let whole = unsafe { lock.give_in_child() };
+            assert!(!whole, "who holds it does not exist");
+        }
+        lock.interrupt();
+        assert!(waiter.join().unwrap(), "it goes without the lock");
+    });
+}
+
+#[test]
+fn nobody_waits_for_who_does_not_exist() {
+    model_of_a_child(true, |lock| lock.lock_unless_orphaned().is_none());
+    model_of_a_child(true, |lock| lock.lock_unless_forking().is_none());
+}
+
+#[test]
+fn without_the_mark_a_child_waits_for_ever() {
+    must_fail("mutex::without_the_mark_a_child_waits_for_ever", "deadlock", || {
+        model_of_a_child(false, |lock| lock.lock_unless_orphaned().is_none());
+    });
+}
+
+#[test]
+fn who_cannot_do_without_ends_with_a_word() {
+    must_fail("mutex::who_cannot_do_without_ends_with_a_word", "a signal handler forked", || {
+        model_of_a_child(true, |lock| {
+            let _guard = lock.lock();
+            true
+        });
     });
 }
