@@ -138,6 +138,9 @@ pub enum Reason {
     NoFence(i32),
     /// Concurrency ids were asked for, but this kernel does not give them.
     NoMmCid,
+    /// Caches of threads were asked for, but the program had taken every key of thread-specific data (`pthread_key_create`)
+    /// before the first allocation, so none would say that a thread ends.
+    NoKey,
     /// `PERSEQ_HARDENED` checks every operation, which leaves no place for caches.
     Hardened,
 }
@@ -149,6 +152,7 @@ impl fmt::Display for Reason {
             Reason::NoRseq(why) => why.fmt(f),
             Reason::NoFence(errno) => write!(f, "membarrier was refused (errno {errno})"),
             Reason::Hardened => f.write_str("hardened: every operation is checked"),
+            Reason::NoKey => f.write_str("no key of thread-specific data is left"),
             Reason::NoMmCid => f.write_str("the kernel gives no mm_cid (Linux 6.3)"),
         }
     }

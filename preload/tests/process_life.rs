@@ -111,6 +111,17 @@ fn handlers_must_not_allocate_per_thread() {
     }
 }
 
+/// Without a key, nobody would say that a thread ends whose cache is to be given back.
+#[test]
+fn threads_come_and_go_without_a_key() {
+    let program = build_c("life/no_key.c", &[]);
+    for (mode, active) in [("perthread", "sharded"), ("perthread-drain", "sharded"), ("percpu-lock", "percpu-lock")] {
+        let mut command = on_libperseq(&program, mode, &[]);
+        command.arg(active);
+        run(command).ended(0, "nothing is left of them");
+    }
+}
+
 /// No call of the C family is a point where a thread is cancelled.
 #[test]
 fn cancelled_threads() {

@@ -16,6 +16,12 @@ pub fn key() -> Option<libc::pthread_key_t> {
     (unsafe { libc::pthread_key_create(&mut key, Some(on_thread_exit)) } == 0).then_some(key)
 }
 
+/// Gives a key back that no thread has used.
+pub fn give_back(key: libc::pthread_key_t) {
+    // SAFETY: the key is ours.
+    unsafe { libc::pthread_key_delete(key) };
+}
+
 /// Runs among the destructors of thread-specific data, after those of C++ and Rust thread locals. What later
 /// ones allocate or free goes past the caches.
 extern "C" fn on_thread_exit(_: *mut c_void) {
