@@ -5,7 +5,7 @@
 
 use super::find::Allocator;
 use super::process::{Process, Unread};
-use super::record::{Record, settled, text, word};
+use super::record::{Record, all_settled, settled, text, word};
 use perseq::live::Live;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering::Relaxed;
@@ -170,13 +170,13 @@ impl About {
 /// Whether sizes are such as an allocator can have.
 fn is_plausible(live: &Live) -> bool {
     let huge = &live.pages.directory;
+    let of_all = |stride: u32| stride.saturating_mul(live.classes.count);
     let sizes = [
-        live.classes.count,
-        live.classes.stride,
+        of_all(live.classes.stride),
         live.caches.bytes,
         live.caches.counts_stride,
-        live.transfer.stride,
-        live.central_stride,
+        of_all(live.transfer.stride),
+        of_all(live.central_stride),
         live.pages.bytes,
         live.quarantine.bytes,
         huge.huge_count,
@@ -196,7 +196,13 @@ fn classes(process: &Process, live: &Live) -> Result<Vec<Class>, Unread> {
     let made = Record(process.bytes(live.emergency.made.address(), 8 * count)?);
     let quarantine = (live.quarantine.start.address(), live.quarantine.bytes as usize);
     let quarantine = settled(process, quarantine.0, quarantine.1, live.quarantine.lock)?;
-    let shards = shards(process, live)?;
+    let shards = shards(process, live)?.into_iter().map(|shard| {
+        let (stride, at) = (live.transfer.stride as usize, &live.transfer.cache);
+        all_settled(process, shard, count, stride, at.lock)
+    });
+    let shards = shards.collect::<Result<Vec<_>, _>>()?;
+    let (stride, at) = (live.central_stride as usize, &live.central_list);
+    let lists = all_settled(process, live.central.address(), count, stride, at.lock)?;
     let mut classes = Vec::with_capacity(count);
     for (index, info) in infos.chunks(layout.stride as usize).enumerate() {
         let info = Record(info.to_vec());
@@ -210,9 +216,8 @@ fn classes(process: &Process, live: &Live) -> Result<Vec<Class>, Unread> {
             quarantined: u32::from_ne_bytes(quarantine.part(live.quarantine.objects as usize + 4 * index)).into(),
             ..Class::default()
         };
-        let (stride, at) = (live.transfer.stride as usize, &live.transfer.cache);
-        for shard in &shards {
-            let cache = settled(process, shard.wrapping_add((index * stride) as u64), stride, at.lock)?;
+        let at = &live.transfer.cache;
+        for cache in shards.iter().map(|shard| &shard[index]) {
             // Wrapping: an allocation for which there was no memory is taken off again, perhaps in another shard.
             for (sum, at) in [
                 (&mut class.transfer_objects, at.length),
@@ -223,9 +228,7 @@ fn classes(process: &Process, live: &Live) -> Result<Vec<Class>, Unread> {
                 *sum = sum.wrapping_add(cache.u64(at));
             }
         }
-        let (stride, at) = (live.central_stride as usize, &live.central_list);
-        let list = live.central.address().wrapping_add((index * stride) as u64);
-        let list = settled(process, list, stride, at.lock)?;
+        let (list, at) = (&lists[index], &live.central_list);
         (class.spans, class.out, class.spanless) = (list.u64(at.spans), list.u64(at.live), list.u64(at.spanless));
         classes.push(class);
     }

@@ -61,6 +61,27 @@ pub fn settled(process: &Process, address: u64, bytes: usize, lock: u32) -> Resu
     Ok(record)
 }
 
+/// So many of these, one every so many bytes: all at once, because each call holds up what else changes the process's
+/// address space; and those by themselves that were just being changed.
+pub fn all_settled(
+    process: &Process,
+    address: u64,
+    count: usize,
+    stride: usize,
+    lock: u32,
+) -> Result<Vec<Record>, Unread> {
+    let (before, now) = (process.bytes(address, count * stride)?, process.bytes(address, count * stride)?);
+    let both = before.chunks(stride).zip(now.chunks(stride)).enumerate();
+    let records = both.map(|(index, (before, now))| {
+        let record = Record(now.to_vec());
+        if before == now && record.u32(lock) == 0 {
+            return Ok(record);
+        }
+        settled(process, address.wrapping_add((index * stride) as u64), stride, lock)
+    });
+    records.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
