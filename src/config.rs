@@ -28,6 +28,10 @@ pub const CACHE_BYTES: usize = built::CACHE_BYTES;
 /// misses.
 pub const MISSES_PER_LOOK: u64 = 16;
 
+/// Times that caches were found taken, from one that ends its thread's turn to the next: a call of the kernel costs
+/// as much as some of those operations.
+pub const TURNED_AWAY_PER_YIELD: u32 = 64;
+
 /// Milliseconds after which a cache that did nothing is emptied unless `PERSEQ_IDLE_DRAIN` says otherwise. Long enough
 /// that a fence and the refills after a mistake do not count.
 pub const IDLE_DRAIN_MS: u64 = 10_000;

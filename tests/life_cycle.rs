@@ -108,6 +108,38 @@ fn fork_while_caches_are_taken() {
     });
 }
 
+/// On one CPU, a thread that takes caches is interrupted with caches taken. Their owners let it go on instead of going
+/// past their caches for as long as they may run: of what they do between two of its turns, little is without a cache.
+#[test]
+fn whoever_takes_caches_goes_on() {
+    in_every_mode("whoever_takes_caches_goes_on", || {
+        const PAIRS: u64 = 300_000;
+        if !perseq::active_mode().active.lends() {
+            return; // nothing is taken from anybody
+        }
+        kit::run_on(&kit::allowed_cpus()[..1]);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let taker = threads.spawn(|| {
+                let mut turns = 0_u64;
+                while !stop.load(Relaxed) {
+                    perseq::drain();
+                    turns += 1;
+                }
+                turns
+            });
+            Object::new(layout(64, 8), 0).free();
+            let before = perseq::stats();
+            (0..PAIRS).for_each(|name| Object::new(layout(64, 8), name).free());
+            let after = perseq::stats();
+            stop.store(true, SeqCst);
+            let turns = taker.join().expect("it only drains");
+            let past = after.uncached_allocs - before.uncached_allocs + after.uncached_frees - before.uncached_frees;
+            assert!(turns > 0 && past < PAIRS / 10, "{past} operations went past the caches, {turns} turns");
+        });
+    });
+}
+
 /// A process of one thread knows every object, in the child as in the parent.
 #[test]
 fn fork_loses_nothing() {

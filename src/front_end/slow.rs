@@ -2,9 +2,12 @@
 //! takes from other caches.
 
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rseq::sequence::Miss;
+use rseq::syscall;
 
+use crate::config::TURNED_AWAY_PER_YIELD;
 use crate::front_end::cache::{Cache, Room, Starved};
 use crate::front_end::contract::FrontEnd;
 use crate::front_end::lists::Lists;
@@ -37,6 +40,19 @@ pub unsafe fn push(class: SizeClass, object: NonNull<u8>) {
 /// row, or that is stopped, is not worth waiting for.
 const TRIES: usize = 3;
 
+/// Times that threads found their caches taken.
+static TURNED_AWAY: AtomicU32 = AtomicU32::new(0);
+
+/// The cache is moved away from, or taken. Whoever took it may have been interrupted: on a CPU with many threads its
+/// next turn comes after all others' turns, which would all be spent past their caches. So now and then a thread ends
+/// its own.
+#[cold]
+fn turned_away() {
+    if TURNED_AWAY.fetch_add(1, Relaxed) % TURNED_AWAY_PER_YIELD == 0 {
+        syscall::yield_now();
+    }
+}
+
 #[inline(never)] // so that a mode does not save another's registers
 fn pop_in<M: FrontEnd>(class: SizeClass) -> Option<NonNull<u8>> {
     for _ in 0..TRIES {
@@ -48,7 +64,7 @@ fn pop_in<M: FrontEnd>(class: SizeClass) -> Option<NonNull<u8>> {
                 return Some(object);
             }
             Err(Miss::Unfit) => return refill(cache, lists, class),
-            Err(Miss::Moved) => {}
+            Err(Miss::Moved) => turned_away(),
         }
     }
     pop_uncached(class)
@@ -62,7 +78,7 @@ unsafe fn push_in<M: FrontEnd>(class: SizeClass, object: NonNull<u8>) {
         match unsafe { lists.push(class.index(), object) } {
             Ok(()) => return cache.hits.count_free(class),
             Err(Miss::Unfit) => return flush(cache, lists, class, object),
-            Err(Miss::Moved) => {}
+            Err(Miss::Moved) => turned_away(),
         }
     }
     push_uncached(class, object);
