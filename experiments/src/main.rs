@@ -68,7 +68,6 @@ mod rows;
 mod run;
 mod selftest;
 mod simulate;
-mod statistics;
 mod subject;
 mod suite;
 mod torture;

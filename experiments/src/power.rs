@@ -16,10 +16,10 @@ use crate::report;
 use crate::report::analysis::{Analysis, Planted as Arm, Ratio};
 use crate::report::tables;
 use crate::run;
-use crate::statistics::proportion;
 use crate::subject::{BASELINE, TWINNED};
 use crate::workload::think;
 use crate::written;
+use perseq_statistics::proportion;
 use std::path::PathBuf;
 
 /// Whose work it is, and how much of it.

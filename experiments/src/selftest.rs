@@ -11,10 +11,10 @@ use crate::harness::sample;
 use crate::host::clock::Clock;
 use crate::host::limits::Limits;
 use crate::output;
-use crate::statistics::{Paired, resolution};
 use crate::subject::{Subject, TWINNED};
 use crate::validity::{MISSES_CHECK, Outcome, TWIN_CHECK, Validity};
 use perseq::{Mode, Owner};
+use perseq_statistics::{Paired, resolution};
 use std::time::Duration;
 
 /// A check: what it found, or why it failed.

@@ -19,7 +19,6 @@ const LAYERS: &[(&str, &[&str])] = &[
             "memory",
             "output",
             "provenance",
-            "statistics",
             "subject",
             "totals",
             "validity",
@@ -108,17 +107,27 @@ fn samples_are_started_in_one_place() {
     assert_eq!(found, OTHERS.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
-/// The model of caches knows nothing of what it is fed with, and its files stand one above the other.
+/// The model of caches and the statistics know nothing of what they are fed with, and their files stand one above the
+/// other. The model uses no other crate.
 #[test]
-fn the_cache_model_stands_alone() {
-    const FILES: &[&str] = &["topology", "geometry", "lines", "cache", "counts", "objects", "model", "lib"];
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("cache-model/Cargo.toml");
-    let manifest: toml::Table = fs::read_to_string(manifest).expect("a manifest").parse().expect("TOML");
-    assert!(!manifest.contains_key("dependencies"), "{:?}", manifest["dependencies"]);
-    let texts = texts_below(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cache-model/src"));
-    assert_eq!(texts.keys().map(String::as_str).collect::<BTreeSet<_>>(), FILES.iter().copied().collect());
+fn the_model_and_the_statistics_stand_alone() {
+    let model = ["topology", "geometry", "lines", "cache", "counts", "objects", "model", "lib"];
+    stands_alone("cache-model", &model, &[]);
+    let statistics = ["estimate", "paired", "shape", "verdict", "lib", "simulation", "tests"];
+    stands_alone("statistics", &statistics, &["rand", "rand_chacha", "statrs"]);
+}
+
+/// The crate has these files, from the lowest up, and uses these crates only.
+fn stands_alone(name: &str, files: &[&str], crates: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    let manifest = fs::read_to_string(folder.join("Cargo.toml")).expect("a manifest");
+    let manifest: toml::Table = manifest.parse().expect("TOML");
+    let used = manifest.get("dependencies").and_then(toml::Value::as_table).into_iter().flat_map(toml::Table::keys);
+    assert_eq!(used.collect::<Vec<_>>(), crates);
+    let texts = texts_below(&folder.join("src"));
+    assert_eq!(texts.keys().map(String::as_str).collect::<BTreeSet<_>>(), files.iter().copied().collect());
     let modules = texts.keys().cloned().collect();
-    let place = |name: &str| FILES.iter().position(|file| *file == name);
+    let place = |name: &str| files.iter().position(|file| *file == name);
     for (from, text) in &texts {
         for to in targets(from, text, &modules).iter().filter(|to| *to != "lib") {
             assert!(place(to) < place(from), "{from} uses {to}");

@@ -48,7 +48,7 @@ static TURNED_AWAY: AtomicU32 = AtomicU32::new(0);
 /// its own.
 #[cold]
 fn turned_away() {
-    if TURNED_AWAY.fetch_add(1, Relaxed) % TURNED_AWAY_PER_YIELD == 0 {
+    if TURNED_AWAY.fetch_add(1, Relaxed).is_multiple_of(TURNED_AWAY_PER_YIELD) {
         syscall::yield_now();
     }
 }

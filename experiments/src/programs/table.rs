@@ -6,8 +6,8 @@ use crate::harness::manifest::Manifest;
 use crate::harness::row::Status;
 use crate::report::document::{Block, Table};
 use crate::report::number;
-use crate::statistics::Paired;
 use crate::suite::SYSTEM;
+use perseq_statistics::Paired;
 
 /// The allocator, and what is to be said, if one needed more memory than is allowed.
 pub fn exceeded(program: &Program, rows: &[Row]) -> Option<(String, String)> {

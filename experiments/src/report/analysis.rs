@@ -11,8 +11,8 @@ use crate::harness::archive::Contents;
 use crate::harness::manifest::Manifest;
 use crate::harness::row::{self, Status};
 use crate::measurement::SHARE;
-use crate::statistics::{self, Estimate, holm, holm_critical, median};
 use crate::subject::{BASELINE, Subject, TWINNED};
+use perseq_statistics::{self, Estimate, holm, holm_critical, median};
 use std::collections::BTreeSet;
 
 /// Everything the report says, as numbers.
@@ -216,7 +216,7 @@ impl Experiment {
             .map(|cell| {
                 let found = cell.result(&prediction.metric).and_then(|result| match prediction.of {
                     Quantity::Ratio => Some(result.ratio(prediction.mode)?.mean),
-                    Quantity::Value => statistics::mean(result.in_layouts(prediction.mode)),
+                    Quantity::Value => perseq_statistics::mean(result.in_layouts(prediction.mode)),
                 });
                 let outcome = match found {
                     None => Outcome::Untested,

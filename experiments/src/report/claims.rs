@@ -4,9 +4,9 @@ use super::analysis::{Analysis, Cell, Experiment, MetricResult, RESIDENT, TAIL};
 use super::standing::{self, Standing};
 use super::{locality, number, restarts};
 use crate::definition::Rule;
-use crate::statistics::{Estimate, Side, median, unpaired};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use crate::validity::{Outcome, TWIN_CHECK};
+use perseq_statistics::{Estimate, Side, median, unpaired};
 
 /// Pairs of a cell below which it supports no claim.
 pub const ENOUGH: usize = 10;

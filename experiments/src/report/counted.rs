@@ -7,8 +7,8 @@ use super::number;
 use crate::counters::{self, Status};
 use crate::experiment::Row;
 use crate::failure::Failure;
-use crate::statistics::median;
 use crate::subject::{BASELINE, Subject, TWINNED};
+use perseq_statistics::median;
 use std::collections::BTreeMap;
 
 /// Of one event: the values per pair, or why there are none.

@@ -5,9 +5,9 @@ use super::analysis::{Analysis, Ratio, compare};
 use super::number;
 use crate::counters::{self, Listed};
 use crate::experiment::{self, Row, pairs, series};
-use crate::statistics::{Estimate, Paired, Side, holm};
 use crate::subject::{BASELINE, Subject, TWINNED};
 use crate::validity::{MISSES_CHECK, Outcome};
+use perseq_statistics::{Estimate, Paired, Side, holm};
 use std::collections::BTreeMap;
 
 /// Groups whose events say where data came from.

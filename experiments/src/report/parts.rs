@@ -8,7 +8,7 @@ use crate::harness::manifest::Manifest;
 use crate::harness::part::{self, Joined};
 use crate::harness::row::Row;
 use crate::harness::task::Task;
-use crate::statistics::{Estimate, Paired};
+use perseq_statistics::{Estimate, Paired};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What nobody must miss, before anything else is said.

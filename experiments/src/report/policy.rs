@@ -5,8 +5,8 @@ use super::document::Table;
 use super::tables;
 use crate::definition::Rule;
 use crate::experiment::{Row, Series, pairs, series, value};
-use crate::statistics::{Paired, unpaired};
 use crate::subject::{Subject, TWINNED};
+use perseq_statistics::{Paired, unpaired};
 
 /// A line for every cell that was measured with budgets that may be lent and with fixed ones. None: there is no such cell.
 pub fn table(experiment: &Experiment, rows: &[Row]) -> Option<Table> {

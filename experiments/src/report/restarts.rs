@@ -4,8 +4,8 @@ use super::analysis::{Analysis, Cell, Experiment};
 use super::document::Table;
 use super::number;
 use crate::harness::row::Status;
-use crate::statistics::{mean, median, poisson};
 use crate::subject::TWINNED;
+use perseq_statistics::{mean, median, poisson};
 
 /// Restarts of the processes of one cell.
 pub struct Rates<'a> {

@@ -3,8 +3,8 @@
 use super::analysis::{Analysis, Cell, Experiment, MetricResult, Ratio};
 use super::document::{Block, Table};
 use super::{number, tables};
-use crate::statistics::Side;
 use crate::subject::{BASELINE, TWINNED};
+use perseq_statistics::Side;
 
 /// One comparison of the twinned subject with the baseline.
 pub struct Standing<'a> {

@@ -26,7 +26,7 @@ fn line(result: &MetricResult, comparison: &Comparison) -> Vec<String> {
     let number = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.6}"));
     let ratio = comparison.ratio.as_ref().ok();
     let (mean, median, twin) = (ratio.map(|ratio| ratio.mean), ratio.map(|ratio| ratio.median), result.twin);
-    let bounds = |estimate: Option<crate::statistics::Estimate>| {
+    let bounds = |estimate: Option<perseq_statistics::Estimate>| {
         [estimate.map(|e| e.ratio), estimate.map(|e| e.low), estimate.map(|e| e.high)].map(number)
     };
     let mut fields = vec![

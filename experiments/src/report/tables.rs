@@ -4,8 +4,8 @@ use super::analysis::{Experiment, MetricResult, Outcome};
 use super::document::Table;
 use super::number;
 use crate::definition::{Better, Quantity};
-use crate::statistics::{Doubt, Estimate, Side};
 use crate::subject::{Subject, TWINNED};
+use perseq_statistics::{Doubt, Estimate, Side};
 
 const VALUE: &str = "value: median (least, most)";
 
@@ -269,7 +269,7 @@ pub fn middle(result: &MetricResult, subject: Subject) -> String {
     if values.is_empty() {
         return "–".into();
     }
-    number::with_unit(crate::statistics::median(&mut values), &result.metric.unit)
+    number::with_unit(perseq_statistics::median(&mut values), &result.metric.unit)
 }
 
 fn spread(values: &[f64], unit: &str) -> String {
@@ -278,7 +278,7 @@ fn spread(values: &[f64], unit: &str) -> String {
     }
     let least = values.iter().copied().fold(f64::MAX, f64::min);
     let most = values.iter().copied().fold(f64::MIN, f64::max);
-    let middle = crate::statistics::median(&mut values.to_vec());
+    let middle = perseq_statistics::median(&mut values.to_vec());
     let show = |value: f64| number::with_unit(value, unit);
     if least == most { show(middle) } else { format!("{} ({}, {})", show(middle), show(least), show(most)) }
 }

@@ -9,9 +9,9 @@ use crate::experiment::{self, Row};
 use crate::failure::Failure;
 use crate::harness::row::Status;
 use crate::provenance::{Version, Withdrawn};
-use crate::statistics::steady;
 use crate::subject::{BASELINE, TWINNED};
 use crate::validity::Validity;
+use perseq_statistics::steady;
 
 /// Tells it.
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {

@@ -10,7 +10,7 @@ use crate::report::document::{Block, Document, Figure, Table};
 use crate::report::figure::lines::{Lines, Part, Point, lines};
 use crate::report::number;
 use crate::report::parts::{self, Compared};
-use crate::statistics::{Paired, median};
+use perseq_statistics::{Paired, median};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The counts of the table, by their names in rows, with its words.

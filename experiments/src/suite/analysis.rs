@@ -4,7 +4,7 @@ use super::plan::Cell;
 use super::study::{self, About, Metric, Row, Run, value};
 use crate::harness::manifest::Manifest;
 use crate::harness::row::{self, Status};
-use crate::statistics::{Estimate, Paired, Side, side};
+use perseq_statistics::{Estimate, Paired, Side, side};
 
 /// Memory beyond the worker's own below which a ratio of it says nothing.
 pub const SMALL_BYTES: f64 = (1 << 20) as f64;

@@ -11,8 +11,8 @@ use crate::pattern;
 use crate::report::document::{Block, Document, Table};
 use crate::report::parts::{self, Compared};
 use crate::report::{html, markdown, number};
-use crate::statistics::{Estimate, Side};
 use crate::written::Folder;
+use perseq_statistics::{Estimate, Side};
 use std::path::PathBuf;
 
 /// Writes `report/`, with what real programs did if that was asked, and returns the path of the page to open.
@@ -277,7 +277,7 @@ fn allocators(analysis: &Analysis, blocks: &mut Vec<Block>) {
             .filter_map(|row| row.report.as_ref().map(|report| report.rss_before_bytes as f64))
             .collect();
         let before =
-            if before.is_empty() { "-".into() } else { number::bytes(crate::statistics::median(&mut before.clone())) };
+            if before.is_empty() { "-".into() } else { number::bytes(perseq_statistics::median(&mut before.clone())) };
         vec![
             arm.name.clone(),
             text(&arm.version),

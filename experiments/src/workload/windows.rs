@@ -1,7 +1,7 @@
 //! Windows of the measured part: a diagnostic of steadiness, never a sample of their own.
 
 use crate::measurement::Measurement;
-use crate::statistics::steady;
+use perseq_statistics::steady;
 use std::time::Duration;
 
 /// Windows in the measured part.

@@ -2,8 +2,8 @@
 
 use crate::definition::{Better, Metric};
 use crate::experiment::{Row, baseline, pairs, planted_value, series, value};
-use crate::statistics::{self, Doubt, Estimate, Heaps, Paired, Side, found, side, two_heaps};
 use crate::subject::{Subject, TWINNED};
+use perseq_statistics::{self, Doubt, Estimate, Heaps, Paired, Side, found, side, two_heaps};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -123,7 +123,7 @@ impl MetricResult {
         let beyond = |subject: Subject| {
             let pairs = pairs(&control, &plain(subject, false));
             let differences: Vec<_> = pairs.iter().map(|(layout, control, value)| (*layout, value - control)).collect();
-            Some((subject, statistics::mean(&differences)?))
+            Some((subject, perseq_statistics::mean(&differences)?))
         };
         let (mut unavailable, mut late) = (BTreeMap::new(), BTreeMap::new());
         for row in rows.iter().filter(|row| row.planned.task.plain()) {
@@ -247,9 +247,9 @@ impl MetricResult {
             return;
         }
         let (twins, seed) = (self.twins.as_ref(), self.seed);
-        let of_twins = twins.and_then(|twins| statistics::resolution(twins, Some(twins), critical, seed));
+        let of_twins = twins.and_then(|twins| perseq_statistics::resolution(twins, Some(twins), critical, seed));
         let resolve = |ratio: &mut Ratio| {
-            let own = statistics::resolution(&ratio.paired, twins, critical, seed);
+            let own = perseq_statistics::resolution(&ratio.paired, twins, critical, seed);
             ratio.resolution = own.into_iter().chain(of_twins).reduce(f64::max);
         };
         for comparison in self.comparisons.iter_mut().filter(|comparison| family.has(comparison.subject)) {
@@ -275,7 +275,8 @@ impl MetricResult {
 
     /// Says that the clock cannot tell these values apart, where one is no further than `step` from `reading`.
     pub(super) fn blur(&mut self, reading: f64, step: f64) {
-        let short = |mut values: Vec<f64>| !values.is_empty() && statistics::median(&mut values) < reading + step;
+        let short =
+            |mut values: Vec<f64>| !values.is_empty() && perseq_statistics::median(&mut values) < reading + step;
         let base = short(self.of(self.baseline));
         let short: Vec<_> = self.comparisons.iter().map(|comparison| short(self.of(comparison.subject))).collect();
         for (comparison, short) in self.comparisons.iter_mut().zip(short) {
@@ -311,8 +312,8 @@ fn seed(name: &str) -> u64 {
 mod tests {
     use super::*;
     use crate::experiment;
-    use crate::statistics::{holm, holm_critical};
     use crate::subject::BASELINE;
+    use perseq_statistics::{holm, holm_critical};
 
     /// A row of `arm` with one value, in a cell of ten blocks over five copies of the loop.
     fn row(block: u64, arm: &str, planted: Option<u64>, value: f64) -> Row {

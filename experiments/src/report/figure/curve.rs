@@ -5,8 +5,8 @@ use super::super::document::Figure;
 use super::lines::{Lines, Part, Point, lines};
 use crate::definition::{Curve, Rule};
 use crate::failure::Failure;
-use crate::statistics::mean;
 use crate::subject::Subject;
+use perseq_statistics::mean;
 
 /// One metric against one parameter, a panel for each rule, every sample shown.
 pub fn curve(analysis: &Analysis, experiment: &Experiment, curve: &Curve) -> Result<Option<Figure>, Failure> {

@@ -12,8 +12,8 @@ use super::canvas::{Area, Drawn, INK, WIDTH, data, draw, line, text};
 use super::mark::{colour, marker};
 use crate::definition::Better;
 use crate::failure::Failure;
-use crate::statistics::Estimate;
 use crate::subject::{BASELINE, Subject, TWINNED};
+use perseq_statistics::Estimate;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 

@@ -5,8 +5,8 @@ use super::super::document::Figure;
 use super::super::number;
 use super::canvas::{INK, WIDTH, data, draw, line, text};
 use crate::failure::Failure;
-use crate::statistics::Side;
 use crate::subject::{BASELINE, TWINNED};
+use perseq_statistics::Side;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, VPos};
 

@@ -7,8 +7,8 @@ use super::axis::{Axis, Panel};
 use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line};
 use super::mark::{colour, legend, legend_height, marker};
 use crate::failure::Failure;
-use crate::statistics::median;
 use crate::subject::Subject;
+use perseq_statistics::median;
 use plotters::prelude::*;
 
 /// Share of its own best that counts as running at its best.

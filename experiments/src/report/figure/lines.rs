@@ -6,7 +6,7 @@ use super::axis::{Axis, Panel};
 use super::canvas::{INK, LEFT, PANEL, WIDTH, data, draw, line, text};
 use super::mark::{Named, height_of, legend_of};
 use crate::failure::Failure;
-use crate::statistics::{Estimate, median};
+use perseq_statistics::{Estimate, median};
 use plotters::style::Color;
 use plotters::style::text_anchor::{HPos, VPos};
 

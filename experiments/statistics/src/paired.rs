@@ -15,7 +15,7 @@ use statrs::function::factorial::binomial;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Paired {
     /// Each pair's logarithm and layout.
-    pub(super) logs: Vec<(u64, f64)>,
+    pub(crate) logs: Vec<(u64, f64)>,
     /// The values that are independent of each other: a mean for each layout, or the logarithms if there is but one.
     units: Vec<f64>,
 }
@@ -37,7 +37,7 @@ impl Paired {
     }
 
     /// Pairs of a layout and a logarithm.
-    pub(super) fn of_logs(logs: Vec<(u64, f64)>) -> Paired {
+    pub(crate) fn of_logs(logs: Vec<(u64, f64)>) -> Paired {
         let units = units(&logs);
         Paired { logs, units }
     }
@@ -80,17 +80,17 @@ impl Paired {
     }
 
     /// The logarithm of the ratio.
-    pub(super) fn mean(&self) -> f64 {
+    pub(crate) fn mean(&self) -> f64 {
         average(&self.units)
     }
 
     /// Of that logarithm.
-    pub(super) fn standard_error(&self) -> Option<f64> {
+    pub(crate) fn standard_error(&self) -> Option<f64> {
         standard_error(&self.units)
     }
 
     /// Degrees of freedom of that error.
-    pub(super) fn degrees(&self) -> Option<usize> {
+    pub(crate) fn degrees(&self) -> Option<usize> {
         self.units.len().checked_sub(1).filter(|degrees| *degrees > 0)
     }
 }
@@ -120,14 +120,14 @@ pub fn difference(before: &Paired, after: &Paired) -> Option<Estimate> {
 }
 
 /// How often the median of `n` values, drawn from `n` with replacement, is the mean of two given ones of them.
-pub(super) struct Resampled {
+pub(crate) struct Resampled {
     /// Ranks of the two middle values of a resample, from 0, and how probable they are.
     weights: Vec<(usize, usize, f64)>,
 }
 
 impl Resampled {
     /// For so many values, at least one.
-    pub(super) fn of(n: usize) -> Resampled {
+    pub(crate) fn of(n: usize) -> Resampled {
         let share = |rank: usize| rank as f64 / n as f64;
         // The value of rank `of` (from 1) in a resample lies at or below the `rank` least of the values.
         let at_most = |of: usize, rank: usize| match rank {
@@ -159,7 +159,7 @@ impl Resampled {
     }
 
     /// The middle 95 % of the medians of resamples of these sorted values.
-    pub(super) fn interval(&self, sorted: &[f64]) -> (f64, f64) {
+    pub(crate) fn interval(&self, sorted: &[f64]) -> (f64, f64) {
         let middle = |&(lower, upper, weight): &(usize, usize, f64)| ((sorted[lower] + sorted[upper]) / 2.0, weight);
         let mut medians: Vec<_> = self.weights.iter().map(middle).collect();
         medians.sort_by(|a, b| a.0.total_cmp(&b.0));

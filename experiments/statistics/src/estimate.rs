@@ -31,7 +31,7 @@ impl Estimate {
     }
 
     /// The bound furthest from 1, as a ratio above 1.
-    pub(super) fn reach(&self) -> f64 {
+    pub(crate) fn reach(&self) -> f64 {
         self.low.ln().abs().max(self.high.ln().abs()).exp()
     }
 }
@@ -47,7 +47,7 @@ pub fn mean(values: &[(u64, f64)]) -> Option<Estimate> {
 
 /// The values that are independent of each other, of some with their layouts: a mean for each layout, or the values if
 /// there is but one.
-pub(super) fn units(values: &[(u64, f64)]) -> Vec<f64> {
+pub(crate) fn units(values: &[(u64, f64)]) -> Vec<f64> {
     let mut layouts: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
     values.iter().for_each(|(layout, value)| layouts.entry(*layout).or_default().push(*value));
     match layouts.len() {
@@ -79,12 +79,12 @@ pub fn median(values: &mut [f64]) -> f64 {
     if values.len().is_multiple_of(2) { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] }
 }
 
-pub(super) fn average(values: &[f64]) -> f64 {
+pub(crate) fn average(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Of the mean. None: fewer than two values.
-pub(super) fn standard_error(values: &[f64]) -> Option<f64> {
+pub(crate) fn standard_error(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {
         return None;
     }
@@ -94,11 +94,11 @@ pub(super) fn standard_error(values: &[f64]) -> Option<f64> {
 }
 
 /// Of Student's distribution. None: no degree of freedom.
-pub(super) fn quantile(share: f64, degrees: usize) -> Option<f64> {
+pub(crate) fn quantile(share: f64, degrees: usize) -> Option<f64> {
     Some(StudentsT::new(0.0, 1.0, degrees as f64).ok()?.inverse_cdf(share))
 }
 
 /// Of the chi-squared distribution. None: no degree of freedom.
-pub(super) fn chi_squared(share: f64, degrees: u64) -> Option<f64> {
+pub(crate) fn chi_squared(share: f64, degrees: u64) -> Option<f64> {
     Some(ChiSquared::new(degrees as f64).ok()?.inverse_cdf(share))
 }

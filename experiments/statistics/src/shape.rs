@@ -71,7 +71,7 @@ fn rare(n: usize) -> f64 {
 }
 
 /// A value of the standard normal distribution.
-pub(super) fn normal(random: &mut ChaCha8Rng) -> f64 {
+pub(crate) fn normal(random: &mut ChaCha8Rng) -> f64 {
     Normal::standard().inverse_cdf(random.random::<f64>().max(1e-300))
 }
 

@@ -1,7 +1,7 @@
 //! Simulations of what the intervals and the rule promise. `TIMES` has more of each:
 //!
 //! ```text
-//! TIMES=20 cargo test --profile optimized -p perseq-experiments --bin perseq statistics::simulation -- --nocapture
+//! TIMES=20 cargo test --profile optimized -p perseq-statistics simulation -- --nocapture
 //! ```
 
 use super::shape::normal;
