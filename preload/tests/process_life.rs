@@ -6,6 +6,7 @@ mod kit;
 mod timed;
 
 use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
 
 use timed::{build_c, every_mode, on_libperseq, run};
 
@@ -95,6 +96,45 @@ fn exit_in_a_handler() {
         without += outcome.stderr.matches("PERSEQ_STATS: no report").count();
     }
     assert!(reports > 0 && without > 0, "{reports} reports, {without} processes without");
+}
+
+/// A report longer than one write, to a pipe without a reader, to a file that may not grow, and to one that others write to.
+#[test]
+fn a_report_changes_no_end_and_no_other_report() {
+    let program = build_c("life/every_class.c", &[]);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = on_libperseq(&program, "percpu", &[]);
+    let status = command.env("PERSEQ_STATS", "json").stdin(Stdio::null()).stderr(writer).status();
+    assert_eq!(status.expect("it starts").code(), Some(0), "nobody reads");
+
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("reports");
+    drop(std::fs::remove_file(&file));
+    let asked = format!("json:{}", file.display());
+    let mut command = std::process::Command::new("sh");
+    let script = "ulimit -f 0; LD_PRELOAD=\"$1\" exec \"$2\" < /dev/null";
+    command.args(["-c", script, "sh"]).arg(kit::library()).arg(&program).env("PERSEQ_STATS", &asked);
+    run(command).ended(0, "");
+
+    std::fs::remove_file(&file).expect("made, though nothing is in it");
+    const TOGETHER: usize = 60;
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let children: Vec<_> = (0..TOGETHER)
+        .map(|_| {
+            let mut command = on_libperseq(&program, "percpu", &[]);
+            command.env("PERSEQ_STATS", &asked).stdin(reader.try_clone().expect("a descriptor"));
+            command.spawn().expect("it starts")
+        })
+        .collect();
+    drop(writer); // now they end
+    for mut child in children {
+        assert!(child.wait().expect("our child").success());
+    }
+    let reports = std::fs::read_to_string(&file).expect("reports");
+    assert!(reports.len() > TOGETHER * 8192, "a report is longer than one write");
+    let whole =
+        |line: &&str| line.starts_with("{\"perseq\"") && line.ends_with('}') && line.matches("\"perseq\"").count() == 1;
+    assert_eq!(reports.lines().filter(whole).count(), TOGETHER, "of {} lines", reports.lines().count());
 }
 
 /// What two modes are left out of `handlers_allocate` for: their fast path is not whole to a handler of its own thread.

@@ -1,8 +1,8 @@
 //! The report at exit.
 //!
 //! `PERSEQ_STATS` asks for it: it is written with write(2) when the process ends by `exit` or by a return
-//! from `main`, and not if it is killed or ends by `_exit`. A file is appended to, one JSON object on a line, so
-//! processes that end one after another share it. That it cannot be written is said at the first allocation already.
+//! from `main`, and not if it is killed or ends by `_exit`. A file is appended to, one JSON object on a line, and locked
+//! meanwhile, so processes share it. How the process ends does not depend on whether anybody reads the report. That it cannot be written is said at the first allocation already.
 //! Reports before the end are `reporter`'s to ask for.
 //!
 //! A signal handler that ends the process may have interrupted a slow path of its own thread, whose locks nobody gives
@@ -236,15 +236,60 @@ fn write() {
         refuse();
         return;
     }
-    let mut out = FileWriter::new(file);
-    let total = stats(decided::mode());
-    let written = if form == JSON { report::json(&total, &mut out) } else { report::text(&total, &mut out) };
-    if written.and_then(|()| out.flush()).is_err() {
-        message(&["PERSEQ_STATS: the file takes no more"]);
+    if named {
+        lock(file);
     }
+    let total = stats(decided::mode());
+    without_signals(|| {
+        let mut out = FileWriter::new(file);
+        let written = if form == JSON { report::json(&total, &mut out) } else { report::text(&total, &mut out) };
+        let done = written.and_then(|()| out.flush()).is_ok();
+        if !done {
+            message(&["PERSEQ_STATS: the file takes no more"]);
+        }
+        done
+    });
     if named {
         close(file);
     }
+}
+
+/// Keeps other processes' reports from between the parts of this one, until the file is closed; if one of them holds it
+/// for a second, it may be stopped, and is not waited for.
+fn lock(file: i32) {
+    static NOBODY_WAKES: AtomicU32 = AtomicU32::new(0);
+    for _ in 0..MOST_LOOKS {
+        let exclusive = libc::LOCK_EX | libc::LOCK_NB;
+        // SAFETY: of numbers.
+        if unsafe { syscall::call(libc::SYS_flock, [file as usize, exclusive as usize]) } != Err(libc::EWOULDBLOCK) {
+            return;
+        }
+        futex_wait(&NOBODY_WAKES, 0, Some(10));
+    }
+}
+
+/// Runs `write`, which says whether all was written, without the signals that end a process whose reader is gone
+/// (SIGPIPE) or whose file may not grow (SIGXFSZ).
+fn without_signals(write: impl FnOnce() -> bool) {
+    // As the kernel has sets of signals.
+    let signals: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
+    let mut before = 0_u64;
+    let mask = |how: i32, new: *const u64, old: *mut u64| {
+        let arguments = [how as usize, new as usize, old as usize, size_of::<u64>()];
+        // SAFETY: the sets are live, and `old` is ours to be written or null.
+        unsafe { syscall::call(libc::SYS_rt_sigprocmask, arguments) }
+    };
+    let blocked = mask(libc::SIG_BLOCK, &raw const signals, &raw mut before).is_ok();
+    let done = write();
+    if !blocked {
+        return;
+    }
+    let never = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let news = signals & !before;
+    let arguments = [&raw const news as usize, 0, &raw const never as usize, size_of::<u64>()];
+    // SAFETY: the set and the time are live, and nothing is written.
+    while !done && unsafe { syscall::call(libc::SYS_rt_sigtimedwait, arguments) }.is_ok() {}
+    _ = mask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut());
 }
 
 /// Closes a descriptor of ours.
