@@ -192,7 +192,12 @@
 //!   not resident; then blocks are copied where they grow.
 //! * Memory that the program locks (`mlock`, `mlockall`) does not go back, and is not tried again before something beside
 //!   it is freed or all is asked for. What is beside it goes back.
-//! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most.
+//! * In `percpu` and `percpu-mmcid`, a debugger that steps by instructions through an allocation never comes out of it: each
+//!   stop starts the sequence again. So it is with gdb's watchpoints in software; those of the processor, and other modes,
+//!   are as usual.
+//! * In a forked child, objects that other threads were just moving between tiers are lost: a batch each at most. A child of
+//!   a fork in a handler that interrupted an allocation, where another thread changed the heap, gives nothing back, writes
+//!   no report at exit, and ends with a line where it asks for statistics.
 //! * A library that holds perseq stays mapped after `dlclose`: threads, the kernel and every block point into it.
 //! * A thread that is cancelled asynchronously inside malloc or free may leave a lock behind, as with other libraries.
 //! * A child of `vfork` or `clone(CLONE_VM)` runs on its parent's rseq area, of which the kernel knows nothing. It may
