@@ -363,6 +363,17 @@ impl<T> Deref for Padded<T> {
     }
 }
 
+/// Lets other threads run, by the call that locks need: a sandbox that was set up before may forbid `sched_yield`.
+#[cfg(not(loom))]
+pub fn end_turn() {
+    let word = AtomicU32::new(0);
+    let operation = (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG) as usize;
+    let time = libc::timespec { tv_sec: 0, tv_nsec: 20_000 };
+    let arguments = [word.as_ptr() as usize, operation, 0, &raw const time as usize];
+    // SAFETY: the word and the time are ours, and live while the call lasts.
+    _ = unsafe { syscall::call(libc::SYS_futex, arguments) };
+}
+
 /// Sleeps while `*word == expected`, so many milliseconds at most; may wake for no reason. False if the time is over.
 #[cfg(not(loom))]
 pub fn futex_wait(word: &AtomicU32, expected: u32, milliseconds: Option<u32>) -> bool {

@@ -5,7 +5,6 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use rseq::sequence::Miss;
-use rseq::syscall;
 
 use crate::config::TURNED_AWAY_PER_YIELD;
 use crate::front_end::cache::{Cache, Room, Starved};
@@ -16,6 +15,7 @@ use crate::front_end::reclaim;
 use crate::middle::back_end::BACK_END;
 use crate::misuse::judge;
 use crate::size_class::SizeClass;
+use crate::sync::end_turn;
 use crate::way;
 
 /// Goes on where [`fast::pop`](super::fast::pop) failed. `None` if memory is exhausted.
@@ -49,7 +49,7 @@ static TURNED_AWAY: AtomicU32 = AtomicU32::new(0);
 #[cold]
 fn turned_away() {
     if TURNED_AWAY.fetch_add(1, Relaxed).is_multiple_of(TURNED_AWAY_PER_YIELD) {
-        syscall::yield_now();
+        end_turn();
     }
 }
 
