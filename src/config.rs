@@ -28,8 +28,8 @@ pub const CACHE_BYTES: usize = built::CACHE_BYTES;
 /// misses.
 pub const MISSES_PER_LOOK: u64 = 16;
 
-/// Times that caches were found taken, from one that ends its thread's turn to the next: a call of the kernel costs
-/// as much as some of those operations.
+/// Operations that found their caches taken, from one that ends its thread's turn to the next: ending it costs more than
+/// they do.
 pub const TURNED_AWAY_PER_YIELD: u32 = 64;
 
 /// Milliseconds after which a cache that did nothing is emptied unless `PERSEQ_IDLE_DRAIN` says otherwise. Long enough

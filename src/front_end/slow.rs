@@ -40,12 +40,11 @@ pub unsafe fn push(class: SizeClass, object: NonNull<u8>) {
 /// row, or that is stopped, is not worth waiting for.
 const TRIES: usize = 3;
 
-/// Times that threads found their caches taken.
+/// Operations that found their caches taken.
 static TURNED_AWAY: AtomicU32 = AtomicU32::new(0);
 
-/// The cache is moved away from, or taken. Whoever took it may have been interrupted: on a CPU with many threads its
-/// next turn comes after all others' turns, which would all be spent past their caches. So now and then a thread ends
-/// its own.
+/// The cache is taken. Whoever took it may have been interrupted: on a CPU with many threads its next turn comes after all
+/// others' turns, which would be spent past their caches. So now and then a thread ends its own.
 #[cold]
 fn turned_away() {
     if TURNED_AWAY.fetch_add(1, Relaxed).is_multiple_of(TURNED_AWAY_PER_YIELD) {
@@ -56,7 +55,7 @@ fn turned_away() {
 #[inline(never)] // so that a mode does not save another's registers
 fn pop_in<M: FrontEnd>(class: SizeClass) -> Option<NonNull<u8>> {
     for _ in 0..TRIES {
-        let Some((cache, lists)) = M::locate() else { break };
+        let Some((cache, lists)) = M::locate() else { return pop_uncached(class) };
         // SAFETY: `locate` found a cache with our lists.
         match unsafe { lists.pop(class.index()) } {
             Ok(object) => {
@@ -64,23 +63,25 @@ fn pop_in<M: FrontEnd>(class: SizeClass) -> Option<NonNull<u8>> {
                 return Some(object);
             }
             Err(Miss::Unfit) => return refill(cache, lists, class),
-            Err(Miss::Moved) => turned_away(),
+            Err(Miss::Moved) => {}
         }
     }
+    turned_away();
     pop_uncached(class)
 }
 
 #[inline(never)] // as `pop_in`
 unsafe fn push_in<M: FrontEnd>(class: SizeClass, object: NonNull<u8>) {
     for _ in 0..TRIES {
-        let Some((cache, lists)) = M::locate() else { break };
+        let Some((cache, lists)) = M::locate() else { return push_uncached(class, object) };
         // SAFETY: as in `pop_in`; the object is free, by our own contract.
         match unsafe { lists.push(class.index(), object) } {
             Ok(()) => return cache.hits.count_free(class),
             Err(Miss::Unfit) => return flush(cache, lists, class, object),
-            Err(Miss::Moved) => turned_away(),
+            Err(Miss::Moved) => {}
         }
     }
+    turned_away();
     push_uncached(class, object);
 }
 
