@@ -14,7 +14,8 @@
 //! for stays; what is free beside them goes with them. Smaller pieces stay mapped: each hole is a mapping more.
 //!
 //! The kernel is called without the page heap's lock, on a run that is on no list meanwhile. One thread releases at a
-//! time; a fork waits for it. In a child process where the heap's lock is nobody's, what was on its way stays there. What the kernel refuses is passed over: `refused.rs`.
+//! time; a fork waits for it. In a child process where the heap's lock is nobody's, what was on its way stays there.
+//! What the kernel refuses is passed over: `refused.rs`.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;

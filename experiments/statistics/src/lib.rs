@@ -1,8 +1,8 @@
 //! Ratios of paired samples, and how sure they are.
 //!
-//! The process is the unit of replication: one value per block and subject. [`paired`] makes ratios of them, with an
-//! interval of the model of two levels; [`verdict`] is the whole rule that makes words of intervals, and the smallest
-//! difference the rule finds; [`shape`] asks whether values lie in one heap, or go one way.
+//! The process is the unit of replication: one value per block and subject. `paired.rs` makes ratios of them, with an
+//! interval of the model of two levels; `verdict.rs` is the whole rule that makes words of intervals, and the smallest
+//! difference the rule finds; `shape.rs` asks whether values lie in one heap, or go one way.
 
 mod estimate;
 mod paired;
