@@ -108,8 +108,8 @@ fn fork_while_caches_are_taken() {
     });
 }
 
-/// On one CPU, a thread that takes caches is interrupted with caches taken. Their owners let it go on instead of going
-/// past their caches for as long as they may run, which is most of what they do then: here it is a sixth at most.
+/// On one CPU, a thread that takes caches is interrupted with caches taken. Their owners end their turns then, instead of
+/// spending them past their caches: at most a sixth of their operations go there.
 #[test]
 fn whoever_takes_caches_goes_on() {
     in_every_mode("whoever_takes_caches_goes_on", || {
