@@ -182,6 +182,7 @@ mod tests {
 
     use super::*;
     use crate::config::{RELEASE_REFUSALS, RELEASE_STEP_PAGES};
+    use crate::page_heap::huge_pages::PAGES_PER_HUGE;
     use crate::page_heap::source::Mmap;
     use crate::page_heap::span::SpanState;
 
@@ -245,7 +246,11 @@ mod tests {
 
     /// Frees a run of so many pages; its first page.
     fn free_run(heap: &PageHeap<Locking>, pages: usize) -> usize {
-        let run = heap.allocate(pages, 1, SpanState::Large).expect("memory");
+        free_run_at(heap, pages, 1)
+    }
+
+    fn free_run_at(heap: &PageHeap<Locking>, pages: usize, align: usize) -> usize {
+        let run = heap.allocate(pages, align, SpanState::Large).expect("memory");
         let first = heap.span(run.id).first_page();
         // SAFETY: in use, and nobody uses its pages.
         unsafe { heap.release(run.id, false) };
@@ -289,7 +294,8 @@ mod tests {
     #[test]
     fn of_a_long_locked_row_few_calls_are_made() {
         let heap = heap();
-        let first = free_run(&heap, RELEASE_STEP_PAGES);
+        // Whole huge pages: what lies before and behind them would be runs of their own.
+        let first = free_run_at(&heap, RELEASE_STEP_PAGES, PAGES_PER_HUGE * PAGE_SIZE);
         heap.source().lock(first + 100..first + RELEASE_STEP_PAGES - 1000);
         let locked = RELEASE_STEP_PAGES - 1100;
         let released = heap.release_pages(usize::MAX);
