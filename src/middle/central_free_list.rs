@@ -420,7 +420,7 @@ mod tests {
         let name = "middle::central_free_list::tests::a_lost_object_is_found";
         must_abort(name, "conservation: the spans' live objects are the class's", || {
             let tiers = Box::new(BackEnd::new(Mmap::new(), 64 << 20));
-            let class = SizeClass::from_index(7);
+            let class = SizeClass::from_index(7.min(CLASSES - 2));
             let list = &tiers.central[class.index()];
             let mut batch = [core::ptr::null_mut(); 3];
             assert_eq!(list.remove_range(class, tiers.tables(), &mut batch), 3);
@@ -457,10 +457,11 @@ mod tests {
         /// No object is given twice, what is wrong is refused alone, and the laws hold after each step.
         #[test]
         fn does_as_the_model_says(
-            class in prop::sample::select(vec![0, 7, CLASSES / 2, CLASSES - 1]),
+            class in prop::sample::select(vec![0, 7.min(CLASSES - 2), CLASSES / 2, CLASSES - 1]),
             operations in prop::collection::vec(operation(), 1..80),
         ) {
-            let (class, other) = (SizeClass::from_index(class), SizeClass::from_index(CLASSES - 2));
+            let other = if class == CLASSES - 2 { 0 } else { CLASSES - 2 };
+            let (class, other) = (SizeClass::from_index(class), SizeClass::from_index(other));
             let tiers = Box::new(BackEnd::new(Mmap::new(), 64 << 20));
             let (list, pages) = (&tiers.central[class.index()], &tiers.pages);
             let mut stranger = [core::ptr::null_mut()];

@@ -296,10 +296,11 @@ mod tests {
         let heap = heap();
         // Whole huge pages: what lies before and behind them would be runs of their own.
         let first = free_run_at(&heap, RELEASE_STEP_PAGES, PAGES_PER_HUGE * PAGE_SIZE);
-        heap.source().lock(first + 100..first + RELEASE_STEP_PAGES - 1000);
-        let locked = RELEASE_STEP_PAGES - 1100;
+        let (before, behind) = (100, RELEASE_STEP_PAGES / 8);
+        let (locked, others) = (RELEASE_STEP_PAGES - before - behind, before + behind);
+        heap.source().lock(first + before..first + before + locked);
         let released = heap.release_pages(usize::MAX);
-        assert!((1100 - locked / PART_OF_ROW..=1100).contains(&released), "{released} of 1100 pages went back");
+        assert!((others - locked / PART_OF_ROW..=others).contains(&released), "{released} of {others} went back");
         let calls = heap.source().refusals();
         assert!(calls < 300, "{calls} calls for a row of {locked} pages");
         is_whole(&heap);
@@ -344,9 +345,10 @@ mod tests {
     /// Where nothing goes back, what was free for a period is tried once, and then no more.
     #[test]
     fn a_source_that_takes_nothing_is_asked_once() {
+        const PAGES: usize = (40 << 20) / PAGE_SIZE;
         let heap = heap();
-        let first = free_run(&heap, 5000);
-        heap.source().lock(first..first + 5000);
+        let first = free_run(&heap, PAGES);
+        heap.source().lock(first..first + PAGES);
         heap.releases.set_policy(crate::page_heap::release::Policy::Now);
         heap.tend();
         let calls = heap.source().refusals();
@@ -354,8 +356,8 @@ mod tests {
         for _ in 0..100 {
             heap.tend();
         }
-        assert_eq!((heap.source().refusals(), heap.totals().free), (0, 5000));
+        assert_eq!((heap.source().refusals(), heap.totals().free), (0, PAGES));
         is_whole(&heap);
-        assert_eq!(free_run(&heap, 5000), first, "as one run");
+        assert_eq!(free_run(&heap, PAGES), first, "as one run");
     }
 }

@@ -234,7 +234,7 @@ mod tests {
             for start in [0x7000_0000_0000_usize, 0x7000_0000_0100, 0x7000_0000_1000, 0x7000_001f_e000] {
                 for length in [16_384, 65_536, 1 << 20, (8 << 20) + 4096, 64 << 20, 200_000_000, 64 << 30, 8 << 40] {
                     let Some(layout) = lay_out(start, length, granule) else {
-                        assert!(length < 9 * granule, "{length} bytes hold no page of {granule}");
+                        assert!(length < 9 * granule.max(PAGE_SIZE), "{length} bytes hold no page of {granule}");
                         continue;
                     };
                     let huge_pages =
