@@ -100,6 +100,9 @@ fn play_if_asked() {
         delays: numbers[2] != 0,
         fault: FAULTS[numbers[3] as usize],
     };
+    // A corrupted list may also send a thread round and round.
+    // SAFETY: sets a timer.
+    unsafe { libc::alarm((numbers[4] / 1000) as u32 + 60) };
     play(scenario, Duration::from_millis(numbers[4]));
     exit(0);
 }
