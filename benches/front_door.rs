@@ -13,6 +13,8 @@ use rseq::{CpuId, Handle, sequence};
 
 mod kit;
 
+use kit::estimate::Estimate;
+
 static PERSEQ: Perseq = Perseq::new();
 
 fn main() {
@@ -103,18 +105,10 @@ fn tax(handle: Handle) {
         front.push(timed(front_door_pair));
         ratios.push(front[front.len() - 1] / bare[bare.len() - 1]);
     }
-    for list in [&mut ratios, &mut bare, &mut front] {
-        list.sort_by(f64::total_cmp);
-    }
-    // Half a binomial's 95 % width: 1.96 * sqrt(n) / 2 ranks to either side of the median.
-    let (middle, half) = (ROUNDS / 2, (0.98 * (ROUNDS as f64).sqrt()).ceil() as usize);
+    let [ratio, bare, front] = [ratios, bare, front].map(Estimate::of);
     println!(
-        "percpu 64 B pair: front door {:.2} ns, bare {:.2} ns, ratio {:.3} [{:.3}, {:.3}], {ROUNDS} rounds in turn",
-        front[middle],
-        bare[middle],
-        ratios[middle],
-        ratios[middle - half],
-        ratios[middle + half]
+        "percpu 64 B pair: front door {:.2} ns, bare {:.2} ns, ratio {ratio:.3}, {ROUNDS} rounds in turn",
+        front.middle, bare.middle
     );
 }
 

@@ -25,6 +25,9 @@ use libc::{free, malloc};
 
 mod kit;
 
+use kit::estimate::Estimate;
+use kit::random::Random;
+
 const WORKER: &str = "BENCH_WORKER";
 
 /// Name, pairs of malloc and free in a turn, and the turn: nanoseconds of one pair, or of one free.
@@ -189,22 +192,8 @@ fn work(library: &str) {
     }
 }
 
-/// The middle of a sorted list, and the ends of its 95 % interval.
-fn median(values: &mut [f64]) -> (f64, f64, f64) {
-    values.sort_by(f64::total_cmp);
-    // Half a binomial's 95 % width: 1.96 * sqrt(n) / 2 ranks to either side of the middle.
-    let (middle, half) = (values.len() / 2, (0.98 * (values.len() as f64).sqrt()).ceil() as usize);
-    (values[middle], values[middle.saturating_sub(half)], values[(middle + half).min(values.len() - 1)])
-}
-
 fn compare(arms: &[Arm], mode: Option<&str>, epochs: usize, turns: usize) {
-    let mut seed = std::process::id().wrapping_mul(2_654_435_761) | 1;
-    let mut next = |below: usize| {
-        seed ^= seed << 13;
-        seed ^= seed >> 17;
-        seed ^= seed << 5;
-        seed as usize % below
-    };
+    let mut random = Random::of_process();
     // By pattern and arm: an epoch's ratio to the first, and its nanoseconds.
     let mut ratios = vec![vec![Vec::new(); arms.len()]; PATTERNS.len()];
     let mut times = ratios.clone();
@@ -214,7 +203,7 @@ fn compare(arms: &[Arm], mode: Option<&str>, epochs: usize, turns: usize) {
             let mut taken = vec![Vec::new(); arms.len()];
             for round in 0..=turns {
                 let mut order: Vec<_> = (0..arms.len()).collect();
-                (1..order.len()).for_each(|last| order.swap(last, next(last + 1)));
+                random.shuffle(&mut order);
                 for arm in order {
                     let time = workers[arm].turn(pattern);
                     // The first round warms up.
@@ -224,9 +213,9 @@ fn compare(arms: &[Arm], mode: Option<&str>, epochs: usize, turns: usize) {
                 }
             }
             for arm in 0..arms.len() {
-                let mut ratio: Vec<_> = taken[arm].iter().zip(&taken[0]).map(|(own, first)| own / first).collect();
-                ratios[pattern][arm].push(median(&mut ratio).0);
-                times[pattern][arm].push(median(&mut taken[arm].clone()).0);
+                let ratio = taken[arm].iter().zip(&taken[0]).map(|(own, first)| own / first).collect();
+                ratios[pattern][arm].push(Estimate::of(ratio).middle);
+                times[pattern][arm].push(Estimate::of(taken[arm].clone()).middle);
             }
         }
     }
@@ -234,9 +223,9 @@ fn compare(arms: &[Arm], mode: Option<&str>, epochs: usize, turns: usize) {
     for (pattern, (name, ..)) in PATTERNS.iter().enumerate() {
         println!("  {name}");
         for (arm, Arm { name, .. }) in arms.iter().enumerate() {
-            let (time, ..) = median(&mut times[pattern][arm]);
-            let (ratio, low, high) = median(&mut ratios[pattern][arm]);
-            let ratio = if arm == 0 { String::new() } else { format!("  {ratio:.3} [{low:.3}, {high:.3}]") };
+            let time = Estimate::of(times[pattern][arm].clone()).middle;
+            let ratio = Estimate::of(ratios[pattern][arm].clone());
+            let ratio = if arm == 0 { String::new() } else { format!("  {ratio:.3}") };
             println!("    {name:12} {time:9.2} ns{ratio}");
         }
     }

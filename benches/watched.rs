@@ -24,6 +24,9 @@ use std::time::Instant;
 
 mod kit;
 
+use kit::estimate::Estimate;
+use kit::random::Random;
+
 #[global_allocator]
 static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
 
@@ -166,15 +169,6 @@ fn watcher(command: &str, worker: &Worker) -> (Ended, Arc<AtomicU64>) {
     (counted, looks)
 }
 
-/// The middle of a list, and the ends of its 95 % interval.
-fn median(values: &[f64]) -> (f64, f64, f64) {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    // Half a binomial's 95 % width: 1.96 * sqrt(n) / 2 ranks to either side of the middle.
-    let (middle, half) = (values.len() / 2, (0.98 * (values.len() as f64).sqrt()).ceil() as usize);
-    (values[middle], values[middle.saturating_sub(half)], values[(middle + half).min(values.len() - 1)])
-}
-
 struct Plan {
     command: Option<String>,
     epochs: usize,
@@ -194,13 +188,7 @@ impl Plan {
     }
 
     fn compare(&self, mode: Option<&str>) {
-        let (arms, mut seed) = (self.arms(), std::process::id().wrapping_mul(2_654_435_761) | 1);
-        let mut next = |below: usize| {
-            seed ^= seed << 13;
-            seed ^= seed >> 17;
-            seed ^= seed << 5;
-            seed as usize % below
-        };
+        let (arms, mut random) = (self.arms(), Random::of_process());
         // By pattern, arm and clock: an epoch's ratio to the first. Looks, and the seconds in which they were taken.
         let mut ratios = vec![vec![[const { Vec::new() }; 2]; arms.len()]; PATTERNS.len()];
         let mut watched = vec![(0, 0.0); arms.len()];
@@ -213,7 +201,7 @@ impl Plan {
                 let mut taken = vec![Vec::new(); arms.len()];
                 for round in 0..=self.turns {
                     let mut order: Vec<_> = (0..arms.len()).collect();
-                    (1..order.len()).for_each(|last| order.swap(last, next(last + 1)));
+                    random.shuffle(&mut order);
                     for arm in order {
                         let watching = top.as_ref().zip(arms[arm].1);
                         if let Some(((top, _), cpu)) = watching {
@@ -237,7 +225,8 @@ impl Plan {
                 for (arm, ratios) in ratios.iter_mut().enumerate() {
                     for (clock, ratios) in ratios.iter_mut().enumerate() {
                         let pairs = taken[arm].iter().zip(&taken[0]);
-                        ratios.push(median(&pairs.map(|(own, first)| own[clock] / first[clock]).collect::<Vec<_>>()).0);
+                        let turns = pairs.map(|(own, first)| own[clock] / first[clock]).collect();
+                        ratios.push(Estimate::of(turns).middle);
                     }
                 }
             }
@@ -250,11 +239,8 @@ impl Plan {
             println!("  {name}");
             println!("    {:25} {:59} waits {:.1}", arms[0].0, "", waits[0]);
             for (((name, _), clocks), waits) in arms.iter().zip(ratios).zip(waits).skip(1) {
-                let [cpu, time] = [&clocks[0], &clocks[1]].map(|ratios| {
-                    let (ratio, low, high) = median(ratios);
-                    format!("{ratio:.4} [{low:.4}, {high:.4}]")
-                });
-                println!("    {name:25} CPU time {cpu}, time {time}, waits {waits:.1}");
+                let [cpu, time] = [&clocks[0], &clocks[1]].map(|ratios| Estimate::of(ratios.clone()));
+                println!("    {name:25} CPU time {cpu:.4}, time {time:.4}, waits {waits:.1}");
             }
         }
     }

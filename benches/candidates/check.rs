@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use rseq::Miss;
 
 use super::{CAPACITY, Candidate, LIST, Object};
+use crate::kit::random::Random;
 
 /// How storms are.
 #[derive(Clone, Copy)]
@@ -24,18 +25,6 @@ pub struct Storm<'a> {
 
 /// How long it may last until something was aborted, or a defect was found.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Random numbers (xorshift).
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound
-    }
-}
 
 /// Pops and pushes at random, as two vectors do. The thread is pinned.
 pub fn model<C: Candidate>(candidate: C) {

@@ -12,9 +12,10 @@
 use std::arch::asm;
 use std::time::Instant;
 
-use super::check::Random;
 use super::patterns::{Entry, Job, PLACES, Pattern};
 use super::{Candidate, plain};
+use crate::kit::estimate::Estimate;
+use crate::kit::random::Random;
 
 /// The most cycles that the crate's own sequences should cost more than a thread's own list, for one operation.
 const AIM: f64 = 1.5;
@@ -23,35 +24,6 @@ const OPERATIONS: u32 = 16_000;
 
 /// Rounds from which on the medians mean something.
 const ENOUGH: usize = 100;
-
-/// A median with its 95 % interval.
-#[derive(Clone, Copy)]
-struct Estimate {
-    middle: f64,
-    low: f64,
-    high: f64,
-}
-
-impl Estimate {
-    fn of(mut values: Vec<f64>) -> Estimate {
-        values.sort_by(f64::total_cmp);
-        // Half a binomial's 95 % width: 1.96 * sqrt(n) / 2 ranks to either side of the median.
-        let (middle, half) = (values.len() / 2, (0.98 * (values.len() as f64).sqrt()).ceil() as usize);
-        let at = |rank: usize| values[rank.min(values.len() - 1)];
-        Estimate { middle: at(middle), low: at(middle.saturating_sub(half)), high: at(middle + half) }
-    }
-}
-
-impl std::fmt::Display for Estimate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let precision = f.precision().unwrap_or(2);
-        if f.sign_plus() {
-            write!(f, "{:+.precision$} [{:+.precision$}, {:+.precision$}]", self.middle, self.low, self.high)
-        } else {
-            write!(f, "{:.precision$} [{:.precision$}, {:.precision$}]", self.middle, self.low, self.high)
-        }
-    }
-}
 
 /// Times every candidate `rounds` times for each pattern, and prints what came out.
 pub fn compare(entries: &[Entry], rounds: usize) {
@@ -118,9 +90,7 @@ fn measure(entries: &[Entry], pattern: Pattern, rounds: usize) -> (Vec<f64>, Vec
     for _ in 0..rounds {
         let nanoseconds = nanoseconds_of_a_cycle();
         cycle.push(nanoseconds);
-        for last in (1..order.len()).rev() {
-            order.swap(last, random.below(last + 1));
-        }
+        random.shuffle(&mut order);
         for &number in &order {
             let entry = &entries[number];
             let place = random.below(PLACES);

@@ -1,5 +1,8 @@
-//! Slabs for the bare sequences, and criterion's settings: shared by the benchmarks.
+//! Slabs for the bare sequences, criterion's settings, estimates and random numbers: shared by the benchmarks.
 #![allow(dead_code)] // each benchmark uses its part
+
+pub mod estimate;
+pub mod random;
 
 use std::ptr::NonNull;
 use std::sync::OnceLock;
