@@ -6,6 +6,8 @@
 
 use std::process::Command;
 
+use perseq_statistics::{Estimate, Paired, median};
+
 use crate::checker::Random;
 use crate::workload::{Unit, WORKLOADS, Workload};
 use crate::{RUNGS, giving_back};
@@ -17,38 +19,6 @@ pub struct Order {
     pub blocks: usize,
     /// Work, as a share of the usual in percent.
     pub percent: usize,
-}
-
-/// A geometric mean of ratios, with the bounds of its 95 % t interval.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Ratio {
-    /// The mean.
-    pub mean: f64,
-    /// The lower bound.
-    pub low: f64,
-    /// The upper bound.
-    pub high: f64,
-}
-
-/// Student's t for 95 %, two-sided, by degrees of freedom from 1 on; beyond the table that of the normal distribution is
-/// 4 % too small at most.
-const STUDENT: [f64; 30] = [
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120,
-    2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-];
-
-/// The ratio of pairs, each of a value and what it is taken to. `None` below two pairs, or if a value is not positive.
-#[must_use]
-pub fn ratio(pairs: &[(f64, f64)]) -> Option<Ratio> {
-    if pairs.len() < 2 || pairs.iter().any(|(value, to)| !(*value > 0.0 && *to > 0.0)) {
-        return None;
-    }
-    let logs: Vec<f64> = pairs.iter().map(|(value, to)| (value / to).ln()).collect();
-    let n = logs.len() as f64;
-    let mean = logs.iter().sum::<f64>() / n;
-    let variance = logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (n - 1.0);
-    let half = STUDENT.get(logs.len() - 2).copied().unwrap_or(1.96) * (variance / n).sqrt();
-    Some(Ratio { mean: mean.exp(), low: (mean - half).exp(), high: (mean + half).exp() })
 }
 
 /// One value of `workload` on a rung, from a process of its own.
@@ -99,45 +69,21 @@ pub fn table(rung: usize, order: Order) -> Result<String, String> {
             }
         }
         let to = |arm: usize| {
-            let pairs: Vec<_> = values[arm].iter().copied().zip(values[0].iter().copied()).collect();
-            ratio(&pairs).map_or_else(
+            let pairs: Vec<_> = values[0].iter().copied().zip(values[arm].iter().copied()).collect();
+            Paired::new(&pairs).and_then(|pairs| pairs.t()).map_or_else(
                 || "no ratio".into(),
-                |Ratio { mean, low, high }| format!("{mean:.3} [{low:.3}, {high:.3}]"),
+                |Estimate { ratio, low, high }| format!("{ratio:.3} [{low:.3}, {high:.3}]"),
             )
         };
-        let of = |arm: usize| in_unit(median(&values[arm]), workload.unit);
+        let of = |arm: usize| in_unit(median(&mut values[arm].clone()), workload.unit);
         text += &format!("{:<14} {:>14} {:>14}   {:<22} {:<22}\n", workload.name, of(0), of(1), to(1), to(2));
     }
     Ok(text)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0
 }
 
 fn in_unit(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Nanoseconds => format!("{value:.1} ns"),
         Unit::Bytes => format!("{:.2} MiB", value / f64::from(1 << 20)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_interval_is_students() {
-        // Logarithms -1, 0 and 1: mean 0, standard error 1/sqrt(3), t with two degrees of freedom.
-        let e = std::f64::consts::E;
-        let found = ratio(&[(1.0, e), (2.0, 2.0), (e, 1.0)]).expect("three pairs");
-        assert!((found.mean - 1.0).abs() < 1e-9, "{found:?}");
-        assert!((found.high.ln() - 4.303 / 3_f64.sqrt()).abs() < 1e-9, "{found:?}");
-        assert!((found.low * found.high - 1.0).abs() < 1e-9, "{found:?}");
-        assert_eq!(ratio(&[(1.0, 1.0)]), None, "one pair has no spread");
-        assert_eq!(ratio(&[(1.0, 1.0), (0.0, 1.0)]), None, "zero has no logarithm");
-        assert_eq!((median(&[3.0, 1.0]), median(&[5.0, 1.0, 2.0])), (2.0, 2.0));
     }
 }
