@@ -6,14 +6,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static long resident(void) {
-    static char text[256];
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (!file || !fgets(text, sizeof text, file) || sscanf(text, "%*s %ld", &pages) != 1) exit(4);
-    fclose(file);
-    return pages * sysconf(_SC_PAGESIZE) >> 20;
-}
+#include "resident.h"
 
 static double now(void) {
     struct timespec time;
@@ -29,18 +22,18 @@ int main(int count, char **arguments) {
     long blocks = (burst << 20) / SIZE;
     char **held = malloc((size_t)blocks * sizeof *held);
     for (long i = 0; i < blocks; i++) memset(held[i] = malloc(SIZE), 1, SIZE);
-    long at_burst = resident();
+    long at_burst = resident() >> 10;
     for (long i = 0; i < blocks; i++) free(held[i]);
     free(held);
     double start = now();
-    long left = resident();
+    long left = resident() >> 10;
     while (left > most && now() < start + (double)seconds) {
         if (sleeps) usleep(50000);
         else for (int i = 0; i < 1000000; i++) {
             void *volatile block = malloc(16 + i % 64);
             free(block);
         }
-        left = resident();
+        left = resident() >> 10;
     }
     printf("%ld MiB at the burst, %ld after %.1f s\n", at_burst, left, now() - start);
     if (left > most) return 3;

@@ -15,16 +15,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { BLOCKS = 1200, SIZE = 90000 };
+#include "resident.h"
 
-static long resident(void) {
-    static char text[256];
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (!file || !fgets(text, sizeof text, file) || sscanf(text, "%*s %ld", &pages) != 1) exit(4);
-    fclose(file);
-    return pages * sysconf(_SC_PAGESIZE) >> 10;
-}
+enum { BLOCKS = 1200, SIZE = 90000 };
 
 static void refuse_madvise(void) {
     struct sock_filter rules[] = {

@@ -7,14 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-static long resident(void) {
-    static char text[256];
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-    if (!file || !fgets(text, sizeof text, file) || sscanf(text, "%*s %ld", &pages) != 1) exit(4);
-    fclose(file);
-    return pages * sysconf(_SC_PAGESIZE) >> 10;
-}
+#include "resident.h"
 
 static void *allocate(void *nothing) {
     for (size_t size = 1; size < 2000; size *= 2) {
