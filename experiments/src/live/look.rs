@@ -78,8 +78,8 @@ pub struct Cache {
     pub lists: Vec<List>,
 }
 
-/// The list of one class in a cache.
-#[derive(Debug, PartialEq, Eq)]
+/// The list of one class in a cache, or several together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct List {
     pub objects: u64,
     pub alloc_hits: u64,

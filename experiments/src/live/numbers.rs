@@ -3,7 +3,7 @@
 //!
 //! What is subtracted from another number is no more than that, also where the process ran between the two.
 
-use super::look::{Cache, Class, Look};
+use super::look::{Cache, Class, List, Look};
 
 /// A number and its name.
 pub type Number = (&'static str, u64);
@@ -20,17 +20,6 @@ pub struct Snapshot {
     pub classes: Vec<Numbers>,
 }
 
-/// What caches, or what all did of a class.
-#[derive(Clone, Copy, Default)]
-struct Traffic {
-    alloc_hits: u64,
-    free_hits: u64,
-    underflows: u64,
-    overflows: u64,
-    refilled_objects: u64,
-    flushed_objects: u64,
-}
-
 /// The value of one of them; 0 if there is none of that name.
 pub fn value(numbers: &[Number], name: &str) -> u64 {
     numbers.iter().find(|(own, _)| *own == name).map_or(0, |(_, value)| *value)
@@ -41,12 +30,8 @@ impl Snapshot {
     pub fn of(look: &Look) -> Snapshot {
         let held: Vec<Vec<u64>> = look.caches.iter().map(|cache| held(cache, &look.classes)).collect();
         let cached = |class: usize| sum(held.iter().map(|held| held[class]));
-        let classes: Vec<_> = look
-            .classes
-            .iter()
-            .enumerate()
-            .map(|(index, class)| of_class(look, class, cached(index), traffic(&look.caches, index..index + 1)))
-            .collect();
+        let classes: Vec<_> =
+            look.classes.iter().enumerate().map(|(index, class)| of_class(look, index, class, cached(index))).collect();
         let caches = look
             .caches
             .iter()
@@ -91,42 +76,49 @@ fn held(cache: &Cache, classes: &[Class]) -> Vec<u64> {
     held.collect()
 }
 
-/// What lists of these classes did, in all of these caches.
-fn traffic<'a>(caches: impl IntoIterator<Item = &'a Cache>, classes: std::ops::Range<usize>) -> Traffic {
-    let mut traffic = Traffic::default();
-    for list in caches.into_iter().flat_map(|cache| &cache.lists[classes.clone()]) {
-        traffic.alloc_hits += list.alloc_hits;
-        traffic.free_hits += list.free_hits;
-        traffic.underflows += list.underflows;
-        traffic.overflows += list.overflows;
-        traffic.refilled_objects += list.refilled_objects;
-        traffic.flushed_objects += list.flushed_objects;
-    }
-    traffic
+/// These lists together.
+fn together<'a>(lists: impl IntoIterator<Item = &'a List>) -> List {
+    lists.into_iter().fold(List::default(), |sum, list| List {
+        objects: sum.objects + list.objects,
+        alloc_hits: sum.alloc_hits + list.alloc_hits,
+        free_hits: sum.free_hits + list.free_hits,
+        underflows: sum.underflows + list.underflows,
+        overflows: sum.overflows + list.overflows,
+        refilled_objects: sum.refilled_objects + list.refilled_objects,
+        flushed_objects: sum.flushed_objects + list.flushed_objects,
+    })
 }
 
-fn of_cache(cache: &Cache, held: &[u64], classes: &[Class]) -> Numbers {
-    let traffic = traffic([cache], 0..classes.len());
-    vec![
-        ("cached_objects", sum(held.iter().copied())),
-        ("cached_bytes", sum(held.iter().zip(classes).map(|(objects, class)| objects * class.size))),
-        ("capacity_bytes", cache.capacity_bytes),
-        ("alloc_hits", traffic.alloc_hits),
-        ("free_hits", traffic.free_hits),
-        ("underflows", traffic.underflows),
-        ("overflows", traffic.overflows),
-        ("refilled_objects", traffic.refilled_objects),
-        ("flushed_objects", traffic.flushed_objects),
-        ("index_changes", cache.index_changes),
+/// What they did.
+fn traffic<'a>(lists: impl IntoIterator<Item = &'a List>) -> [Number; 6] {
+    let all = together(lists);
+    [
+        ("alloc_hits", all.alloc_hits),
+        ("free_hits", all.free_hits),
+        ("underflows", all.underflows),
+        ("overflows", all.overflows),
+        ("refilled_objects", all.refilled_objects),
+        ("flushed_objects", all.flushed_objects),
     ]
 }
 
-fn of_class(look: &Look, class: &Class, cached: u64, traffic: Traffic) -> Numbers {
+fn of_cache(cache: &Cache, held: &[u64], classes: &[Class]) -> Numbers {
+    let mut numbers = vec![
+        ("cached_objects", sum(held.iter().copied())),
+        ("cached_bytes", sum(held.iter().zip(classes).map(|(objects, class)| objects * class.size))),
+        ("capacity_bytes", cache.capacity_bytes),
+    ];
+    numbers.extend(traffic(&cache.lists));
+    numbers.push(("index_changes", cache.index_changes));
+    numbers
+}
+
+fn of_class(look: &Look, index: usize, class: &Class, cached: u64) -> Numbers {
     let in_spans = (class.spans * class.span_objects).saturating_sub(class.out);
     let never_made = (class.emergency_runs * class.span_objects).saturating_sub(class.emergency_made);
     let made_apart = class.emergency_made.saturating_sub(class.spanless);
     let elsewhere = cached + class.transfer_objects + class.quarantined;
-    vec![
+    let mut numbers = vec![
         ("size", class.size),
         ("batch", class.batch),
         ("span_size", class.span_pages * look.about.page_bytes),
@@ -136,16 +128,14 @@ fn of_class(look: &Look, class: &Class, cached: u64, traffic: Traffic) -> Number
         ("transfer_objects", class.transfer_objects),
         ("central_objects", in_spans + class.spanless + never_made),
         ("quarantined_objects", class.quarantined),
-        ("alloc_hits", traffic.alloc_hits),
-        ("free_hits", traffic.free_hits),
-        ("underflows", traffic.underflows),
-        ("overflows", traffic.overflows),
-        ("refilled_objects", traffic.refilled_objects),
-        ("flushed_objects", traffic.flushed_objects),
+    ];
+    numbers.extend(traffic(look.caches.iter().map(|cache| &cache.lists[index])));
+    numbers.extend([
         ("uncached_allocs", class.uncached_allocs.wrapping_add(class.emergency_made)),
         ("uncached_frees", class.uncached_frees),
         ("central_visits", class.central_visits),
-    ]
+    ]);
+    numbers
 }
 
 fn of_all(look: &Look, classes: &[Numbers]) -> Numbers {
@@ -241,15 +231,7 @@ mod tests {
 
     #[test]
     fn a_cache_holds_no_more_than_it_has_room_for() {
-        let list = |objects| super::super::look::List {
-            objects,
-            alloc_hits: 0,
-            free_hits: 0,
-            underflows: 0,
-            overflows: 0,
-            refilled_objects: 0,
-            flushed_objects: 0,
-        };
+        let list = |objects| List { objects, ..List::default() };
         let cache = Cache {
             owner: None,
             capacity_bytes: 100,
