@@ -264,4 +264,4 @@ pub use rseq;
 pub use stats::collect::{for_each_cache, for_each_class};
 pub use stats::file_writer::FileWriter;
 pub use stats::live;
-pub use stats::numbers::{COUNTS_HITS, CacheStats, ClassStats, Stats};
+pub use stats::numbers::{COUNTERS, COUNTS_HITS, CacheStats, ClassStats, Stats};

@@ -2,8 +2,8 @@
 //!
 //! `PERSEQ_STATS` asks for it: it is written with write(2) when the process ends by `exit` or by a return
 //! from `main`, and not if it is killed or ends by `_exit`. A file is appended to, one JSON object on a line, and locked
-//! meanwhile, so processes share it. How the process ends does not depend on whether anybody reads the report. That it cannot be written is said at the first allocation already.
-//! Reports before the end are `reporter`'s to ask for.
+//! meanwhile, so processes share it; that it cannot be written is said at the first allocation already. How the process
+//! ends does not depend on whether anybody reads the report. Reports before the end are `reporter`'s to ask for.
 //!
 //! A signal handler that ends the process may have interrupted a slow path of its own thread, whose locks nobody gives
 //! back any more. Then a line says that there is no report, and the process ends as it would have.

@@ -7,6 +7,25 @@ use crate::owner::Owner;
 /// Whether this build counts hits (feature `count-hits`). Where it does not, fields of hits are 0.
 pub const COUNTS_HITS: bool = hits::COUNTED;
 
+/// Names of the numbers that never fall. Not among them: `uncached_allocs`, off which an allocation is taken for which there
+/// was no memory, and `peak_held_bytes`, which is no count.
+pub const COUNTERS: &[&str] = &[
+    "returned_bytes",
+    "relocated_bytes",
+    "alloc_hits",
+    "free_hits",
+    "underflows",
+    "overflows",
+    "refilled_objects",
+    "flushed_objects",
+    "uncached_frees",
+    "central_visits",
+    "index_changes",
+    "idle_drains",
+    "lendings",
+    "restarts",
+];
+
 /// A structure of numbers that knows their names: one list for the fields, the text and the JSON.
 macro_rules! numbers {
     (

@@ -1,31 +1,12 @@
 //! Views in the text format of Prometheus, version 0.0.4: for the textfile collector of its node exporter, or whatever
 //! else reads that.
 //!
-//! What only grows is a counter and its name ends with `_total`; all else is a gauge. A family's samples stand
+//! What never falls ([`COUNTERS`]) is a counter and its name ends with `_total`; all else is a gauge. A family's samples stand
 //! together.
 
 use super::view::View;
-use perseq::{CacheStats, ClassStats, Stats};
+use perseq::{COUNTERS, CacheStats, ClassStats, Stats};
 use std::fmt::Write;
-
-/// Names of numbers that only grow.
-const COUNTERS: [&str; 15] = [
-    "alloc_hits",
-    "free_hits",
-    "underflows",
-    "overflows",
-    "refilled_objects",
-    "flushed_objects",
-    "uncached_allocs",
-    "uncached_frees",
-    "central_visits",
-    "index_changes",
-    "idle_drains",
-    "lendings",
-    "restarts",
-    "returned_bytes",
-    "relocated_bytes",
-];
 
 /// A metric: its samples, each with its labels.
 struct Family {
@@ -127,7 +108,7 @@ mod tests {
     fn counters_are_numbers_that_there_are() {
         for name in COUNTERS {
             let known = [Stats::NAMES, CacheStats::NAMES, ClassStats::NAMES];
-            assert!(known.iter().any(|names| names.contains(&name)), "{name}");
+            assert!(known.iter().any(|names| names.contains(name)), "{name}");
         }
         let mut families = Vec::new();
         number(&mut families, "perseq", "restarts", "R", String::new(), 1);
