@@ -68,7 +68,7 @@ pub fn with_unit(value: f64, unit: &str) -> String {
 
 /// Bytes, in the unit that leaves the fewest digits.
 pub fn bytes(value: f64) -> String {
-    const UNITS: [&str; 4] = ["B", "KiB", "MiB", "GiB"];
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut scaled = value;
     let mut unit = 0;
     while scaled.abs() >= 1024.0 && unit + 1 < UNITS.len() {
@@ -100,6 +100,7 @@ mod tests {
         assert_eq!(short(0.012345), "0.0123");
         assert_eq!(short(1_234_567.0), "1\u{202f}234\u{202f}567");
         assert_eq!(with_unit(1536.0, "bytes"), "1.50 KiB");
+        assert_eq!([bytes(0.0), bytes(102_400.0), bytes(3_f64 * 2_f64.powi(40))], ["0 B", "100 KiB", "3.00 TiB"]);
         assert_eq!(with_unit(12_500_000.0, "1/s"), "12.5 M/s");
         assert_eq!(ratio(1.0351), "1.035");
         assert_eq!([tick(4.0), tick(0.5), tick(100.0)], ["4", "0.5", "100"]);

@@ -2,6 +2,7 @@
 
 use super::heap::Heap;
 use crate::live::spans::{Span, Use};
+use crate::report::number;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -112,7 +113,7 @@ fn table(text: &mut String, heap: &Heap) {
 }
 
 fn bytes(bytes: u64) -> String {
-    if bytes >= 1 << 20 { format!("{} MiB", bytes >> 20) } else { format!("{} KiB", bytes >> 10) }
+    number::axis(bytes as f64, "bytes")
 }
 
 #[cfg(test)]
