@@ -84,6 +84,7 @@ use failure::Exit;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    harness::process::usual_signals();
     harness::launch::if_asked();
     simulate::guest::if_first();
     let outcome = match cli::parse().command {

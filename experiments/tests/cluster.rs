@@ -53,7 +53,11 @@ impl Shop {
         command.args(["--kill-after=5", "300", program]).args(arguments).current_dir(self.path());
         command.env("PATH", format!("{}:{path}", own.display())).env("N", "2").env("PLAN", PLAN);
         // Peers built by the user play no part.
-        command.env("XDG_CACHE_HOME", self.path().join("cache")).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("XDG_CACHE_HOME", self.path().join("cache"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -70,24 +74,51 @@ impl Shop {
         serde_json::from_str::<Value>(&text).is_ok_and(|manifest| manifest["finished_utc"].is_string())
     }
 
-    /// Kills what takes part 2 when it has a row.
-    fn kill_the_second(&self) {
-        wait_for("a row of part 2", || self.rows(2) > 0);
-        let takes_it = |process: &fs::DirEntry| {
-            let words = fs::read(process.path().join("cmdline")).unwrap_or_default();
-            let here = fs::read_link(process.path().join("cwd"))
-                .is_ok_and(|folder| self.path().canonicalize().is_ok_and(|own| own == folder));
-            let words: Vec<_> = words.split(|byte| *byte == 0).collect();
-            here && words.windows(2).any(|pair| pair == [&b"--shard"[..], b"2/2"]) && words[0].ends_with(b"perseq")
+    /// What runs in the folder: numbers of processes and their command lines.
+    fn processes(&self) -> Vec<(i32, Vec<String>)> {
+        let own = self.path().canonicalize().expect("a folder");
+        let of = |process: fs::DirEntry| {
+            let number = process.file_name().to_str()?.parse().ok()?;
+            let words = fs::read(process.path().join("cmdline")).ok()?;
+            let words = words.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned());
+            (fs::read_link(process.path().join("cwd")).ok()? == own).then(|| (number, words.collect()))
         };
-        let number = |process: &fs::DirEntry| process.file_name().to_string_lossy().parse::<i32>().ok();
-        let found: Vec<_> =
-            fs::read_dir("/proc").expect("/proc").flatten().filter(takes_it).filter_map(|own| number(&own)).collect();
+        fs::read_dir("/proc").expect("/proc").flatten().filter_map(of).collect()
+    }
+
+    /// Kills what takes part 2 when it has a row. Returns the end of `scheduler`, which began it.
+    fn kill_the_second(&self, mut scheduler: Child) -> Output {
+        let begin = Instant::now();
+        while self.rows(2) == 0 {
+            let ended = scheduler.try_wait().expect("it is ours").is_some();
+            if ended || begin.elapsed() > PATIENCE {
+                let alive = self.processes().into_iter().map(|(id, words)| {
+                    let look = |file: &str| fs::read_to_string(format!("/proc/{id}/{file}")).unwrap_or_default();
+                    format!("{id} {words:?}\n{} {}", look("wchan"), look("status"))
+                });
+                let alive: Vec<_> = alive.collect();
+                self.end();
+                let said = told(&scheduler.wait_with_output().expect("it ends"));
+                panic!("no row of part 2 after {:?}, ended: {ended}\n{said}\n{}", begin.elapsed(), alive.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let mut found = self.processes();
+        found.retain(|(_, words)| {
+            words[0].ends_with("perseq") && words.windows(2).any(|pair| pair == ["--shard", "2/2"])
+        });
         // A child that it starts for a sample has its words until it is another program.
-        let is_child = |id: &i32| parent(*id).is_none_or(|parent| found.contains(&parent));
-        let first: Vec<_> = found.iter().copied().filter(|id| !is_child(id)).collect();
+        let is_child = |id: i32| parent(id).is_none_or(|parent| found.iter().any(|(found, _)| *found == parent));
+        let first: Vec<_> = found.iter().map(|(id, _)| *id).filter(|id| !is_child(*id)).collect();
         let [id] = first[..] else { panic!("one process takes part 2: {first:?} of {found:?}") };
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL).expect("it is alive");
+        kill(id).expect("it is alive");
+        scheduler.wait_with_output().expect("it ends")
+    }
+
+    fn end(&self) {
+        self.processes().iter().for_each(|(id, _)| {
+            let _: nix::Result<()> = kill(*id); // it may have ended
+        });
     }
 
     /// Both parts are there, and the run that they make is whole.
@@ -100,6 +131,16 @@ impl Shop {
         let settled = lines("samples.jsonl").lines().filter(|line| !line.contains("\"status\":\"rejected\"")).count();
         assert_eq!(settled, lines("plan.jsonl").lines().count());
     }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn kill(id: i32) -> nix::Result<()> {
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::Signal::SIGKILL)
 }
 
 /// The process that started `id`. `None`: it has ended.
@@ -134,12 +175,14 @@ fn gnu_parallel_takes_up_a_part_that_was_killed() {
     fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("a program");
     let start = || {
         let mut command = shop.command("sh", &["with-parallel.sh"]);
-        command.env("HOSTS", "alpha,beta").env("PARALLEL", format!("--will-cite --ssh {}", ssh.display()));
+        // Its HOME is the folder: what it has of earlier runs there is not this user's.
+        command
+            .env("HOME", shop.path())
+            .env("HOSTS", "alpha,beta")
+            .env("PARALLEL", format!("--will-cite --ssh {}", ssh.display()));
         command.spawn().expect("timeout starts")
     };
-    let first = start();
-    shop.kill_the_second();
-    let first = first.wait_with_output().expect("it ends");
+    let first = shop.kill_the_second(start());
     assert_ne!(first.status.code(), Some(0), "{}", told(&first));
     assert!(shop.finished(1) && !shop.finished(2), "{}", told(&first));
     let (rows, before) = (shop.rows(2), fs::read(shop.part(1).join("samples.jsonl")).expect("rows"));
@@ -288,9 +331,7 @@ fn a_job_array_of_slurm_takes_up_a_part_that_was_killed() {
         let mut command = shop.command("sbatch", &["--exclusive", "--wait", array, "array.sh"]);
         command.env("SLURM_CONF", &slurm.configuration).spawn().expect("timeout starts")
     };
-    let first = submit("--array=1-2");
-    shop.kill_the_second();
-    let first = first.wait_with_output().expect("it ends");
+    let first = shop.kill_the_second(submit("--array=1-2"));
     assert_ne!(first.status.code(), Some(0), "{}", told(&first));
     assert!(shop.finished(1) && !shop.finished(2), "{}", told(&first));
     let rows = shop.rows(2);

@@ -34,6 +34,19 @@ fn lines(path: &Path) -> Vec<String> {
     fs::read_to_string(path).expect("a file of the run").lines().map(str::to_owned).collect()
 }
 
+/// Both survive `exec`; a run ended by a signal of its own in the one case, and at no time in the other.
+#[test]
+fn whoever_ignores_or_blocks_the_ends_of_children_may_start_a_run() {
+    for option in ["--ignore-signal=CHLD", "--block-signal"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "300", "env", option, env!("CARGO_BIN_EXE_perseq")]);
+        command.args(["suite", "--only", "system", "--filter", "churn", "--percent", "5", "--blocks", "2", "--out"]);
+        let output = command.arg(folder.path().join("run")).output().expect("timeout starts");
+        assert_eq!(code(&output), 0, "{option}: {}", stderr(&output));
+    }
+}
+
 #[test]
 fn wrong_input_is_exit_2_and_one_clear_line() {
     for arguments in [

@@ -3,7 +3,7 @@
 use super::launch::{PRELOAD, Seen, WORD};
 use super::resident;
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{SigHandler, SigSet, Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -154,6 +154,16 @@ pub enum Ended {
     Exited(Exited),
     /// It was ended.
     TimedOut,
+}
+
+/// Takes back what whoever started this process did with signals: a parent may have ignored or blocked the one that tells
+/// of a child's end, and both survive `exec`. Samples begin as this process does.
+pub fn usual_signals() {
+    for signal in [Signal::SIGCHLD, Signal::SIGALRM] {
+        // SAFETY: the usual action runs no code of this process.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("it may be handled");
+    }
+    SigSet::empty().thread_set_mask().expect("no set of signals is refused");
 }
 
 /// Starts a process through the launcher and waits for its end. What it leaves behind in its group is killed.
