@@ -48,6 +48,16 @@ fn fork_in_a_handler_of_a_thread_that_waits() {
     run(command).ended(0, "50 of 50 children were whole");
 }
 
+/// What cannot be known there ends the child, and is not waited for.
+#[test]
+fn fork_in_a_handler_beside_the_first_decision() {
+    let program = build_c("life/orphaned_decision.c", &["-rdynamic"]);
+    for mode in every_mode() {
+        let outcome = run(on_libperseq(&program, mode, &[])).ended(0, "in the middle, child killed by 6");
+        assert!(outcome.stderr.contains("this process can only allocate"), "{outcome}");
+    }
+}
+
 /// A handler that allocates and forks after a misuse was detected: in whatever state that left the thread.
 #[test]
 fn crash_reporter() {

@@ -42,12 +42,14 @@ pub fn set_mode(mode: Mode) -> Result<(), AlreadyActive> {
 ///
 /// # Panics
 ///
-/// Aborts the process if there is not even memory for the allocator's tables.
+/// Aborts the process if there is not even memory for the allocator's tables, and where nobody can decide: in a handler
+/// that interrupted the decision, and in a child process, of a fork in a handler, without the thread that was deciding.
 #[must_use]
 pub fn active_mode() -> ActiveMode {
-    // A fork that holds the lock ends, or this thread has nothing to do but wait for it.
     while !initialize(None) {
         if this_thread::went_without() {
+            // A fork that holds the lock ends, and this thread has nothing to do but wait for it.
+            drop(DECIDING.lock());
             continue;
         }
         fatal(&["no memory for the heap's tables (see ulimit -v and PERSEQ_HARD_LIMIT)"]);
