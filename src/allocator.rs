@@ -19,6 +19,7 @@ use crate::page_heap::span::SpanId;
 use crate::process::background::tend;
 use crate::process::exhaustion::or_reclaim;
 use crate::process::start;
+use crate::profile::samples;
 use crate::size_class::SizeClass;
 
 /// The allocator. All values of the type are the same heap.
@@ -128,7 +129,8 @@ impl Perseq {
         };
         let for_want_of_lock = || emergency::allocate_for_want_of_lock(class);
         let object = if start::initialize(self.mode) {
-            or_reclaim(class.size(), || go().or_else(for_want_of_lock))
+            let sample = samples::sample_small(class);
+            sample.or_else(|| or_reclaim(class.size(), || go().or_else(for_want_of_lock)))
         } else {
             for_want_of_lock()
         };
@@ -141,6 +143,22 @@ impl Perseq {
     #[cold]
     #[inline(never)]
     pub(crate) fn alloc_large(&self, layout: Layout) -> (*mut u8, bool) {
+        let block = self.take_large(layout);
+        samples::sample_large(block.0);
+        block
+    }
+
+    /// As [`alloc_large`](Self::alloc_large), whatever the block reads as: what returns it needs no frame.
+    #[cold]
+    #[inline(never)]
+    fn alloc_large_block(&self, layout: Layout) -> *mut u8 {
+        let (block, _) = self.take_large(layout);
+        samples::sample_large(block);
+        block
+    }
+
+    #[inline(never)]
+    fn take_large(&self, layout: Layout) -> (*mut u8, bool) {
         if emergency::is_now() {
             return (emergency::allocate_large(layout).map_or_else(out_of_memory, NonNull::as_ptr), true);
         }
@@ -161,13 +179,6 @@ impl Perseq {
         block
     }
 
-    /// As [`alloc_large`](Self::alloc_large), whatever the block reads as: what returns it needs no frame.
-    #[cold]
-    #[inline(never)]
-    fn alloc_large_block(&self, layout: Layout) -> *mut u8 {
-        self.alloc_large(layout).0
-    }
-
     /// Makes a large block one of `layout`, large too; where it is, if it can be.
     #[cold]
     #[inline(never)]
@@ -185,6 +196,8 @@ impl Perseq {
         if emergency::is_now() {
             return self.move_large(pointer, bytes, layout);
         }
+        // A sample is freed, and what it becomes is counted as new.
+        let sample = samples::unmark(id);
         let resized = or_reclaim(layout.size(), || {
             // SAFETY: the block is the caller's.
             let resized = unsafe { large::resize(&BACK_END.pages, id, layout) };
@@ -196,6 +209,12 @@ impl Perseq {
                 Some(target)
             })
         });
+        match (resized, sample) {
+            (None, Some(sample)) => samples::mark(id, sample),
+            (Some(_), Some(sample)) => samples::count_free(sample),
+            _ => {}
+        }
+        samples::sample_large(resized.unwrap_or(ptr::null_mut()));
         tend();
         resized.unwrap_or_else(out_of_memory)
     }
@@ -242,6 +261,9 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
         if emergency::is_now() || !decided::is_ready() {
             return emergency::defer(object);
         }
+        if let Some(id) = samples::sampled_small(class, object) {
+            return dealloc_run(object.as_ptr(), id);
+        }
         if hardened::on() {
             hardened::free(class, object);
         } else {
@@ -271,6 +293,7 @@ pub fn dealloc_run(pointer: *mut u8, id: SpanId) {
         // SAFETY: the caller gave up the block that the span is.
         return unsafe { emergency::defer(block) };
     }
+    samples::note_free(id);
     if hardened::on() {
         hardened::free_large(id);
     } else {

@@ -19,6 +19,8 @@ use crate::size_class::SizeClass;
 enum Block {
     Small(SizeClass),
     Large(SpanId),
+    /// A small object in pages of its own: a sample of the heap profile.
+    Sampled(SpanId, SizeClass),
     /// A large block of [`emergency`] memory.
     Apart {
         bytes: usize,
@@ -31,7 +33,10 @@ fn block(pointer: *mut u8) -> Option<Block> {
     let span = BACK_END.pages.span(id);
     match span.state() {
         SpanState::Small => Some(Block::Small(span.class())),
-        SpanState::Large => Some(Block::Large(id)),
+        SpanState::Large => Some(match span.sampled_class() {
+            Some(class) => Block::Sampled(id, class),
+            None => Block::Large(id),
+        }),
         _ => None,
     }
 }
@@ -81,7 +86,9 @@ fn check_size(pointer: *mut u8, size: usize, align: usize) {
     }
     let asked = Layout::from_size_align(size.max(1), align).ok();
     match block(pointer) {
-        Some(Block::Small(class)) => hardened::check_size(Some(class), class.size(), asked),
+        Some(Block::Small(class) | Block::Sampled(_, class)) => {
+            hardened::check_size(Some(class), class.size(), asked);
+        }
         Some(Block::Large(id)) => hardened::check_size(None, large_bytes(id), asked),
         Some(Block::Apart { .. }) => {}
         None => {} // nothing, or not ours: `free_other` says so
@@ -135,7 +142,7 @@ impl Perseq {
             return 0;
         }
         match block(pointer) {
-            Some(Block::Small(class)) => class.size(),
+            Some(Block::Small(class) | Block::Sampled(_, class)) => class.size(),
             Some(Block::Large(id)) => large_bytes(id),
             Some(Block::Apart { bytes }) => bytes,
             None => Misuse::SizeOfForeign.end(),
@@ -229,7 +236,9 @@ fn free_other(pointer: *mut u8) {
         return; // often: before anything is looked up
     }
     match block(pointer) {
-        Some(Block::Large(id)) if BACK_END.pages.start(id) == pointer as usize => dealloc_run(pointer, id),
+        Some(Block::Large(id) | Block::Sampled(id, _)) if BACK_END.pages.start(id) == pointer as usize => {
+            dealloc_run(pointer, id)
+        }
         Some(Block::Large(_) | Block::Apart { .. }) => dealloc_large(pointer),
         Some(Block::Small(class)) if emergency::object_at(pointer as usize) == Some((class, 0)) => {
             // SAFETY: an object of this class, which the caller gave up, so not null.

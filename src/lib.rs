@@ -45,6 +45,9 @@
 //! | `by_layout.rs` | what is alike for all heaps whose blocks are known by layout |
 //! | `heap.rs`, `pages.rs` | heaps and page allocators apart from the process's |
 //! | `objects/` | caches of constructed objects, per CPU, for a program's own types |
+//! | **`profile/`** | **the heap profile: blocks sampled at random, with stacks** |
+//! | `sampler.rs`, `samples.rs` | when a sample is due; blocks that are samples |
+//! | `sites.rs`, `stack.rs`, `text.rs` | what was counted for each stack, how that is walked, and the file |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | **`front_end/`** | **the caches, and the modes, which differ in nothing else** |
 //! | `fast.rs` | what is inlined into every operation |
@@ -75,9 +78,10 @@
 //! | `check.rs` | the page heap's laws, walked in debug builds |
 //! | **`process/`** | **the life of the process** |
 //! | `start.rs`, `choice.rs` | the first allocation, and which mode it decides on |
-//! | `options.rs`, `control.rs` | what the environment may say, and what a program may say and ask |
+//! | `environment.rs`, `options.rs`, `control.rs` | what the environment may say, and what a program may say and ask |
 //! | `cgroup.rs` | what memory the process may have, for limits in percent |
 //! | `fork.rs`, `thread_exit.rs`, `exit_report.rs` | fork, the end of a thread, and the report at the end of the process |
+//! | `heap_profile.rs`, `output_path.rs` | the heap profile's begin and end, and where it and reports are written |
 //! | `deferred.rs` | what was freed where no lock could be waited for |
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | `check.rs` | the invariants of all files, walked in debug builds |
@@ -116,6 +120,7 @@
 //! | `PERSEQ_SHARDS` | caches in the mode sharded | a number from 1 to 4096 | 4 for each CPU |
 //! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches, among which CPUs are dealt out in turn | a number from 1 to 64 | 1 for each last-level cache, as /sys says |
 //! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file; also every so many seconds, or when a signal arrives, which takes a thread | text, json, text:PATH or json:PATH, and behind it ,every=SECONDS (to 86400) or ,signal=USR1 or ,signal=USR2 | not set |
+//! | `PERSEQ_PROFILE` | a heap profile by sampling, for pprof, written to PREFIX.PID.heap at exit: bytes from one sample to the next, in the mean | bytes, at least 4K, as in 512K, and behind it perhaps ,PREFIX | not set; PREFIX is perseq |
 //! | `PERSEQ_HARDENED` | 1: no caches, and every operation is checked; for programs that may misuse memory | 0 or 1 | `0` |
 //!
 //! They are read at the first allocation; an empty one counts as not set. A value that makes no sense ends the process
@@ -168,6 +173,9 @@
 //!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: a
 //!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
 //!   registers its own at its first allocation; where the kernel lends no code for its clock, `clock_gettime`.
+//! * **A heap profile** (`PERSEQ_PROFILE`, with glibc) walks the stack of whoever allocates a sample, which takes some KiB of
+//!   that stack, also where a handler has one of its own. A handler that interrupts a slow path allocates no samples. A
+//!   forked child begins with its parent's samples, and has a file of its own.
 //! * **A refused call** of those (a filter, an old kernel, a limit) means one thing each. What a mode needs (rseq,
 //!   `membarrier`, concurrency ids) is asked for at the first allocation, which decides once; [`active_mode`] says what
 //!   runs and why. What is refused later changes no mode. `mmap` or `mprotect`: memory is exhausted, null and `ENOMEM`.
@@ -238,6 +246,7 @@ mod page_heap;
 pub mod pages;
 mod place;
 mod process;
+mod profile;
 mod size_class;
 mod stats;
 mod sync;
@@ -256,7 +265,8 @@ pub use page_heap::release::Policy as ReleasePolicy;
 pub use process::check::check;
 pub use process::children::{LentThread, lend_thread, share_thread};
 pub use process::control::{
-    Limits, drain, limits, release, set_background, set_limits, set_release, stats, write_json, write_text,
+    Limits, drain, limits, release, set_background, set_limits, set_release, stats, write_json, write_profile,
+    write_text,
 };
 pub use process::options::{RuntimeOption, options};
 pub use process::start::{active_mode, set_mode};

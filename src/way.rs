@@ -19,18 +19,30 @@ pub const LOCAL: isize = 1 << 2;
 /// As [`LOCAL`] in the slab that the thread's home names, after it has entered the gate.
 pub const GATED: isize = 2 << 2;
 
+/// As [`LOCAL`], in threads that all leave their cell as it was: inlined code finds nothing, and each operation comes to
+/// the slow path, where it is counted for the heap profile.
+pub const PROFILED: isize = 3 << 2;
+
 struct Way {
     word: AtomicIsize,
+    behind: AtomicIsize,
     mode: AtomicU8,
 }
 
 /// Set once, before the first allocation returns. Every operation reads it, so it shares its line with nothing.
-static WAY: Padded<Way> = Padded(Way { word: AtomicIsize::new(UNDECIDED), mode: AtomicU8::new(0) });
+static WAY: Padded<Way> =
+    Padded(Way { word: AtomicIsize::new(UNDECIDED), behind: AtomicIsize::new(UNDECIDED), mode: AtomicU8::new(0) });
 
 /// A handle of rseq, or one of the words of this module.
 #[inline(always)]
 pub fn word() -> isize {
     WAY.word.load(Relaxed) // set once; nothing else is read through it
+}
+
+/// The word of the mode, also where [`word`] is [`PROFILED`].
+#[inline]
+pub fn behind() -> isize {
+    WAY.behind.load(Relaxed) // as `word`
 }
 
 /// The mode of this process. `None` before it is decided.
@@ -39,8 +51,10 @@ pub fn mode() -> Option<Mode> {
     Mode::from_number(WAY.mode.load(Relaxed)) // as `word`
 }
 
-/// Sets out on the way of `mode`. By the thread that decides, once.
-pub fn set(mode: Mode, word: isize) {
+/// Sets out on the way of `mode`, whose word is `behind`. By the thread that decides, once.
+pub fn set(mode: Mode, behind: isize, profiled: bool) {
+    let word = if profiled { PROFILED } else { behind };
     WAY.mode.store(mode.number(), Relaxed);
+    WAY.behind.store(behind, Relaxed);
     WAY.word.store(word, Release);
 }

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["process"],
     &["stats"],
     &["front_end"],
+    &["profile"],
     &["hardened"],
     &["middle"],
     &["page_heap"],

@@ -90,6 +90,10 @@ size_t perseq_drain(void);
    the descriptor takes no more. */
 int perseq_write_stats(int file, int json);
 
+/* Writes the heap profile that PERSEQ_PROFILE asked for to the file descriptor, as text that pprof reads. 0, or -1
+   if no profile is taken or the descriptor takes no more. May be called in a signal handler. */
+int perseq_write_profile(int file);
+
 #ifdef __cplusplus
 }
 #endif

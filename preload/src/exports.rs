@@ -60,6 +60,9 @@ c_family! {
         /// Writes statistics to the file descriptor: as text, or with `json` not 0 as one line of JSON. 0, or -1 if
         /// the descriptor takes no more.
         perseq_write_stats(file: c_int, json: c_int) -> c_int;
+        /// Writes the heap profile that PERSEQ_PROFILE asked for to the file descriptor, as text that pprof reads. 0, or -1
+        /// if no profile is taken or the descriptor takes no more. May be called in a signal handler.
+        perseq_write_profile(file: c_int) -> c_int;
     }
     // Other names of the same functions: cfree is what programs built before glibc 2.26 may call, and the others are
     // glibc's own names, by which wrappers reach the allocator behind `malloc`.

@@ -134,6 +134,11 @@ pub fn perseq_drain() -> usize {
     allocator::drain()
 }
 
+pub fn perseq_write_profile(file: c_int) -> c_int {
+    let mut out = FileWriter::new(file);
+    if allocator::write_profile(&mut out).and_then(|()| out.flush()).is_ok() { 0 } else { -1 }
+}
+
 pub fn perseq_write_stats(file: c_int, json: c_int) -> c_int {
     let mut out = FileWriter::new(file);
     let written = if json == 0 { allocator::write_text(&mut out) } else { allocator::write_json(&mut out) };

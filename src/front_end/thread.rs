@@ -3,8 +3,8 @@
 //! The **cell** belongs to the modes whose fast path is inlined. It names the slab that the thread used last; in a
 //! per-CPU mode, a sequence checks that this slab still is the right one.
 //!
-//! **Home** belongs to the other modes. Their threads never change the cell, so inlined code, which looks there, finds
-//! nothing and goes on to the slow path.
+//! **Home** belongs to the other modes, and to all of them while a heap profile is taken. Their threads never change the
+//! cell, so inlined code, which looks there, finds nothing and goes on to the slow path.
 //!
 //! A thread without a cache has words all the same. They name one of the static slabs below, whose lists look empty to
 //! an allocation and full to a free.
@@ -19,6 +19,7 @@ use crate::front_end::cache::Cache;
 use crate::front_end::gate::Gate;
 use crate::front_end::hits;
 use crate::front_end::registry;
+use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::way;
 
@@ -71,9 +72,17 @@ fn first_cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
     Some(cache)
 }
 
-/// The word that names the calling thread's own cache.
+/// The word of the modes whose fast path is inlined.
+#[inline]
+pub fn front() -> ThreadCell<CLASSES> {
+    if way::word() == way::PROFILED { home() } else { cell() }
+}
+
+/// The word that names the calling thread's own cache, in the modes where it has one.
 fn own_word() -> ThreadCell<CLASSES> {
-    if way::word() == way::GATED { home() } else { cell() }
+    let is_front_moved = || way::word() == way::PROFILED && !is_lent();
+    let has_own = || way::mode().is_some_and(Mode::has_thread_caches);
+    if way::behind() == way::GATED || (is_front_moved() && has_own()) { home() } else { cell() }
 }
 
 /// The calling thread's own cache, if it has one, in a mode that gives it one.

@@ -24,7 +24,7 @@ impl Metadata {
 
     /// Zeroed memory that lives as long as the heap. `None` if there is none, or its lock cannot be had.
     pub fn allocate<S: PageSource>(&self, pages: &PageHeap<S>, bytes: usize, align: usize) -> Option<NonNull<u8>> {
-        let mut bump = self.0.lock_unless_orphaned()?;
+        let mut bump = self.0.lock_unless_forking()?;
         let mut start = bump.next.next_multiple_of(align);
         if start + bytes > bump.end || bump.next == 0 {
             let wanted = bytes.div_ceil(PAGE_SIZE).max(METADATA_PAGES);

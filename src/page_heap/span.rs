@@ -24,7 +24,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 use crate::place::bytes;
-use crate::size_class::{ClassInfo, SizeClass};
+use crate::size_class::{CLASSES, ClassInfo, SizeClass};
 
 /// A span's number in the span table. 0 is no span.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,6 +77,10 @@ impl Contents {
     pub const ALL: [Contents; 4] = [Contents::Old, Contents::Zero, Contents::Nothing, Contents::Refused];
 }
 
+/// In place of a [`SizeClass::number`]: no sample, and a sample that is a large block for the program as well.
+const NOT_SAMPLED: u8 = 0;
+const LARGE_SAMPLE: u8 = u8::MAX;
+
 /// Words of bitmap inside the span. Classes with more objects have theirs in metadata.
 const INLINE_WORDS: usize = 4;
 
@@ -97,6 +101,8 @@ pub struct Span {
     state: AtomicU8,
     /// Small: the class.
     class: AtomicU8,
+    /// Large: 0, or that it is a sample of the heap profile, and of which class the program takes it for: its owner's.
+    sampled: AtomicU8,
     locked: UnsafeCell<Locked>,
 }
 
@@ -117,7 +123,8 @@ pub struct Locked {
     pub guarded: bool,
     /// Small: which of the central free list's lists it is on.
     pub list: u8,
-    /// Small: the bits of free objects, or in the first word the address of them.
+    /// Small: the bits of free objects, or in the first word the address of them. Large, and sampled: where it was counted,
+    /// and as how many bytes.
     free: [u64; INLINE_WORDS],
 }
 
@@ -195,6 +202,24 @@ impl Span {
         SizeClass::from_index(self.class.load(Relaxed) as usize)
     }
 
+    /// Large: whether it is a sample of the heap profile.
+    #[inline]
+    pub fn is_sampled(&self) -> bool {
+        self.sampled.load(Relaxed) != NOT_SAMPLED
+    }
+
+    /// Large: the class of the object that the program takes it for, if it is a sample of small ones.
+    #[inline]
+    pub fn sampled_class(&self) -> Option<SizeClass> {
+        SizeClass::from_number(self.sampled.load(Relaxed)).filter(|class| class.index() < CLASSES)
+    }
+
+    /// Large: says whether it is a sample of the heap profile, and whether of a small object. By its owner.
+    pub fn set_sampled(&self, sampled: bool, class: Option<SizeClass>) {
+        let number = if sampled { class.map_or(LARGE_SAMPLE, SizeClass::number) } else { NOT_SAMPLED };
+        self.sampled.store(number, Relaxed);
+    }
+
     /// Whether it holds objects of `class`.
     #[inline]
     pub fn is_small(&self, class: SizeClass) -> bool {
@@ -240,6 +265,16 @@ impl Span {
 }
 
 impl Locked {
+    /// Notes where a sample was counted, and as how many bytes.
+    pub fn note_sample(&mut self, site: usize, bytes: usize) {
+        (self.free[0], self.free[1]) = (site as u64, bytes as u64);
+    }
+
+    /// What [`note_sample`](Self::note_sample) noted.
+    pub fn sample(&self) -> (usize, usize) {
+        (self.free[0] as usize, self.free[1] as usize)
+    }
+
     /// Marks all objects free.
     fn fill(&mut self, info: &ClassInfo, bitmap: Option<NonNull<u8>>) {
         let objects = info.objects as usize;

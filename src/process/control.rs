@@ -14,6 +14,7 @@ use crate::process::deferred::free_deferred;
 use crate::process::fork;
 use crate::process::options;
 use crate::process::start::active_mode;
+use crate::profile::{samples, text};
 use crate::stats::collect;
 use crate::stats::numbers::Stats;
 use crate::stats::report;
@@ -110,4 +111,14 @@ pub fn write_json(out: &mut impl Write) -> fmt::Result {
 /// Those of `out`.
 pub fn write_text(out: &mut impl Write) -> fmt::Result {
     report::text(&stats(), out)
+}
+
+/// Writes the heap profile that `PERSEQ_PROFILE` asked for, as text that pprof reads, as it is now. It takes no lock and
+/// allocates nothing, so it may be called in a signal handler, if `out` allows it.
+///
+/// # Errors
+///
+/// Those of `out`, and where no profile is taken.
+pub fn write_profile(out: &mut impl Write) -> fmt::Result {
+    if samples::on() { text::write(out) } else { Err(fmt::Error) }
 }

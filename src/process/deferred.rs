@@ -9,6 +9,7 @@ use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
 use crate::page_heap::directory::class_at;
 use crate::page_heap::large;
+use crate::profile::samples;
 use crate::size_class::SizeClass;
 
 /// Frees all of it, unless this thread cannot wait now either.
@@ -27,7 +28,9 @@ fn free(block: NonNull<u8>) {
         // SAFETY: the block is an object of this class that was given up.
         Some(class) => unsafe { free_small(class, block) },
         None => {
-            match large::at(&BACK_END.pages, address) {
+            let run = large::at(&BACK_END.pages, address);
+            run.into_iter().for_each(samples::note_free);
+            match run {
                 Some(id) if hardened::on() => hardened::free_large(id),
                 // SAFETY: a large block that was given up.
                 Some(id) => unsafe { BACK_END.pages.release(id, false) },

@@ -12,9 +12,8 @@
 //! a forked child that does, such as a daemon, reports nothing and keeps nothing open.
 
 use core::mem::MaybeUninit;
-use core::slice;
 use core::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release, SeqCst},
 };
 
@@ -24,6 +23,7 @@ use crate::decided;
 use crate::emergency;
 use crate::errno::keep_errno;
 use crate::message::message;
+use crate::process::output_path::{OutputPath, close};
 use crate::stats::collect::stats;
 use crate::stats::file_writer::FileWriter;
 use crate::stats::report;
@@ -35,9 +35,8 @@ const JSON: u8 = 2;
 
 /// What `PERSEQ_STATS` asked for.
 static FORM: AtomicU8 = AtomicU8::new(NONE);
-/// The file's path, ended by 0; empty for standard error. A copy: programs write over their environment.
-static PATH: [AtomicU8; 4096] = [const { AtomicU8::new(0) }; 4096];
-static PATH_LENGTH: AtomicUsize = AtomicUsize::new(0);
+/// The file's path; empty for standard error.
+static PATH: OutputPath = OutputPath::new();
 
 /// Takes `text`, `json`, or one of them with `:` and a path. False if it is neither.
 pub fn set(asked: &str) -> bool {
@@ -50,14 +49,9 @@ pub fn set(asked: &str) -> bool {
         "json" => JSON,
         _ => return false,
     };
-    let bytes = path.unwrap_or_default().as_bytes();
-    if path == Some("") || bytes.len() >= PATH.len() {
+    if path == Some("") || !PATH.set(path.unwrap_or_default(), 0) {
         return false;
     }
-    for (cell, byte) in PATH.iter().zip(bytes) {
-        cell.store(*byte, Relaxed);
-    }
-    PATH_LENGTH.store(bytes.len(), Relaxed);
     FORM.store(form, Release); // pairs with `write`
     true
 }
@@ -90,7 +84,7 @@ fn is_standard_error(file: i32) -> bool {
 
 /// Takes the copy, if a report to standard error was asked for.
 pub fn keep_standard_error() {
-    if FORM.load(Acquire) == NONE || PATH_LENGTH.load(Relaxed) > 0 {
+    if FORM.load(Acquire) == NONE || !PATH.is_empty() {
         return;
     }
     if let Some((device, inode)) = identity(libc::STDERR_FILENO) {
@@ -108,7 +102,7 @@ pub fn keep_standard_error() {
 /// Arranges for the report at exit, if one was asked for. May allocate. Says at once if the file cannot be had.
 pub fn arrange() {
     if FORM.load(Acquire) != NONE {
-        if PATH_LENGTH.load(Relaxed) > 0 && !can_be_opened() {
+        if !PATH.is_empty() && !PATH.can_be_opened() {
             refuse();
         }
         // SAFETY: the function is this module's and lives for ever.
@@ -125,53 +119,11 @@ pub fn forget_in_child() {
     }
 }
 
-/// Whether the file can be opened for writing, or made: it is not made yet, because the program may go to another folder.
-/// Nor is it opened: who reads from a pipe would see its end.
-fn can_be_opened() -> bool {
-    let mut status = MaybeUninit::<libc::stat>::uninit();
-    let arguments = [libc::AT_FDCWD as usize, PATH.as_ptr() as usize, status.as_mut_ptr() as usize, 0];
-    // SAFETY: atomic bytes are bytes, the last of them is 0, and `status` is ours to be written.
-    match unsafe { syscall::call(libc::SYS_newfstatat, arguments) } {
-        Ok(_) => {
-            // SAFETY: it was written.
-            let is_folder = unsafe { status.assume_init_ref() }.st_mode & libc::S_IFMT == libc::S_IFDIR;
-            !is_folder && is_allowed(&PATH, libc::W_OK)
-        }
-        Err(libc::ENOENT) => folder_takes_files(),
-        Err(_) => false,
-    }
-}
-
-/// Whether a file may be made where the path says.
-fn folder_takes_files() -> bool {
-    let folder = [const { AtomicU8::new(0) }; 4096];
-    let length = PATH_LENGTH.load(Relaxed);
-    let slash = PATH[..length].iter().rposition(|byte| byte.load(Relaxed) == b'/');
-    // The root is its own folder; without a slash, it is the present one.
-    let end = slash.map_or(0, |slash| slash.max(1));
-    folder.iter().zip(&PATH[..end]).for_each(|(to, from)| to.store(from.load(Relaxed), Relaxed));
-    if end == 0 {
-        folder[0].store(b'.', Relaxed);
-    }
-    is_allowed(&folder, libc::W_OK | libc::X_OK)
-}
-
-/// Whether this user may do that with what is at this path, bytes ended by 0.
-fn is_allowed(path: &[AtomicU8; 4096], what: i32) -> bool {
-    let arguments = [libc::AT_FDCWD as usize, path.as_ptr() as usize, what as usize];
-    // SAFETY: atomic bytes are bytes, the last of them is 0, and they live while the call lasts.
-    unsafe { syscall::call(libc::SYS_faccessat, arguments) }.is_ok()
-}
-
 /// Says that the file cannot be opened, once.
 fn refuse() {
     static SAID: AtomicBool = AtomicBool::new(false);
     if !SAID.swap(true, Relaxed) {
-        // SAFETY: atomic bytes are bytes, and nobody writes them any more.
-        let path = unsafe { slice::from_raw_parts(PATH.as_ptr().cast(), PATH_LENGTH.load(Relaxed)) };
-        // SAFETY: `set` copied them from a string.
-        let path = unsafe { str::from_utf8_unchecked(path) };
-        message(&["PERSEQ_STATS: ", path, " cannot be opened for writing"]);
+        message(&["PERSEQ_STATS: ", PATH.text(), " cannot be opened for writing"]);
     }
 }
 
@@ -219,14 +171,9 @@ fn can_report() -> bool {
 
 fn write() {
     let form = FORM.load(Acquire);
-    let named = PATH_LENGTH.load(Relaxed) > 0;
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_APPEND | libc::O_CLOEXEC;
+    let named = !PATH.is_empty();
     let file = if named {
-        // SAFETY: atomic bytes are bytes, the last of them is 0, and nobody writes them any more.
-        let opened = unsafe {
-            syscall::call(libc::SYS_openat, [libc::AT_FDCWD as usize, PATH.as_ptr() as usize, flags as usize, 0o666])
-        };
-        opened.map_or(-1, |file| file as i32)
+        PATH.open(libc::O_APPEND).unwrap_or(-1)
     } else {
         let known = [COPY.load(Relaxed), libc::STDERR_FILENO].into_iter().find(|file| is_standard_error(*file));
         let Some(file) = known else { return }; // the program gave it up
@@ -270,7 +217,7 @@ fn lock(file: i32) {
 
 /// Runs `write`, which says whether all was written, without the signals that end a process whose reader is gone
 /// (SIGPIPE) or whose file may not grow (SIGXFSZ).
-fn without_signals(write: impl FnOnce() -> bool) {
+pub fn without_signals(write: impl FnOnce() -> bool) {
     // As the kernel has sets of signals.
     let signals: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
     let mut before = 0_u64;
@@ -290,10 +237,4 @@ fn without_signals(write: impl FnOnce() -> bool) {
     // SAFETY: the set and the time are live, and nothing is written.
     while !done && unsafe { syscall::call(libc::SYS_rt_sigtimedwait, arguments) }.is_ok() {}
     _ = mask(libc::SIG_SETMASK, &raw const before, core::ptr::null_mut());
-}
-
-/// Closes a descriptor of ours.
-fn close(file: i32) {
-    // SAFETY: nobody else uses it, as our callers say.
-    _ = unsafe { syscall::call(libc::SYS_close, [file as usize]) };
 }

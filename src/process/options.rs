@@ -1,6 +1,5 @@
 //! What the environment may say: one table of all `PERSEQ_` variables, read once, at the first allocation.
 
-use core::ffi::{CStr, c_char};
 use core::sync::atomic::{
     AtomicBool,
     Ordering::{Acquire, Release},
@@ -23,6 +22,8 @@ use crate::page_heap::source::Thp;
 use crate::process::background;
 use crate::process::cgroup;
 use crate::process::choice;
+use crate::process::environment::{for_each_variable, is_heeded};
+use crate::process::heap_profile;
 use crate::process::reporter;
 use crate::sync::Mutex;
 
@@ -52,7 +53,7 @@ const HARD_LIMIT: &str = "bytes, at least 1M, as in 512M or 2G, or 1% to 100% of
 const BYTES: &str = "bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, \
                      PERSEQ_MODE=central";
 
-static OPTIONS: [RuntimeOption; 14] = [
+static OPTIONS: [RuntimeOption; 15] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -150,6 +151,17 @@ static OPTIONS: [RuntimeOption; 14] = [
         apply: reporter::set,
     },
     RuntimeOption {
+        name: heap_profile::NAME,
+        meaning: "a heap profile by sampling, for pprof, written to PREFIX.PID.heap at exit: bytes from one sample to the \
+                  next, in the mean",
+        expected: "bytes, at least 4K, as in 512K, and behind it perhaps ,PREFIX",
+        default: "not set; PREFIX is perseq",
+        apply: |text| {
+            let (bytes, prefix) = text.split_once(',').map_or((text, None), |(bytes, prefix)| (bytes, Some(prefix)));
+            bytes_from(bytes, heap_profile::LEAST_RATE).is_some_and(|rate| heap_profile::set(rate, prefix))
+        },
+    },
+    RuntimeOption {
         name: "PERSEQ_HARDENED",
         meaning: "1: no caches, and every operation is checked; for programs that may misuse memory",
         expected: "0 or 1",
@@ -213,8 +225,7 @@ pub fn try_read_environment() -> Result<(), Refusal> {
     if READ.load(Acquire) {
         return Ok(()); // somebody was faster
     }
-    // SAFETY: getauxval has no preconditions.
-    let applied = if unsafe { libc::getauxval(libc::AT_SECURE) } == 0 { apply_all() } else { Ok(()) };
+    let applied = if is_heeded() { apply_all() } else { Ok(()) };
     READ.store(true, Release);
     applied
 }
@@ -251,26 +262,6 @@ fn apply_all() -> Result<(), Refusal> {
         }
     }
     finding
-}
-
-/// Calls `f` with the name and the value of each variable that may be ours; `None`: it is no text.
-fn for_each_variable(mut f: impl FnMut(Option<(&'static str, &'static str)>)) {
-    unsafe extern "C" {
-        static environ: *const *const c_char;
-    }
-    // SAFETY: libc's list of C strings, ended by null; null itself before libc has begun. A program that changes it
-    // later does so after we read it.
-    unsafe {
-        let mut variable = environ;
-        while !variable.is_null() && !(*variable).is_null() {
-            let text = CStr::from_ptr(*variable);
-            variable = variable.add(1);
-            if !text.to_bytes().starts_with(b"PERSEQ_") {
-                continue;
-            }
-            f(text.to_str().ok().map(|text| text.split_once('=').unwrap_or((text, ""))));
-        }
-    }
 }
 
 /// A period in milliseconds; `Some(None)` for never.

@@ -9,6 +9,7 @@
 //! `-z nodelete`, as `libperseq.so` is, and under musl, whose `dlclose` unmaps nothing.
 
 use core::ffi::{c_char, c_int, c_void};
+use core::ops::Range;
 use core::ptr;
 
 use crate::errno::keep_errno;
@@ -25,6 +26,21 @@ static AT_LOAD: extern "C" fn() = stay;
 struct Library {
     name: *const c_char,
     stays: bool,
+    /// Where it lies; empty for the program.
+    extent: Range<usize>,
+}
+
+/// Finds the module that this code is in.
+fn library() -> Library {
+    let mut library = Library { name: ptr::null(), stays: true, extent: 0..0 };
+    // SAFETY: the function below fits, and gets the library for its third argument.
+    unsafe { libc::dl_iterate_phdr(Some(find), (&raw mut library).cast()) };
+    library
+}
+
+/// Where the library lies that this code is in. `None` if it is in the program.
+pub fn own_library() -> Option<Range<usize>> {
+    Some(library().extent).filter(|extent| !extent.is_empty())
 }
 
 extern "C" fn stay() {
@@ -32,9 +48,7 @@ extern "C" fn stay() {
         return;
     }
     keep_errno(|| {
-        let mut library = Library { name: ptr::null(), stays: true };
-        // SAFETY: the function below fits, and gets the library for its third argument.
-        unsafe { libc::dl_iterate_phdr(Some(find), (&raw mut library).cast()) };
+        let library = library();
         if !library.stays {
             // The loader knows the library by this name and opens no file. The reference is never given back. If it is
             // refused, the library stays only as long as its users keep it.
@@ -62,6 +76,11 @@ unsafe extern "C" fn find(module: *mut libc::dl_phdr_info, _: usize, library: *m
     let (library, is_program) = unsafe { (&mut *library.cast::<Library>(), *module.dlpi_name == 0) };
     let dynamic = headers.iter().find(|header| header.p_type == libc::PT_DYNAMIC);
     library.name = module.dlpi_name;
+    if !is_program {
+        let loaded = headers.iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let end = loaded.map(|header| header.p_vaddr + header.p_memsz).max().unwrap_or(0);
+        library.extent = module.dlpi_addr as usize..(module.dlpi_addr + end) as usize;
+    }
     // SAFETY: the module's dynamic section, mapped where its header says.
     library.stays = is_program || dynamic.is_some_and(|header| unsafe { is_marked(module.dlpi_addr + header.p_vaddr) });
     1

@@ -13,6 +13,7 @@ use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::process::choice;
 use crate::process::exit_report;
 use crate::process::fork;
+use crate::process::heap_profile;
 use crate::process::options;
 use crate::process::reporter;
 use crate::process::thread_exit;
@@ -85,6 +86,7 @@ fn initialize_slow(default: Option<Mode>) -> bool {
     if done {
         exit_report::arrange(); // may allocate, so not before the announcement
         reporter::arrange();
+        heap_profile::arrange();
     }
     done
 }
@@ -99,16 +101,17 @@ fn set_up(default: Option<Mode>) -> bool {
         // A thread would leave its cache behind; slots outlive their threads.
         (active, reason, prepared) = (Mode::Sharded, Reason::NoKey, Prepared::LOCAL);
     }
-    if !registry::initialize(modes::rows(active)) {
+    let prepared_profile = heap_profile::prepare().filter(|_| registry::initialize(modes::rows(active)));
+    let Some(profiled) = prepared_profile else {
         exit_key.into_iter().for_each(thread_exit::give_back); // the next call takes one
         return false;
-    }
+    };
     shards::split_transfer_caches();
     budget::set_lending(active.lends());
     let mode = ActiveMode { requested, active, reason };
     live::note(&mode);
     // SAFETY: our caller holds `DECIDING` and found nothing announced.
     unsafe { decided::write(Decision { mode, registration: prepared.registration, exit_key }) };
-    way::set(active, prepared.word);
+    way::set(active, prepared.word, profiled);
     true
 }

@@ -7,7 +7,7 @@ use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::Ordering::Relaxed;
 
-use rseq::sequence::{self, Miss};
+use rseq::sequence::{self, Miss, ThreadCell};
 use rseq::slab::Slot;
 use rseq::{CpuId, Handle, Index, MmCid, Registration, Stopping, fence};
 
@@ -16,7 +16,7 @@ use crate::front_end::cache::{Cache, Shape};
 use crate::front_end::contract::{Fallback, FrontEnd, Held, Prepared};
 use crate::front_end::lists::{Exclusive, Lists};
 use crate::front_end::registry;
-use crate::front_end::thread::{self, cell};
+use crate::front_end::thread;
 use crate::mode::{Mode, Reason};
 use crate::owner::Owner;
 use crate::size_class::CLASSES;
@@ -84,18 +84,19 @@ fn locate<I: Index>() -> Option<(&'static Cache, InSequences<I>)> {
     if thread::is_lent() {
         return None;
     }
-    let handle = Handle::from_bits::<I>(way::word())?;
+    let handle = Handle::from_bits::<I>(way::behind())?;
     decided::ensure_thread().ok()?;
     // SAFETY: the handle is the process's own.
     let index = unsafe { handle.index::<I>() };
     // SAFETY: the cache is new and never moves, its lists have no arrays, and `index`, which is below the number of
     // rows, has no other cache.
     let cache = registry::indexed_cache(index, |cache| unsafe { cache.slab.start::<I>(index) })?;
-    if !ptr::eq(cell().get(), &cache.slab) {
-        cell().set(&cache.slab);
+    let cell = thread::front();
+    if !ptr::eq(cell.get(), &cache.slab) {
+        cell.set(&cache.slab);
         cache.arrivals.fetch_add(1, Relaxed);
     }
-    Some((cache, InSequences(handle, PhantomData)))
+    Some((cache, InSequences { handle, cell, index: PhantomData }))
 }
 
 fn seize(held: &mut [Held], f: &mut impl FnMut(&'static Cache, Exclusive, &mut Shape)) {
@@ -115,25 +116,29 @@ fn seize(held: &mut [Held], f: &mut impl FnMut(&'static Cache, Exclusive, &mut S
     }
 }
 
-/// Lists of the slab that the cell names, in sequences that look whether it still is the present index's.
+/// Lists of the slab that the thread's word names, in sequences that look whether it still is the present index's.
 #[derive(Clone, Copy)]
-pub struct InSequences<I>(Handle, PhantomData<I>);
+pub struct InSequences<I> {
+    handle: Handle,
+    cell: ThreadCell<CLASSES>,
+    index: PhantomData<I>,
+}
 
 #[allow(clippy::undocumented_unsafe_blocks)] // each forwards its own contract to the sequence of its name
 impl<I: Index> Lists for InSequences<I> {
     unsafe fn pop(self, list: usize) -> Result<NonNull<u8>, Miss> {
-        unsafe { sequence::pop::<I, CLASSES>(self.0, cell(), list) }
+        unsafe { sequence::pop::<I, CLASSES>(self.handle, self.cell, list) }
     }
     unsafe fn push(self, list: usize, object: NonNull<u8>) -> Result<(), Miss> {
-        unsafe { sequence::push::<I, CLASSES>(self.0, cell(), list, object) }
+        unsafe { sequence::push::<I, CLASSES>(self.handle, self.cell, list, object) }
     }
     unsafe fn pop_batch(self, list: usize, objects: &mut [*mut u8]) -> Result<usize, Miss> {
-        unsafe { sequence::pop_batch::<I, CLASSES>(self.0, cell(), list, objects) }
+        unsafe { sequence::pop_batch::<I, CLASSES>(self.handle, self.cell, list, objects) }
     }
     unsafe fn push_batch(self, list: usize, objects: &[*mut u8]) -> Result<usize, Miss> {
-        unsafe { sequence::push_batch::<I, CLASSES>(self.0, cell(), list, objects) }
+        unsafe { sequence::push_batch::<I, CLASSES>(self.handle, self.cell, list, objects) }
     }
     unsafe fn replace(self, list: usize, expected: *mut Slot, new: *mut Slot) -> Result<(), Miss> {
-        unsafe { sequence::replace::<I, CLASSES>(self.0, cell(), list, expected, new) }
+        unsafe { sequence::replace::<I, CLASSES>(self.handle, self.cell, list, expected, new) }
     }
 }

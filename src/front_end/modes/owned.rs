@@ -7,11 +7,11 @@ use rseq::Slab;
 use crate::front_end::cache::{Cache, Shape};
 use crate::front_end::contract::{FrontEnd, Held};
 use crate::front_end::lists::{Exclusive, Guarded};
-use crate::front_end::thread::{self, cell};
+use crate::front_end::thread;
 use crate::owner::Owner;
 use crate::size_class::CLASSES;
 
-/// The thread's word is its cell, so that inlined code finds the cache.
+/// The thread's word is its cell, so that inlined code finds the cache, unless a heap profile is taken.
 pub enum PerThread {}
 
 impl FrontEnd for PerThread {
@@ -22,7 +22,10 @@ impl FrontEnd for PerThread {
     const LENDS: bool = false;
 
     fn locate() -> Option<(&'static Cache, Self::Lists)> {
-        thread::own_cache(cell()).map(|cache| (cache, Own(&cache.slab)))
+        if thread::is_lent() {
+            return None;
+        }
+        thread::own_cache(thread::front()).map(|cache| (cache, Own(&cache.slab)))
     }
 
     /// The calling thread's own only.

@@ -1,0 +1,116 @@
+//! The heap profile that `PERSEQ_PROFILE` asks for: when it begins, and the file that it is written to at the end.
+//!
+//! It is written with write(2) when the process ends by `exit` or by a return from `main`, as reports are, to a file of
+//! the process's own: `PREFIX.PID.heap`. Nothing is locked for it, so it is written also where a handler that interrupted
+//! an allocation ends the process. A forked child begins with what was sampled before, as it does with the memory.
+//!
+//! What walks stacks is loaded among the constructors of the program or library that this code is in. So blocks that the
+//! loader and constructors before that allocate are no samples.
+
+use core::fmt::{self, Write};
+use core::ops::Range;
+
+use rseq::syscall;
+
+use crate::errno::keep_errno;
+use crate::message::message;
+use crate::process::environment;
+use crate::process::exit_report::without_signals;
+use crate::process::output_path::{OutputPath, close};
+use crate::process::resident;
+use crate::profile::{sampler, samples, sites, stack, text};
+use crate::stats::file_writer::FileWriter;
+
+/// The variable that asks for it.
+pub const NAME: &str = "PERSEQ_PROFILE";
+/// What the file's name begins with, unless the variable says otherwise.
+const PREFIX: &str = "perseq";
+/// Least bytes from one sample to the next: each sample takes a page of ours, and its stack is walked.
+pub const LEAST_RATE: usize = 4 << 10;
+/// Most bytes of what follows the prefix.
+const SUFFIX: usize = 32;
+
+/// What the file's name begins with; the whole of it once it is written.
+static PATH: OutputPath = OutputPath::new();
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = load;
+
+extern "C" fn load() {
+    if stack::IS_KNOWN && environment::asks_for(NAME) {
+        keep_errno(stack::load); // allocates
+        samples::begin(own_code());
+    }
+}
+
+/// The code of a library that is the process's malloc: nothing in there is a program's.
+fn own_code() -> Range<usize> {
+    let code = resident::own_library().unwrap_or_default();
+    if code.contains(&(libc::malloc as *const () as usize)) { code } else { 0..0 }
+}
+
+/// A profile with so many bytes from one sample to the next, written to files of this prefix. False if that makes no
+/// sense.
+pub fn set(rate: usize, prefix: Option<&str>) -> bool {
+    let prefix = prefix.unwrap_or(PREFIX);
+    if prefix.is_empty() || prefix.ends_with('/') || !PATH.set(prefix, SUFFIX) {
+        return false;
+    }
+    samples::set_rate(rate);
+    true
+}
+
+/// Makes ready for what was asked for, before the first allocation; whether a profile is taken. `None`: there is no
+/// memory for its table.
+pub fn prepare() -> Option<bool> {
+    if samples::rate().is_none() || !stack::IS_KNOWN {
+        return Some(false);
+    }
+    // SAFETY: the kernel's vector, whose entry names 16 random bytes.
+    unsafe {
+        let random = libc::getauxval(libc::AT_RANDOM) as *const u64;
+        sampler::seed(if random.is_null() { 0 } else { random.read_unaligned() });
+    }
+    sites::prepare().then_some(true)
+}
+
+/// Arranges for the file at exit, if a profile is taken. May allocate. Says at once if it cannot be had.
+pub fn arrange() {
+    if samples::on() {
+        if !PATH.folder_takes_files() {
+            message(&[NAME, ": ", PATH.text(), ".PID.heap cannot be written"]);
+        }
+        // SAFETY: the function is this module's and lives for ever.
+        keep_errno(|| unsafe { libc::atexit(write_at_exit) });
+    } else if samples::rate().is_some() {
+        message(&[NAME, ": no profile: this C library has no backtrace()"]);
+    }
+}
+
+extern "C" fn write_at_exit() {
+    // SAFETY: getpid takes nothing.
+    let process = unsafe { syscall::call(libc::SYS_getpid, []) }.unwrap_or(0);
+    _ = write!(Name, ".{process}.heap"); // it has room for that
+    let Some(file) = PATH.open(libc::O_TRUNC) else {
+        return message(&[NAME, ": ", PATH.text(), " cannot be written"]);
+    };
+    without_signals(|| {
+        let mut out = FileWriter::new(file);
+        let done = text::write(&mut out).and_then(|()| out.flush()).is_ok();
+        if !done {
+            message(&[NAME, ": ", PATH.text(), " takes no more"]);
+        }
+        done
+    });
+    close(file);
+}
+
+/// The end of the path.
+struct Name;
+
+impl Write for Name {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if PATH.push(text) { Ok(()) } else { Err(fmt::Error) }
+    }
+}
