@@ -120,6 +120,11 @@ impl Perseq {
     /// The cache is empty, elsewhere, does not exist yet, or has a lock.
     #[inline(never)]
     fn alloc_slower(&self, class: SizeClass) -> *mut u8 {
+        if samples::on()
+            && let Some(object) = samples::sample_small(class).or_else(|| fast::pop_behind(class))
+        {
+            return object.as_ptr();
+        }
         if emergency::is_now() {
             return emergency::allocate(class).map_or_else(out_of_memory, NonNull::as_ptr);
         }
@@ -129,8 +134,7 @@ impl Perseq {
         };
         let for_want_of_lock = || emergency::allocate_for_want_of_lock(class);
         let object = if start::initialize(self.mode) {
-            let sample = samples::sample_small(class);
-            sample.or_else(|| or_reclaim(class.size(), || go().or_else(for_want_of_lock)))
+            or_reclaim(class.size(), || go().or_else(for_want_of_lock))
         } else {
             for_want_of_lock()
         };
@@ -255,6 +259,9 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
     // SAFETY: by our own contract.
     unsafe {
         if fast::push_gated(class, object) {
+            return;
+        }
+        if samples::on() && !samples::may_be_small(object) && fast::push_behind(class, object) {
             return;
         }
         // An object from before the first allocation was done is of emergency memory.

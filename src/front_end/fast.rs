@@ -1,10 +1,13 @@
-//! What is inlined into every allocation and free of a small object: the fast path of all modes that have one.
+//! What is inlined into every allocation and free of a small object: the fast path of all modes that have one; and the same
+//! out of line, for the mode with gates and while a heap profile is taken.
 
 use core::ptr::NonNull;
 
 use rseq::{CpuId, Handle, MmCid, local, sequence};
 
+use crate::front_end::hits;
 use crate::front_end::thread::{self, cell, gate_of, home};
+use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::way;
 
@@ -89,4 +92,57 @@ pub unsafe fn push_gated(class: SizeClass, object: NonNull<u8>) -> bool {
         thread::count_free(class);
     }
     done
+}
+
+/// [`pop`] where the way is [`way::PROFILED`], for the modes whose fast path is inlined otherwise; `None` in others.
+///
+/// Not in builds that count hits: the slow path does that for all modes.
+#[inline]
+pub fn pop_behind(class: SizeClass) -> Option<NonNull<u8>> {
+    if hits::COUNTED || thread::is_lent() {
+        return None;
+    }
+    let (word, list) = (way::behind(), class.index());
+    // SAFETY: as in `pop` and `pop_gated`: home takes the cell's place, and names the thread's own slab in the mode that
+    // changes it plainly.
+    unsafe {
+        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
+            sequence::pop::<CpuId, CLASSES>(handle, home(), list).ok()
+        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
+            sequence::pop::<MmCid, CLASSES>(handle, home(), list).ok()
+        } else if word == way::GATED {
+            let _inside = gate_of(home().get()).enter()?;
+            local::pop(home().get(), list)
+        } else if way::mode() == Some(Mode::PerThread) {
+            local::pop(home().get(), list)
+        } else {
+            None
+        }
+    }
+}
+
+/// [`push`] where the way is [`way::PROFILED`], as [`pop_behind`]; false where nothing was done.
+///
+/// # Safety
+///
+/// * As for [`push`].
+#[inline]
+pub unsafe fn push_behind(class: SizeClass, object: NonNull<u8>) -> bool {
+    if hits::COUNTED || thread::is_lent() {
+        return false;
+    }
+    let (word, list) = (way::behind(), class.index());
+    // SAFETY: as in `pop_behind`; objects are even.
+    unsafe {
+        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
+            sequence::push::<CpuId, CLASSES>(handle, home(), list, object).is_ok()
+        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
+            sequence::push::<MmCid, CLASSES>(handle, home(), list, object).is_ok()
+        } else if word == way::GATED {
+            let Some(_inside) = gate_of(home().get()).enter() else { return false };
+            local::push(home().get(), list, object)
+        } else {
+            way::mode() == Some(Mode::PerThread) && local::push(home().get(), list, object)
+        }
+    }
 }

@@ -8,6 +8,7 @@ use core::sync::atomic::{
 };
 
 use crate::config::PAGE_SIZE;
+use crate::decided;
 use crate::emergency;
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
@@ -53,12 +54,13 @@ pub fn lost() -> u64 {
     LOST.load(Relaxed)
 }
 
-/// Counts an allocation of an object of `class`. If it is to be a sample, a run of pages in the object's place.
+/// Counts an allocation of an object of `class`, while a profile is taken. If it is to be a sample, a run of pages in the
+/// object's place.
 ///
 /// Called by the function that the program's code called: the stack is its caller's.
 #[inline(always)]
 pub fn sample_small(class: SizeClass) -> Option<NonNull<u8>> {
-    if on() && sampler::count(class.size(), RATE.load(Relaxed)) { take_small(class) } else { None }
+    if sampler::count(class.size(), RATE.load(Relaxed)) { take_small(class) } else { None }
 }
 
 #[cold]
@@ -109,7 +111,7 @@ fn take_large(block: *mut u8) {
 
 /// Whether this thread can walk its stack now.
 fn can_take() -> bool {
-    BEGUN.load(Acquire) && !emergency::is_now() // pairs with `begin`
+    BEGUN.load(Acquire) && decided::is_ready() && !emergency::is_now() // pairs with `begin`
 }
 
 /// The large span `id`, the caller's, is a sample of this stack.
@@ -171,11 +173,17 @@ pub fn note_free(id: SpanId) {
     }
 }
 
+/// Whether `object` is where a sample could be.
+#[inline]
+pub fn may_be_small(object: NonNull<u8>) -> bool {
+    object.addr().get().is_multiple_of(PAGE_SIZE)
+}
+
 /// The span of the small object at `object`, if that is a sample. In the hardened mode, ends the process if it is another
 /// class's.
 #[inline]
 pub fn sampled_small(class: SizeClass, object: NonNull<u8>) -> Option<SpanId> {
-    if !on() || !object.addr().get().is_multiple_of(PAGE_SIZE) {
+    if !on() || !may_be_small(object) {
         return None;
     }
     let id = large::at(&BACK_END.pages, object.addr().get())?;
