@@ -14,6 +14,7 @@ use rseq::{Registration, Unavailable, syscall};
 use crate::errno::keep_errno;
 use crate::lock_order::Rank;
 use crate::mode::ActiveMode;
+use crate::place::Extent;
 use crate::sync::Mutex;
 
 /// The first allocation has decided.
@@ -38,6 +39,11 @@ pub struct Decision {
 unsafe impl Sync for Decided {}
 
 static DECIDED: Decided = Decided(UnsafeCell::new(MaybeUninit::uninit()));
+
+/// Where the decision is.
+pub const fn extent() -> Extent {
+    Extent::of(&raw const DECIDED)
+}
 
 /// Whether the decision was made: the process can allocate.
 #[inline]

@@ -31,6 +31,23 @@ impl fmt::Debug for Place {
     }
 }
 
+/// A thing in the process, whole.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Extent {
+    /// Where it begins.
+    pub start: Place,
+    /// Its bytes.
+    pub bytes: u32,
+}
+
+impl Extent {
+    /// That of `thing`.
+    pub(crate) const fn of<T>(thing: *const T) -> Extent {
+        Extent { start: Place::of(thing), bytes: bytes(size_of::<T>()) }
+    }
+}
+
 /// Bytes, of a size or an offset, as layouts hold them.
 pub(crate) const fn bytes(number: usize) -> u32 {
     assert!(number <= u32::MAX as usize, "a layout's numbers have 32 bits");

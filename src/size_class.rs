@@ -11,7 +11,7 @@ use core::alloc::Layout;
 use core::mem::offset_of;
 
 use crate::config::{MAX_SMALL, PAGE_SIZE, built};
-use crate::place::{Place, bytes};
+use crate::place::{Extent, Place, bytes};
 
 /// How many classes there are.
 pub const CLASSES: usize = built::CLASSES.len();
@@ -85,6 +85,11 @@ pub const fn layout() -> ClassLayout {
         objects: bytes(offset_of!(ClassInfo, objects)),
         batch: bytes(offset_of!(ClassInfo, batch)),
     }
+}
+
+/// The tables that find a size's class and say what it is made of.
+pub const fn tables() -> [Extent; 3] {
+    [Extent::of(&raw const TABLE), Extent::of(&raw const LOOKUP), Extent::of(&raw const BLOCK_LOOKUP)]
 }
 
 /// Sizes up to here are looked up in steps of 8, above in steps of 128.

@@ -6,6 +6,7 @@ use core::sync::atomic::{
 };
 
 use crate::mode::Mode;
+use crate::place::Extent;
 use crate::sync::Padded;
 
 /// The word before the mode is decided. Inlined code goes the [`LOCAL`] way and finds nothing.
@@ -32,6 +33,11 @@ struct Way {
 /// Set once, before the first allocation returns. Every operation reads it, so it shares its line with nothing.
 static WAY: Padded<Way> =
     Padded(Way { word: AtomicIsize::new(UNDECIDED), behind: AtomicIsize::new(UNDECIDED), mode: AtomicU8::new(0) });
+
+/// Where the word is, and what stands beside it.
+pub const fn extent() -> Extent {
+    Extent::of(&raw const WAY)
+}
 
 /// A handle of rseq, or one of the words of this module.
 #[inline(always)]

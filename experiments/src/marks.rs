@@ -42,6 +42,55 @@ fn mark<const NUMBER: i32>() {
     };
 }
 
+/// Tiers of an allocator, in the order of the numbers by which they are told.
+pub const TIERS: [&str; 6] = ["caches", "transfer_caches", "spans", "page_map", "page_heap", "shared"];
+
+/// Tells that the bytes from `first` to `last` are of the tier with this number, by loads of both.
+///
+/// # Safety
+///
+/// * Both can be read, and who else writes them does not mind: the values are dropped.
+///
+/// # Panics
+///
+/// There is no such tier.
+pub unsafe fn tell(tier: usize, first: u64, last: u64) {
+    let (begin, end): (Load, Load) = match tier {
+        0 => (load::<0x10>, load::<0x11>),
+        1 => (load::<0x12>, load::<0x13>),
+        2 => (load::<0x14>, load::<0x15>),
+        3 => (load::<0x16>, load::<0x17>),
+        4 => (load::<0x18>, load::<0x19>),
+        5 => (load::<0x1a>, load::<0x1b>),
+        _ => panic!("tier {tier} of {}", TIERS.len()),
+    };
+    // SAFETY: by our own contract.
+    unsafe { begin(first) };
+    // SAFETY: as above.
+    unsafe { end(last) };
+}
+
+type Load = unsafe fn(u64);
+
+/// # Safety
+///
+/// * As for [`tell`].
+unsafe fn load<const NUMBER: i32>(address: u64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let base = address.wrapping_sub((BASE + NUMBER) as u64);
+        // SAFETY: by our own contract `address` can be read; the byte goes to a register that is given up.
+        unsafe {
+            std::arch::asm!(
+                ".byte 0x8a,0x88", ".long {}", const BASE + NUMBER, in("rax") base, out("cl") _,
+                options(nostack, readonly, preserves_flags)
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// Stores `value` by the encoding that the plugin compares with the CPU it is told.
 pub fn test(place: &mut u64, value: u64) {
     #[cfg(target_arch = "x86_64")]

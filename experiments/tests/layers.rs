@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("what is measured, and of what", &["counters", "definition", "host", "measurement", "pattern", "trace"]),
     ("the harness", &["harness"]),
+    ("the memory of a process", &["live::find", "live::process", "live::ranges", "live::record", "live::spans"]),
     ("the work of a sample", &["instrument", "proof", "workload"]),
     ("the processes of a sample", &["peers", "worker", "suite::worker"]),
     ("the experiments as a kind of run", &["experiment", "own", "plan", "selftest"]),
@@ -111,7 +112,7 @@ fn samples_are_started_in_one_place() {
 /// other. The model uses no other crate.
 #[test]
 fn the_model_and_the_statistics_stand_alone() {
-    let model = ["topology", "geometry", "lines", "cache", "counts", "objects", "model", "lib"];
+    let model = ["topology", "geometry", "lines", "cache", "counts", "objects", "model", "places", "lib"];
     stands_alone("cache-model", &model, &[]);
     let statistics = ["estimate", "paired", "shape", "verdict", "lib", "simulation", "tests"];
     stands_alone("statistics", &statistics, &["rand", "rand_chacha", "statrs"]);

@@ -67,7 +67,8 @@ fn the_plan_is_that_of_the_guest() {
 fn reports(dir: &Path) -> Vec<Value> {
     let text = fs::read_to_string(dir.join("samples.jsonl")).expect("rows");
     let parse = |line: &str| -> Value { serde_json::from_str(line).expect("a row in JSON") };
-    let reported = ["sample_id", "status", "reason", "simulated", "mode_active", "pairs", "metrics", "counted"];
+    let reported =
+        ["sample_id", "status", "reason", "simulated", "mode_active", "pairs", "metrics", "counted", "unavailable"];
     let reduce = |row: Value| reported.iter().map(|name| row[*name].clone()).collect();
     text.lines().map(parse).map(reduce).collect()
 }
@@ -104,6 +105,7 @@ fn the_same_seed_gives_the_same_bits() {
     assert!((8.0..1000.0).contains(&per_pair), "{per_pair}");
     assert!(user["l1_misses"].as_u64() < user["reads"].as_u64().map(|reads| reads / 20), "{user}");
     assert_eq!(first, second);
+    tiers_are_told_apart(row);
 
     let rows = fs::read_to_string(dirs[0].join("samples.jsonl")).expect("rows");
     let cut = &rows[..rows.len() - 40];
@@ -130,10 +132,34 @@ fn the_same_seed_gives_the_same_bits() {
     );
     assert!(row[7]["parts"] == serde_json::json!([1, 1]), "{row}");
     assert!(third.join("report/report.html").is_file());
+    // The C library does not say where its metadata lies: that is not nothing.
+    assert!(row[7]["tiers"].is_null() && row[6].get("caches_accesses_per_pair").is_none(), "{row}");
+    assert!(row[8]["tiers"].as_str().is_some_and(|reason| reason.contains("does not say")), "{row}");
 
     let resumed = resume(&plugin);
     assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
     assert_eq!(reports(&dirs[0]), first);
+}
+
+/// The tiers of `percpu` in a cell whose pairs its caches serve: what they add up to, and what a pair does there. `pop`
+/// loads the slab's id, the list's top and the object, and stores the top; `push` loads id, top and slot and stores both.
+fn tiers_are_told_apart(row: &Value) {
+    let counts = |value: &Value| value.as_object().expect("counts").clone();
+    let tiers = counts(&row[7]["tiers"]);
+    for (count, all) in counts(&row[7]["classes"]["user"]["total"]) {
+        let sum: u64 = tiers.values().map(|tier| tier[&count].as_u64().expect("a count")).sum();
+        assert_eq!(Some(sum), all.as_u64(), "{count}: {tiers:?}");
+    }
+    let (accesses, pairs) = (tiers["caches"]["accesses"].as_u64(), row[5].as_u64());
+    let (accesses, pairs) = (accesses.expect("a count"), pairs.expect("a count"));
+    assert!((9 * pairs..10 * pairs).contains(&accesses), "{accesses} for {pairs} pairs: {tiers:?}");
+    let per_pair = row[6]["caches_accesses_per_pair"].as_f64();
+    assert_eq!(per_pair, Some(accesses as f64 / pairs as f64));
+    // The word that says which mode runs is read each time.
+    assert!(tiers["shared"]["reads"].as_u64() >= Some(2 * pairs), "{tiers:?}");
+    let told = counts(&row[7]["told"]["bytes"]);
+    assert!(told.values().all(|bytes| bytes.as_u64() > Some(0)), "{told:?}");
+    assert_eq!(told.len() + 1, tiers.len(), "and what is the program's: {tiers:?}");
 }
 
 /// Two parts, the second of which another host took up: the bits of the whole, and nobody need be asked about hosts.

@@ -140,6 +140,16 @@ pub const fn newest() -> Place {
     Place::of(&raw const ALL)
 }
 
+/// Where the words are that name the table of indices and say how many rows it has.
+pub const fn rows() -> Place {
+    Place::of(&raw const ROWS)
+}
+
+/// See [`rows`].
+pub const fn row_count() -> Place {
+    Place::of(&raw const ROW_COUNT)
+}
+
 /// Counts the caches, those with an owner and those without.
 #[cfg(debug_assertions)]
 pub fn check() {

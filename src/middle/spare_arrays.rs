@@ -8,15 +8,23 @@ use crate::config::{LINE, MAX_LIST_WORDS};
 use crate::lock_order::Rank;
 use crate::message::law;
 use crate::middle::back_end::BACK_END;
+use crate::place::Place;
 use crate::sync::Mutex;
 
-const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;
+/// How many sizes there are, from one word on.
+pub const SIZES: usize = MAX_LIST_WORDS.ilog2() as usize + 1;
 
 /// Free arrays by size, linked through their first words.
+#[repr(transparent)]
 pub struct SpareArrays(Mutex<[usize; SIZES]>);
 
 /// The process's own.
 pub static SPARE_ARRAYS: SpareArrays = SpareArrays(Mutex::new(Rank::SpareArrays, [0; SIZES]));
+
+/// Where the first array of each size is named.
+pub const fn heads() -> Place {
+    Place::of((&raw const SPARE_ARRAYS).wrapping_byte_add(Mutex::<[usize; SIZES]>::VALUE_AT))
+}
 
 impl SpareArrays {
     /// Memory of `words` words, a power of two up to [`MAX_LIST_WORDS`]. Not zeroed.

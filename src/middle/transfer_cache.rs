@@ -12,7 +12,7 @@ use crate::message::law;
 use crate::middle::tables::Tables;
 use crate::page_heap::source::PageSource;
 use crate::place::bytes;
-use crate::size_class::SizeClass;
+use crate::size_class::{CLASSES, ClassInfo, SizeClass, TABLE};
 use crate::sync::Mutex;
 
 /// The pointers of one class in one shard.
@@ -52,6 +52,8 @@ pub struct TransferCounts {
 pub struct TransferCacheLayout {
     /// 32 bits: 0 while nobody has the lock.
     pub lock: u32,
+    /// The address of its array; 0 before the first insert. Under the lock.
+    pub objects: u32,
     /// Objects in it. Under the lock, as the next two.
     pub length: u32,
     /// Allocations that went past the caches.
@@ -70,6 +72,7 @@ impl TransferCache {
         let counts = value + offset_of!(State, counts);
         TransferCacheLayout {
             lock: bytes(state + Mutex::<State>::WORD_AT),
+            objects: bytes(value + offset_of!(State, objects)),
             length: bytes(value + offset_of!(State, length)),
             uncached_allocs: bytes(counts + offset_of!(TransferCounts, uncached_allocs)),
             uncached_frees: bytes(counts + offset_of!(TransferCounts, uncached_frees)),
@@ -154,9 +157,29 @@ impl TransferCache {
 
 /// Pointers a class's array holds.
 pub fn capacity(class: SizeClass) -> usize {
-    let batch = class.info().batch as usize;
-    (TRANSFER_BYTES / class.size()).clamp(2 * batch, TRANSFER_BATCHES * batch)
+    room(class.info())
 }
+
+const fn room(info: &ClassInfo) -> usize {
+    let (batch, wanted) = (info.batch as usize, TRANSFER_BYTES / info.size as usize);
+    if wanted < 2 * batch {
+        2 * batch
+    } else if wanted > TRANSFER_BATCHES * batch {
+        TRANSFER_BATCHES * batch
+    } else {
+        wanted
+    }
+}
+
+/// [`capacity`] of each class, for who reads the process's memory from outside.
+pub static CAPACITIES: [u32; CLASSES] = {
+    let (mut capacities, mut index) = ([0; CLASSES], 0);
+    while index < CLASSES {
+        capacities[index] = bytes(room(&TABLE[index]));
+        index += 1;
+    }
+    capacities
+};
 
 impl State {
     fn remove_range(&mut self, out: &mut [*mut u8]) -> usize {

@@ -13,9 +13,9 @@ use crate::config::LINE;
 use crate::decided;
 use crate::middle::tables::Tables;
 use crate::middle::topology::MAX_GROUPS;
-use crate::middle::transfer_cache::{TransferCache, TransferCacheLayout, TransferCounts};
+use crate::middle::transfer_cache::{CAPACITIES, TransferCache, TransferCacheLayout, TransferCounts};
 use crate::page_heap::source::PageSource;
-use crate::place::{Place, bytes};
+use crate::place::{Extent, Place, bytes};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
 
@@ -43,6 +43,14 @@ pub struct TransferLayout {
     pub others: Place,
     /// A word of 64 bits: shards there are, the first included.
     pub count: Place,
+    /// All that says which shard is whose, and the first.
+    pub itself: Extent,
+    /// A word of 64 bits with the address of a table of bytes, one for each CPU; 0 while there is one shard.
+    pub of_cpu: Place,
+    /// A word of 64 bits: how many bytes it has.
+    pub cpus: Place,
+    /// For each class 32 bits: pointers that an array of it has room for.
+    pub capacities: Place,
     /// Bytes from the transfer cache of one class to that of the next.
     pub stride: u32,
     /// What is in each.
@@ -56,6 +64,10 @@ impl TransferCaches {
             first: Place::of(&raw const self.first),
             others: Place::of(&raw const self.others),
             count: Place::of(&raw const self.count),
+            itself: Extent::of(&raw const *self),
+            of_cpu: Place::of(&raw const self.of_cpu),
+            cpus: Place::of(&raw const self.cpus),
+            capacities: Place::of(&raw const CAPACITIES),
             stride: bytes(size_of::<Padded<TransferCache>>()),
             cache: TransferCache::LAYOUT,
         }

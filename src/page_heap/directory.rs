@@ -36,7 +36,7 @@ use crate::config::PAGE_SIZE;
 use crate::os::{self, ADDRESS_BITS};
 use crate::page_heap::huge_pages::{HugePage, HugePageLayout, PAGES_PER_HUGE};
 use crate::page_heap::span::{Span, SpanId, SpanLayout};
-use crate::place::{Place, bytes};
+use crate::place::{Extent, Place, bytes};
 use crate::size_class::SizeClass;
 
 /// Bytes of address space that a leaf covers.
@@ -125,6 +125,8 @@ pub fn class_at(address: usize) -> Option<SizeClass> {
 pub struct DirectoryLayout {
     /// A word of 64 bits for each leaf there can be: how many bytes after `nothing` it is, or 0.
     pub leaves: Place,
+    /// All that finds leaves and records, and the classes of a leaf that has none.
+    pub itself: Extent,
     /// Two words of 64 bits: the number of the first leaf there is, and one past that of the last.
     pub first: Place,
     /// See `first`.
@@ -153,6 +155,7 @@ impl Directory {
     pub const fn layout(&'static self) -> DirectoryLayout {
         DirectoryLayout {
             leaves: Place::of(&raw const self.leaves),
+            itself: Extent::of(&raw const *self),
             first: Place::of(&raw const self.first),
             end: Place::of(&raw const self.end),
             nothing: Place::of(&raw const self.nothing),

@@ -51,7 +51,8 @@ pub struct HugePageStats {
     pub released_in_part: u64,
 }
 
-/// Where a huge page has its counts, in bytes from its beginning: 16 bits each, in pages of the allocator's.
+/// Where a huge page has its counts, in bytes from its beginning: 16 bits each, in pages of the allocator's. The map is
+/// none of them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct HugePageLayout {
@@ -59,6 +60,9 @@ pub struct HugePageLayout {
     pub stride: u32,
     /// Pages that it is.
     pub pages: u32,
+    /// A word of 64 bits: the address of 32 bits for each of its pages, which find the page's span; 0 before the heap was
+    /// there.
+    pub map: u32,
     /// Pages in use. A few runs that were freed last count as used until somebody looks for free ones.
     pub used: u32,
     /// Free pages that are resident.
@@ -72,6 +76,7 @@ impl HugePage {
     pub const LAYOUT: HugePageLayout = HugePageLayout {
         stride: bytes(size_of::<HugePage>()),
         pages: bytes(PAGES_PER_HUGE),
+        map: bytes(offset_of!(HugePage, map)),
         used: bytes(offset_of!(HugePage, used)),
         dirty: bytes(offset_of!(HugePage, dirty)),
         known: bytes(offset_of!(HugePage, known)),

@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use super::{PageHeap, State, Totals};
 use crate::page_heap::directory::{DIRECTORY, DirectoryLayout};
 use crate::page_heap::source::Mmap;
-use crate::place::{Place, bytes};
+use crate::place::{Extent, Place, bytes};
 use crate::sync::Mutex;
 
 /// Where the page heap's totals are, in bytes from the beginning of what its lock protects. Words of 64 bits unless
@@ -15,7 +15,9 @@ use crate::sync::Mutex;
 pub struct PageHeapLayout {
     /// Where the lock and what it protects begin.
     pub start: Place,
-    /// Bytes from there that hold all of these.
+    /// All of the page heap: this, and what it counts without the lock.
+    pub itself: Extent,
+    /// Bytes from `start` that hold all of these.
     pub bytes: u32,
     /// 32 bits: 0 while nobody has the lock.
     pub lock: u32,
@@ -54,6 +56,7 @@ impl PageHeap<Mmap> {
         let totals = value + offset_of!(State, totals);
         PageHeapLayout {
             start: Place::of(&raw const self.state),
+            itself: Extent::of(&raw const *self),
             bytes: bytes(size_of::<Mutex<State>>()),
             lock: bytes(Mutex::<State>::WORD_AT),
             small: bytes(totals + offset_of!(Totals, small)),

@@ -29,6 +29,7 @@ use core::sync::atomic::{
 };
 
 use crate::config::{BUILD_CONFIG, PAGE_SIZE};
+use crate::decided;
 use crate::emergency;
 use crate::front_end::cache;
 use crate::hardened;
@@ -38,6 +39,7 @@ use crate::mode::ActiveMode;
 use crate::place::bytes;
 use crate::size_class;
 use crate::sync::Padded;
+use crate::way;
 
 pub use crate::emergency::EmergencyLayout;
 pub use crate::front_end::cache::layout::CacheLayout;
@@ -49,7 +51,7 @@ pub use crate::page_heap::directory::DirectoryLayout;
 pub use crate::page_heap::huge_pages::HugePageLayout;
 pub use crate::page_heap::layout::PageHeapLayout;
 pub use crate::page_heap::span::SpanLayout;
-pub use crate::place::Place;
+pub use crate::place::{Extent, Place};
 pub use crate::size_class::ClassLayout;
 
 /// What [`Live`] begins with.
@@ -57,7 +59,7 @@ pub const MAGIC: [u8; 16] = *b"\x7fperseq.live\r\n\x1a\x89";
 /// What its address is a multiple of.
 pub const ALIGNMENT: usize = 64;
 /// The layout that this build has.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What every version of [`Live`] begins with.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +109,8 @@ pub struct Live {
     pub emergency: EmergencyLayout,
     /// The quarantine of the hardened mode.
     pub quarantine: QuarantineLayout,
+    /// What operations of every thread read and nobody writes: which mode runs, and the tables of the size classes.
+    pub shared: [Extent; 5],
     /// A word of 64 bits: sequences that the kernel aborted and that were restarted.
     pub restarts: Place,
 }
@@ -151,6 +155,10 @@ pub static LIVE: Live = Live {
     pages: BACK_END.pages.layout(),
     emergency: emergency::layout(),
     quarantine: hardened::layout(),
+    shared: {
+        let [classes, by_size, by_block] = size_class::tables();
+        [way::extent(), decided::extent(), classes, by_size, by_block]
+    },
     restarts: Place::of(rseq::restarts_place()),
 };
 

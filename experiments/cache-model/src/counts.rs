@@ -99,23 +99,51 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// Every field but sums of others, in the order of the declaration.
+    fn fields(&mut self) -> [&mut u64; 20] {
+        let Counts { clean_transfers, modified_transfers, memory, .. } = self;
+        let [clean_group, clean_node, clean_remote] = clean_transfers;
+        let [modified_group, modified_node, modified_remote] = modified_transfers;
+        let [local, remote] = memory;
+        [
+            &mut self.reads,
+            &mut self.writes,
+            &mut self.l1_misses,
+            &mut self.l2_misses,
+            &mut self.llc_hits,
+            clean_group,
+            clean_node,
+            clean_remote,
+            modified_group,
+            modified_node,
+            modified_remote,
+            local,
+            remote,
+            &mut self.upgrades,
+            &mut self.invalidations,
+            &mut self.invalidated,
+            &mut self.back_invalidations,
+            &mut self.writebacks,
+            &mut self.dtlb_misses,
+            &mut self.stlb_misses,
+        ]
+    }
+}
+
 impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Counts) {
-        self.reads += other.reads;
-        self.writes += other.writes;
-        self.l1_misses += other.l1_misses;
-        self.l2_misses += other.l2_misses;
-        self.llc_hits += other.llc_hits;
-        (0..3).for_each(|at| self.clean_transfers[at] += other.clean_transfers[at]);
-        (0..3).for_each(|at| self.modified_transfers[at] += other.modified_transfers[at]);
-        (0..2).for_each(|at| self.memory[at] += other.memory[at]);
-        self.upgrades += other.upgrades;
-        self.invalidations += other.invalidations;
-        self.invalidated += other.invalidated;
-        self.back_invalidations += other.back_invalidations;
-        self.writebacks += other.writebacks;
-        self.dtlb_misses += other.dtlb_misses;
-        self.stlb_misses += other.stlb_misses;
+    fn add_assign(&mut self, mut other: Counts) {
+        self.fields().into_iter().zip(other.fields()).for_each(|(own, other)| *own += *other);
+    }
+}
+
+/// What was counted since. No count goes back.
+impl std::ops::Sub for Counts {
+    type Output = Counts;
+
+    fn sub(mut self, mut before: Counts) -> Counts {
+        self.fields().into_iter().zip(before.fields()).for_each(|(own, before)| *own -= *before);
+        self
     }
 }
 
@@ -156,6 +184,7 @@ mod tests {
         for ((name, one), (_, two)) in all.named().into_iter().zip(twice.named()) {
             assert_eq!(two, 2 * one, "{name}");
         }
+        assert_eq!(twice - all, all);
         let mut values: Vec<_> = all.named().iter().map(|(_, value)| *value).collect();
         values.sort_unstable();
         // 3 is l1_misses and the sum of reads and writes; 61 = 7 + 8 + 10 + 11 + 12 + 13, the misses of the last level.

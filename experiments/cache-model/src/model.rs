@@ -149,6 +149,20 @@ impl Model {
         }
     }
 
+    /// One access, and what it added to the counts of its class, on whichever CPU.
+    ///
+    /// # Panics
+    ///
+    /// As [`Model::access`].
+    pub fn change(&mut self, access: &Access) -> Counts {
+        let before = *self.counts(access.cpu, access.class);
+        self.access(access);
+        let mut change = *self.counts(access.cpu, access.class) - before;
+        // What it took from others is counted there, once for each copy.
+        change.invalidated = change.invalidations;
+        change
+    }
+
     fn count(&mut self, who: Who) -> &mut Counts {
         &mut self.counts[who.at]
     }

@@ -11,6 +11,12 @@
 //! pins a thread to each CPU in turn and stores to a line whose place in a page is that CPU's number, with an encoding
 //! nobody else uses; the plugin compares. What it writes says how many such stores it saw and how many were wrong.
 //!
+//! # Tiers
+//!
+//! The plugin interface shows addresses and no registers. So the guest tells where its allocator's metadata lies by two
+//! loads for each range, of its first and of its last byte, whose displacement says which tier it is and which end. It
+//! does so once, when nothing is counted any more: the program's accesses are counted by line until then.
+//!
 //! # Arguments
 //!
 //! `cpus`, `groups`, `geometry` and `memory` (starts of the nodes' memory, between `+`) as the model takes them, and
@@ -97,6 +103,12 @@ extern "C" fn translate(_: u64, block: *mut api::Block) {
             // SAFETY: as above.
             unsafe { api::qemu_plugin_register_vcpu_insn_exec_cb(instruction, entered, 0, std::ptr::null_mut()) };
         }
+        if let Some((tier, end)) = marks::told(bytes) {
+            let call = if end == marks::End::First { begun } else { ended };
+            // SAFETY: as above. Loads and stores: asked for loads alone, QEMU 7.2 calls at none.
+            unsafe { api::qemu_plugin_register_vcpu_mem_cb(instruction, call, 0, 3, tier as *mut c_void) };
+            continue;
+        }
         let test = marks::is_test(bytes);
         let what = if test { observer::TEST } else { observer::class(address) };
         // SAFETY: as above. 3: loads and stores.
@@ -132,6 +144,14 @@ extern "C" fn accessed(cpu: c_uint, information: u32, address: u64, what: *mut c
     let write = unsafe { api::qemu_plugin_mem_is_store(information) };
     let access = observer::Seen { cpu: cpu as usize, write, address, physical, bytes };
     with(|observer| observer.access(&access, what as usize));
+}
+
+extern "C" fn begun(_: c_uint, _: u32, address: u64, tier: *mut c_void) {
+    with(|observer| observer.ranges.begin(tier as usize, address));
+}
+
+extern "C" fn ended(_: c_uint, _: u32, address: u64, tier: *mut c_void) {
+    with(|observer| observer.ranges.last(tier as usize, address));
 }
 
 extern "C" fn at_exit(_: u64, _: *mut c_void) {

@@ -28,6 +28,28 @@ pub fn is_test(bytes: &[u8]) -> bool {
     bytes.strip_prefix(&[0x48, 0x89, 0x88]) == Some(&(BASE + 4).to_le_bytes())
 }
 
+/// Tiers of an allocator, in the order of their numbers. What is in none is the program's.
+pub const TIERS: [&str; 6] = ["caches", "transfer_caches", "spans", "page_map", "page_heap", "shared"];
+
+/// The displacement of the first load that tells a range, less [`BASE`].
+const TELL: u32 = 0x10;
+
+/// If it is a load that tells a range, `mov BASE+TELL+2*tier(%rax), %cl` of its first byte and one more of its last: of
+/// which tier, and which end.
+pub fn told(bytes: &[u8]) -> Option<(usize, End)> {
+    let displacement = u32::from_le_bytes(bytes.strip_prefix(&[0x8A, 0x88])?.try_into().ok()?);
+    let number = displacement.checked_sub(BASE + TELL)? as usize;
+    let end = if number.is_multiple_of(2) { End::First } else { End::Last };
+    (number / 2 < TIERS.len()).then_some((number / 2, end))
+}
+
+/// An end of a range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    First,
+    Last,
+}
+
 /// Whether it is `syscall`.
 pub fn is_system_call(bytes: &[u8]) -> bool {
     bytes == [0x0F, 0x05]

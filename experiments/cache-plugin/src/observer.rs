@@ -1,12 +1,15 @@
 //! What the plugin knows: the model, and whether it is being fed.
 
 use crate::marks;
-use perseq_cache_model::{Access, Geometry, Model, Topology};
+use perseq_cache_model::{Access, Geometry, Model, Places, Ranges, Topology};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 /// Classes of accesses: by the kernel, and by programs.
 pub const CLASSES: [&str; 2] = ["kernel", "user"];
+
+/// The class of programs.
+pub const USER: usize = 1;
 
 /// In place of a class: the store of the self-test.
 pub const TEST: usize = usize::MAX;
@@ -46,6 +49,10 @@ pub struct Observer {
     pub model: Model,
     looking: bool,
     counting: bool,
+    /// What programs did, by line.
+    pub places: Places,
+    /// Where the metadata of the allocator lies.
+    pub ranges: Ranges,
     /// Times that counting began.
     pub started: u64,
     /// Times that it ended.
@@ -95,6 +102,8 @@ impl Observer {
             geometry: geometry.name,
             looking: false,
             counting: false,
+            places: Places::default(),
+            ranges: Ranges::default(),
             started: 0,
             stopped: 0,
             parts: [0; 2],
@@ -127,6 +136,7 @@ impl Observer {
             // A part of what is counted, where the workload has one: the caches stay as warm as they are.
             marks::BEGIN if self.counting => {
                 self.model.reset_counts();
+                self.places.clear();
                 self.system_calls = 0;
                 self.parts[0] += 1;
             }
@@ -159,14 +169,20 @@ impl Observer {
         } else if self.counting {
             // The kernel maps its memory with huge pages.
             let page_bits = if seen.address & KERNEL == 0 { 12 } else { 21 };
-            self.model.access(&Access {
+            let access = Access {
                 cpu: seen.cpu,
                 class: what,
                 write: seen.write,
                 address: seen.physical,
                 bytes: seen.bytes,
                 page: seen.address >> page_bits,
-            });
+            };
+            if what == USER {
+                let change = self.model.change(&access);
+                self.places.add(seen.address, change);
+            } else {
+                self.model.access(&access);
+            }
         }
     }
 }

@@ -1,14 +1,20 @@
 //! The file that the plugin leaves: one JSON object.
 
-use crate::observer::{CLASSES, Observer};
+use crate::marks::TIERS;
+use crate::observer::{CLASSES, Observer, USER};
 use perseq_cache_model::Counts;
 use std::fmt::Write;
 
 /// Writes everything that was counted, or says why it could not.
 pub fn write(observer: &Observer) -> Result<(), String> {
     let model = &observer.model;
+    let told = observer.ranges.told();
+    let tiers = told.as_ref().ok().filter(|_| !observer.ranges.is_empty());
+    let tiers = tiers.map(|told| observer.places.by_tier(told, TIERS.len()));
+    let whole = tiers.as_ref().is_none_or(|tiers| tiers.iter().copied().sum::<Counts>() == model.class(USER));
     // A model that broke its own laws has counted nothing.
-    let check = model.check().err().unwrap_or_default();
+    let check = model.check().and(if whole { Ok(()) } else { Err("whole: tiers are not what programs did".into()) });
+    let check = check.err().unwrap_or_default();
     let tested: Vec<_> = observer.tested.iter().map(u64::to_string).collect();
     let mut text = format!(
         "{{\"geometry\":\"{}\",\"cpus\":{},\"started\":{},\"stopped\":{},\"parts\":[{},{}],\"system_calls\":{},\"tested\":[{}],\
@@ -32,7 +38,17 @@ pub fn write(observer: &Observer) -> Result<(), String> {
         text += &cpus.join(",");
         text += "]}";
     }
-    text += "}}\n";
+    text += "},\"tiers\":";
+    text += &tiers.map_or("null".into(), |tiers| {
+        let names = TIERS.iter().chain(&["program"]);
+        let fields: Vec<_> = names.zip(&tiers).map(|(name, sum)| format!("\"{name}\":{}", counts(sum))).collect();
+        format!("{{{}}}", fields.join(","))
+    });
+    let bytes = TIERS.iter().zip(observer.ranges.bytes(TIERS.len()));
+    let bytes: Vec<_> = bytes.map(|(name, bytes)| format!("\"{name}\":{bytes}")).collect();
+    let (ranges, fault) = (observer.ranges.len(), told.err().unwrap_or_default());
+    let _ =
+        writeln!(text, ",\"told\":{{\"ranges\":{ranges},\"bytes\":{{{}}},\"fault\":\"{fault}\"}}}}", bytes.join(","));
     std::fs::write(&observer.out, text).map_err(|error| format!("{}: {error}", observer.out.display()))
 }
 

@@ -5,6 +5,7 @@
 
 use super::find::Allocator;
 use super::process::{Process, Unread};
+use super::ranges::shards;
 use super::record::{Record, all_settled, settled, text, word};
 use perseq::live::Live;
 use std::sync::atomic::AtomicU8;
@@ -12,7 +13,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// More than there can be: what says so is no allocator's any more.
 const MOST_CACHES: usize = 1 << 22;
-const MOST_SHARDS: u64 = 4096;
 const MOST_LEAVES: u64 = 1 << 20;
 const MOST_BYTES: u32 = 1 << 24;
 
@@ -233,19 +233,6 @@ fn classes(process: &Process, live: &Live) -> Result<Vec<Class>, Unread> {
         classes.push(class);
     }
     Ok(classes)
-}
-
-/// Where the shards of the transfer caches begin.
-fn shards(process: &Process, live: &Live) -> Result<Vec<u64>, Unread> {
-    let layout = &live.transfer;
-    let count = word(process, layout.count.address())?;
-    if count > MOST_SHARDS {
-        return Err(Unread::Unmapped);
-    }
-    let others = if count > 1 { word(process, layout.others.address())? } else { 0 };
-    let bytes = u64::from(layout.stride) * u64::from(live.classes.count);
-    let others = (1..count).map(|shard| others.wrapping_add((shard - 1) * bytes));
-    Ok([layout.first.address()].into_iter().chain(others).collect())
 }
 
 fn caches(process: &Process, live: &Live, about: &About, classes: usize) -> Result<Vec<Cache>, Unread> {

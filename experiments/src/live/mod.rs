@@ -3,15 +3,16 @@
 //!
 //! `process.rs` reads another process's memory, `find.rs` finds the allocators there, `look.rs` reads what their tiers
 //! hold, and `numbers.rs` makes of it what the process itself would say. `view.rs` is that with its circumstances;
-//! `text.rs`, `json.rs`, `prometheus.rs` and `top.rs` are the ways to tell it.
+//! `text.rs`, `json.rs`, `prometheus.rs` and `top.rs` are the ways to tell it. `ranges.rs` is where its metadata lies.
 
-mod find;
+pub mod find;
 mod json;
 mod look;
 pub mod map;
 mod numbers;
-mod process;
+pub mod process;
 mod prometheus;
+pub mod ranges;
 mod record;
 mod spans;
 mod text;

@@ -1,5 +1,8 @@
 //! Inside the guest: this binary is the only process, started by the kernel as `/init`.
 
+use crate::live::find::allocators;
+use crate::live::process::Process;
+use crate::live::ranges::ranges;
 use crate::marks;
 use crate::peers::probe;
 use crate::worker;
@@ -9,6 +12,7 @@ use nix::sched::{CpuSet, sched_setaffinity, sched_yield};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -32,6 +36,24 @@ pub struct Preloaded {
     pub library: Option<PathBuf>,
     /// The mode it must be in, if it is libperseq.
     pub mode: Option<String>,
+}
+
+/// What a guest reports.
+#[derive(Serialize, Deserialize)]
+pub struct Answer {
+    /// What a worker reports.
+    pub worker: worker::Report,
+    /// What it told of the allocator's metadata.
+    pub metadata: Metadata,
+}
+
+/// Where the metadata of the allocator lies, as far as it says so.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Metadata {
+    /// Ranges of addresses that were told.
+    pub ranges: usize,
+    /// Bytes of each tier. Empty: it does not say where they are.
+    pub bytes: BTreeMap<String, u64>,
 }
 
 /// What the line with the report begins with.
@@ -82,8 +104,26 @@ fn work() -> Result<String, String> {
         report.fault = report.fault.or(fault);
         report.mode_active = active.perseq_mode;
     }
+    // At rest, and nothing is counted any more.
+    let metadata = tell()?;
     drop(kept);
-    serde_json::to_string(&report).map_err(|error| error.to_string())
+    serde_json::to_string(&Answer { worker: report, metadata }).map_err(|error| error.to_string())
+}
+
+/// Tells the plugin where the metadata of this process's allocators lies.
+fn tell() -> Result<Metadata, String> {
+    let mut metadata = Metadata::default();
+    let own = Process::new(std::process::id() as i32).map_err(|failure| failure.to_string())?;
+    for allocator in allocators(&own).map_err(|failure| failure.to_string())? {
+        let found = ranges(&own, &allocator).map_err(|why| format!("metadata of {}: {why}", allocator.file))?;
+        for range in found.unwrap_or_default() {
+            // SAFETY: metadata of an allocator is never unmapped.
+            unsafe { marks::tell(range.tier, range.first, range.first + range.bytes - 1) };
+            metadata.ranges += 1;
+            *metadata.bytes.entry(marks::TIERS[range.tier].to_owned()).or_default() += range.bytes;
+        }
+    }
+    Ok(metadata)
 }
 
 /// Has the scheduler let a thread run for as many instructions as it would on a processor: the guest's clock makes a usual

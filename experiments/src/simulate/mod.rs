@@ -8,7 +8,8 @@
 //! 5. [`scratch`]: the folder of the guest that runs now.
 //! 6. [`study`]: all that as a kind of run. Counts stand in the rows; times do not, for a guest's clock counts
 //!    instructions.
-//! 7. [`table`]: counts per pair, ratios with their intervals over the seeds, and figures.
+//! 7. [`table`]: counts per pair, ratios with their intervals over the seeds, and figures; [`tiers`]: where misses come
+//!    from.
 //!
 //! What is not simulated (time, prefetchers and more) is said in `cache-model/src/lib.rs`. CPUs take turns of some ten
 //! thousand instructions, so that lines which several write at once move less often than on processors.
@@ -21,6 +22,7 @@ mod packages;
 mod scratch;
 mod study;
 mod table;
+mod tiers;
 
 pub use study::Simulation;
 

@@ -1,7 +1,7 @@
 //! Simulated samples as a kind of run: a guest to a sample, whose counts stand in its row.
 
 use super::emulator::{self, Files};
-use super::guest::{FAILURE, ORDER, Preloaded, REPORT, TESTS, Told};
+use super::guest::{Answer, FAILURE, Metadata, ORDER, Preloaded, REPORT, TESTS, Told};
 use super::image::{self, Image};
 use super::machine::Machine;
 use super::packages::{self, Packages};
@@ -18,7 +18,6 @@ use crate::harness::study::{Refusal, Study};
 use crate::harness::task::Task;
 use crate::subject::{BASELINE, Subject};
 use crate::suite::Arm;
-use crate::worker;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs;
@@ -105,6 +104,16 @@ pub struct Class {
     pub cpus: Vec<BTreeMap<String, u64>>,
 }
 
+/// What the plugin was told of the allocator's metadata.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Heard {
+    /// What it was told.
+    #[serde(flatten)]
+    pub metadata: Metadata,
+    /// Why it cannot be. Empty: it can.
+    pub fault: String,
+}
+
 /// What the plugin wrote.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Counted {
@@ -129,6 +138,13 @@ pub struct Counted {
     pub law_broken: String,
     /// Counts by who accessed: `kernel` and `user`.
     pub classes: BTreeMap<String, Class>,
+    /// Those of `user` by where the data lay: in a tier of the allocator's metadata, or elsewhere, which is `program`.
+    /// Null: the allocator does not say where its metadata lies. From schema 1.6 on.
+    #[serde(default)]
+    pub tiers: Option<BTreeMap<String, BTreeMap<String, u64>>>,
+    /// What was told of it.
+    #[serde(default)]
+    pub told: Heard,
 }
 
 impl Counted {
@@ -146,7 +162,41 @@ impl Counted {
         if !matches!(self.parts, [0, 0] | [1, 1]) {
             return Some(format!("measured parts began and ended {:?} times", self.parts));
         }
-        (!self.law_broken.is_empty()).then(|| format!("the model of caches is broken: {}", self.law_broken))
+        if !self.law_broken.is_empty() {
+            return Some(format!("the model of caches is broken: {}", self.law_broken));
+        }
+        (!self.told.fault.is_empty()).then(|| format!("where metadata lies was told wrongly: {}", self.told.fault))
+    }
+
+    /// Why tiers may not be told apart, if that is so: the plugin heard something else than the guest says it told, or
+    /// perseq ran and told nothing.
+    fn misheard(&self, told: &Metadata, is_perseq: bool) -> Option<String> {
+        let heard = &self.told.metadata;
+        let bytes = |metadata: &Metadata| -> BTreeMap<String, u64> {
+            metadata.bytes.iter().filter(|(_, bytes)| **bytes > 0).map(|(name, bytes)| (name.clone(), *bytes)).collect()
+        };
+        if is_perseq && self.tiers.is_none() {
+            return Some("perseq did not say where its metadata lies".into());
+        }
+        if heard.ranges != told.ranges || bytes(heard) != bytes(told) {
+            return Some(format!("where metadata lies was told as {told:?} and heard as {heard:?}"));
+        }
+        None
+    }
+}
+
+/// The counts of tiers that are metrics of rows: the others stand in `counted`.
+pub const TIER_COUNTS: [&str; 6] =
+    ["accesses", "l1_misses", "l2_misses", "modified_transfers", "upgrades", "dtlb_misses"];
+
+/// A count of a tier, where modified lines are counted from wherever they came.
+pub fn of_tier(counts: &BTreeMap<String, u64>, count: &str) -> u64 {
+    let of = |name: &str| counts.get(name).copied().unwrap_or_default();
+    match count {
+        "modified_transfers" => {
+            ["in_group", "in_node", "between_nodes"].map(|at| of(&format!("{count}_{at}"))).iter().sum()
+        }
+        _ => of(count),
     }
 }
 
@@ -169,6 +219,9 @@ pub struct Report {
     pub pairs: u64,
     /// Counts per pair, over all classes and for each.
     pub metrics: BTreeMap<String, f64>,
+    /// What has no value, and why.
+    #[serde(default)]
+    pub unavailable: BTreeMap<String, String>,
     /// The counts themselves.
     pub counted: Counted,
 }
@@ -177,7 +230,8 @@ pub struct Report {
 pub const FAIRNESS: &str = "jain_fairness";
 
 impl Report {
-    fn new(report: worker::Report, counted: Counted) -> Report {
+    fn new(answer: Answer, counted: Counted) -> Report {
+        let Answer { worker: report, metadata } = answer;
         let all = counted.parts == [0, 0];
         let pairs = if all { report.measurement.ops_alloc } else { report.measurement.pairs };
         let mut metrics = BTreeMap::new();
@@ -191,17 +245,26 @@ impl Report {
         }
         metrics.extend(total.iter().map(|(name, count)| (format!("{name}_per_pair"), per_pair(*count))));
         metrics.insert("system_calls_per_pair".into(), per_pair(counted.system_calls));
+        for (tier, counts) in counted.tiers.iter().flatten() {
+            let named = TIER_COUNTS.map(|name| (format!("{tier}_{name}_per_pair"), per_pair(of_tier(counts, name))));
+            metrics.extend(named);
+        }
+        let unsaid = "the allocator does not say where its metadata lies";
+        let unavailable =
+            counted.tiers.is_none().then(|| ("tiers".to_owned(), unsaid.to_owned())).into_iter().collect();
         let fairness = report.measurement.metrics.get(FAIRNESS);
         metrics.extend(fairness.map(|fairness| (FAIRNESS.to_owned(), *fairness)));
+        let fault = report.fault.or_else(|| counted.misheard(&metadata, report.mode_active.is_some()));
         Report {
             simulated: true,
             mode_active: report.mode_active,
             mode_reason: report.mode_reason,
             verified: report.verified,
-            fault: report.fault,
+            fault,
             threads: report.measurement.threads,
             pairs,
             metrics,
+            unavailable,
             counted,
         }
     }
@@ -372,6 +435,8 @@ mod tests {
             wrong: 0,
             law_broken: String::new(),
             classes: BTreeMap::new(),
+            tiers: None,
+            told: Heard::default(),
         }
     }
 
@@ -388,9 +453,38 @@ mod tests {
             Counted { parts: [2, 2], ..counted() },
             Counted { parts: [1, 0], ..counted() },
             Counted { law_broken: "single writer".into(), ..counted() },
+            Counted { told: Heard { fault: "in common".into(), ..Heard::default() }, ..counted() },
         ];
         for counted in faulty {
             assert!(counted.fault().is_some(), "{counted:?}");
         }
+    }
+    #[test]
+    fn tiers_are_refused_where_the_plugin_heard_something_else() {
+        let told = |ranges, bytes: &[(&str, u64)]| Metadata {
+            ranges,
+            bytes: bytes.iter().map(|(name, bytes)| ((*name).to_owned(), *bytes)).collect(),
+        };
+        let tiers = Some(BTreeMap::new());
+        let hears =
+            |metadata| Counted { tiers: tiers.clone(), told: Heard { metadata, fault: String::new() }, ..counted() };
+        let all = told(3, &[("caches", 640), ("spans", 64)]);
+        // The plugin knows of all tiers.
+        let heard = hears(told(3, &[("caches", 640), ("spans", 64), ("page_map", 0)]));
+        assert_eq!(heard.misheard(&all, true), None);
+        assert_eq!(counted().misheard(&Metadata::default(), false), None);
+        assert!(counted().misheard(&Metadata::default(), true).is_some(), "perseq says where it is");
+        for other in [told(2, &[("caches", 640), ("spans", 64)]), told(3, &[("caches", 704)]), Metadata::default()] {
+            assert!(heard.misheard(&other, true).is_some_and(|fault| fault.contains("heard as")), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn modified_lines_of_a_tier_are_those_from_anywhere() {
+        let names = ["modified_transfers_in_group", "modified_transfers_in_node", "modified_transfers_between_nodes"];
+        let counts = names.into_iter().zip([1, 20, 300]).chain([("l2_misses", 4000)]);
+        let counts = counts.map(|(name, count)| (name.to_owned(), count)).collect();
+        assert_eq!([of_tier(&counts, "modified_transfers"), of_tier(&counts, "l2_misses")], [321, 4000]);
+        assert_eq!(of_tier(&counts, "upgrades"), 0);
     }
 }

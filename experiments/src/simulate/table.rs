@@ -1,6 +1,7 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
 use super::study::{About, FAIRNESS, Guest, Report, Row, Run, value};
+use super::tiers;
 use crate::experiment::{Series, pairs};
 use crate::failure::Failure;
 use crate::harness::manifest::Manifest;
@@ -111,6 +112,7 @@ pub fn text(run: &Run) -> String {
             text += &format!("  {first:<34}{subject:<16}{found}\n");
         }
     }
+    text += &tiers::text(rows, about);
     failures(rows).for_each(|line| text += &format!("\n{line}\n"));
     text
 }
@@ -127,6 +129,7 @@ pub fn document(run: &Run) -> Result<Document, Failure> {
         blocks.push(Block::Heading(2, "Against threads for each CPU".into()));
     }
     blocks.extend(figures.into_iter().map(Block::Figure));
+    blocks.extend(tiers::blocks(rows, about));
     blocks.push(Block::Heading(2, "Every count".into()));
     for cell in cells(rows) {
         let row = |entry: Entry| {

@@ -5,6 +5,7 @@ use core::mem::offset_of;
 use super::{Cache, ListCounts};
 use crate::front_end::hits::{self, Hits};
 use crate::front_end::registry;
+use crate::middle::spare_arrays;
 use crate::place::{Place, bytes};
 
 /// Where the caches are, and what is where in each, in bytes from its beginning. Words of 64 bits unless said
@@ -18,6 +19,16 @@ use crate::place::{Place, bytes};
 pub struct CacheLayout {
     /// A word with the address of the newest cache; 0 while there is none.
     pub newest: Place,
+    /// A word with the address of a table, which has a word for each index of a CPU or slot: the address of its cache,
+    /// or 0.
+    pub rows: Place,
+    /// A word: how many it has. 0 while there is no table, and in a mode that needs none.
+    pub row_count: Place,
+    /// Arrays of lists that no list has, by size: the n-th word is the address of the first one of 2^n words, each of
+    /// which begins with the address of the next, or is 0.
+    pub spare_arrays: Place,
+    /// How many sizes there are.
+    pub spare_sizes: u32,
     /// Bytes of a cache.
     pub bytes: u32,
     /// The address of the cache that was made before it; 0 in the first.
@@ -63,6 +74,10 @@ pub const fn layout() -> CacheLayout {
     let hits = offset_of!(Cache, hits);
     CacheLayout {
         newest: registry::newest(),
+        rows: registry::rows(),
+        row_count: registry::row_count(),
+        spare_arrays: spare_arrays::heads(),
+        spare_sizes: bytes(spare_arrays::SIZES),
         bytes: bytes(size_of::<Cache>()),
         next: bytes(offset_of!(Cache, next)),
         owner: bytes(offset_of!(Cache, owner)),
