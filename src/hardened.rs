@@ -364,10 +364,7 @@ pub fn check() {
     for place in 0..quarantine.small.length {
         let (address, index) = quarantine.small.slots[(quarantine.small.first + place) % SMALL_SLOTS];
         let class = SizeClass::from_index(index as usize);
-        let id = BACK_END.pages.span_of(address).unwrap_or(SpanId::NONE);
-        let place = object_at(class, &BACK_END.pages, id, address);
-        let central = &BACK_END.central[class.index()];
-        let is_out = place.is_ok_and(|index| !central.is_free(class, &BACK_END.pages, id, index));
+        let is_out = BACK_END.is_out(class, address);
         law!(is_out, "conserved: the quarantine holds objects that have left their spans");
         objects[class.index()] += 1;
         bytes += class.size();

@@ -12,7 +12,7 @@ use crate::page_heap::source::{Mmap, PageSource};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::sync::Padded;
 #[cfg(debug_assertions)]
-use crate::{middle::central_free_list::object_at, page_heap::span::SpanId};
+use crate::{emergency, middle::central_free_list::object_at, page_heap::span::SpanId};
 
 /// Everything that is not a cache.
 pub struct BackEnd<S: PageSource = Mmap> {
@@ -73,12 +73,19 @@ impl<S: PageSource> BackEnd<S> {
         for class in SizeClass::all() {
             let central = &self.central[class.index()];
             central.check(class, &self.pages);
-            self.transfer.check(class, |address| {
-                let id = self.pages.span_of(address).unwrap_or(SpanId::NONE);
-                let place = object_at(class, &self.pages, id, address);
-                place.is_ok_and(|index| !central.is_free(class, &self.pages, id, index))
-            });
+            self.transfer.check(class, |address| self.is_out(class, address));
         }
+    }
+
+    /// Whether an object of `class` is at `address` that has left its span, or never had one.
+    #[cfg(debug_assertions)]
+    pub fn is_out(&self, class: SizeClass, address: usize) -> bool {
+        if emergency::object_at(address) == Some((class, 0)) {
+            return true;
+        }
+        let id = self.pages.span_of(address).unwrap_or(SpanId::NONE);
+        let central = &self.central[class.index()];
+        object_at(class, &self.pages, id, address).is_ok_and(|index| !central.is_free(class, &self.pages, id, index))
     }
 
     /// Bytes that could be had for something else if nothing were kept: free pages, and free objects in transfer
@@ -89,5 +96,24 @@ impl<S: PageSource> BackEnd<S> {
             (self.transfer.counts(class).length + central.free) * class.size()
         };
         self.pages.free_bytes() + SizeClass::all().map(kept).sum::<usize>()
+    }
+}
+
+#[cfg(all(test, debug_assertions))]
+mod tests {
+    use super::*;
+
+    /// Caches and transfer caches take them as any other.
+    #[test]
+    fn an_object_that_never_had_a_span_is_out_of_it() {
+        let back_end: BackEnd = BackEnd::new(Mmap::new(), 1 << 20);
+        let (class, other) = (SizeClass::from_index(3), SizeClass::from_index(4));
+        let address = emergency::allocate(class).expect("memory").addr().get();
+        assert!(back_end.is_out(class, address));
+        for (class, address) in
+            [(other, address), (class, address + 8), (class, 0), (class, &raw const back_end as usize)]
+        {
+            assert!(!back_end.is_out(class, address), "{address:x} of {}", class.size());
+        }
     }
 }

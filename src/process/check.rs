@@ -14,6 +14,7 @@ pub fn check() {
 
 #[cfg(debug_assertions)]
 fn walk() {
+    use crate::emergency;
     use crate::front_end::{budget, registry};
     use crate::hardened;
     use crate::message::law;
@@ -36,7 +37,7 @@ fn walk() {
     SPARE_ARRAYS.check();
     for class in SizeClass::all() {
         let kept = cached[class.index()] + BACK_END.transfer.counts(class).length + hardened::quarantined(class);
-        let live = BACK_END.central[class.index()].totals(class).live;
-        law!(kept <= live, "conserved: what caches, transfer caches and the quarantine keep has left the spans");
+        let live = BACK_END.central[class.index()].totals(class).live + emergency::totals(class).made as usize;
+        law!(kept <= live, "conserved: what caches, transfer caches and the quarantine keep was handed out");
     }
 }
