@@ -93,6 +93,15 @@ impl About {
             subjects.first().copied().unwrap_or_default()
         }
     }
+
+    /// What the ratios of these rows, of one cell, are taken to: the baseline, or where it was left out the next of its
+    /// kind. A rule that asks for caches that lend keeps the per-thread mode out.
+    pub fn baseline_of<'a>(&'a self, rows: &[&Row]) -> &'a str {
+        let baseline = self.baseline();
+        let is_present = |subject: &&str| rows.iter().any(|row| row.planned.task.subject() == *subject);
+        let of_its_kind = |subject: &&str| subject.starts_with(baseline) && is_present(subject);
+        if is_present(&baseline) { baseline } else { self.subjects().into_iter().find(of_its_kind).unwrap_or(baseline) }
+    }
 }
 
 /// Counts of one class of accesses.
@@ -254,7 +263,9 @@ impl Report {
             counted.tiers.is_none().then(|| ("tiers".to_owned(), unsaid.to_owned())).into_iter().collect();
         let fairness = report.measurement.metrics.get(FAIRNESS);
         metrics.extend(fairness.map(|fairness| (FAIRNESS.to_owned(), *fairness)));
-        let fault = report.fault.or_else(|| counted.misheard(&metadata, report.mode_active.is_some()));
+        let misheard = || counted.misheard(&metadata, report.mode_active.is_some());
+        let still = || (!all).then(|| stood_still(pairs, report.measurement.threads)).flatten();
+        let fault = report.fault.or_else(misheard).or_else(still);
         Report {
             simulated: true,
             mode_active: report.mode_active,
@@ -268,6 +279,14 @@ impl Report {
             counted,
         }
     }
+}
+
+/// Why no count for each pair is worth anything: one thread that gets no turn may hold up all others, and then they wait
+/// for as long as is counted.
+fn stood_still(pairs: u64, threads: u64) -> Option<String> {
+    (pairs < threads).then(|| {
+        format!("{pairs} pairs of {threads} threads in what was counted: they stood still; a larger --measure-ms has more turns")
+    })
 }
 
 /// The value of a metric, if the sample counts.
@@ -459,6 +478,13 @@ mod tests {
             assert!(counted.fault().is_some(), "{counted:?}");
         }
     }
+
+    #[test]
+    fn who_stood_still_has_no_figures() {
+        assert_eq!(stood_still(16, 16), None);
+        assert!(stood_still(8, 16).is_some_and(|why| why.starts_with("8 pairs of 16 threads")));
+    }
+
     #[test]
     fn tiers_are_refused_where_the_plugin_heard_something_else() {
         let told = |ranges, bytes: &[(&str, u64)]| Metadata {

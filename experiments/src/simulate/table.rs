@@ -39,7 +39,7 @@ struct Entry<'a> {
 
 /// Every count on every subject, of one cell.
 fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
-    let (subjects, baseline) = (about.subjects(), about.baseline());
+    let (subjects, baseline) = (about.subjects(), about.baseline_of(&of_cell(rows, cell)));
     let mut entries = Vec::new();
     for (count, words) in COUNTS {
         let base = series(rows, cell, baseline, count);
@@ -61,19 +61,31 @@ fn series(rows: &[Row], cell: &str, subject: &str, count: &str) -> Series {
     own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout(), value(row, &metric)?)))).collect()
 }
 
+fn of_cell<'a>(rows: &'a [Row], cell: &str) -> Vec<&'a Row> {
+    rows.iter().filter(|row| row.planned.cell_id == cell).collect()
+}
+
 fn cells(rows: &[Row]) -> BTreeSet<&str> {
     rows.iter().map(|row| row.planned.cell_id.as_str()).collect()
 }
 
 /// What stands above everything, a sentence to a line.
-fn head(about: &About) -> [String; 3] {
+fn head(rows: &[Row], about: &About) -> [String; 3] {
     let through =
         if about.preloaded.is_empty() { "its fast path inlined" } else { "preloaded, through malloc and free" };
+    let mut others: BTreeSet<_> = cells(rows).into_iter().map(|cell| about.baseline_of(&of_cell(rows, cell))).collect();
+    others.remove(about.baseline());
+    let others: Vec<_> = others.into_iter().collect();
+    let others = if others.is_empty() {
+        String::new()
+    } else {
+        format!(", or where a cell lacks it to {},", others.join(" or "))
+    };
     [
         "SIMULATED: counts of a model of caches, per pair of an allocation and a free. No time, no hardware.".into(),
         format!("{}; {}.", about.machine.words(), about.emulator),
         format!(
-            "Each {through}. Medians over {} starts; ratios to {} with their 95 % intervals, over the paired starts.",
+            "Each {through}. Medians over {} starts; ratios to {}{others} with their 95 % intervals, over the paired starts.",
             about.seeds,
             about.baseline()
         ),
@@ -83,7 +95,7 @@ fn head(about: &About) -> [String; 3] {
 /// What is told of parts, by misses of the last private level.
 fn compared<T>(run: &Run, told: impl Fn(&Manifest<About>, &Compared<Guest, Report>) -> T) -> T {
     let value = |row: &Row| value(row, "l2_misses_per_pair");
-    let baseline = |_: &[&Row]| run.manifest.about.baseline().to_owned();
+    let baseline = |rows: &[&Row]| run.manifest.about.baseline_of(rows).to_owned();
     told(&run.manifest, &Compared { rows: &run.rows, value: &value, baseline: &baseline })
 }
 
@@ -97,7 +109,7 @@ fn failures(rows: &[Row]) -> impl Iterator<Item = String> + '_ {
 /// The report in text.
 pub fn text(run: &Run) -> String {
     let (rows, about) = (&run.rows, &run.manifest.about);
-    let mut text = head(about).map(|line| line + "\n").concat();
+    let mut text = head(rows, about).map(|line| line + "\n").concat();
     text += &compared(run, parts::text);
     for cell in cells(rows) {
         text += &format!("\n{cell}\n");
@@ -120,7 +132,7 @@ pub fn text(run: &Run) -> String {
 /// The report as a document: figures first, then what they are drawn from.
 pub fn document(run: &Run) -> Result<Document, Failure> {
     let (rows, about) = (&run.rows, &run.manifest.about);
-    let [notice, machine, how] = head(about);
+    let [notice, machine, how] = head(rows, about);
     let mut blocks = vec![Block::Notice(notice)];
     blocks.extend(parts::notice(&run.manifest).map(Block::Notice));
     blocks.extend([Block::Paragraph(machine), Block::Paragraph(how), Block::Contents]);
