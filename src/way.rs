@@ -9,19 +9,17 @@ use crate::mode::Mode;
 use crate::place::Extent;
 use crate::sync::Padded;
 
-/// The word before the mode is decided. Inlined code goes the [`LOCAL`] way and finds nothing.
-const UNDECIDED: isize = 0;
+/// The word before the mode is decided, and in modes that have nothing inlined: inlined code goes the [`LOCAL`] way in a
+/// slab that is nobody's, and finds nothing. As in all words but handles of rseq, the lowest bits, a handle's tag, are 0.
+pub const OUT_OF_LINE: isize = 0;
 
-/// By plain loads and stores in the slab that the thread's cell names: the thread's own, or nobody's, in the modes
-/// whose threads leave the cell as it was. As for all words but handles of rseq, the lowest bits, a handle's tag, are
-/// 0.
+/// By plain loads and stores in the slab that the thread's cell names, its own.
 pub const LOCAL: isize = 1 << 2;
 
 /// As [`LOCAL`] in the slab that the thread's home names, after it has entered the gate.
 pub const GATED: isize = 2 << 2;
 
-/// As [`LOCAL`], in threads that all leave their cell as it was: inlined code finds nothing, and each operation comes to
-/// the slow path, where it is counted for the heap profile.
+/// As [`OUT_OF_LINE`] in every mode: each operation comes to the slow path, where it is counted for the heap profile.
 pub const PROFILED: isize = 3 << 2;
 
 struct Way {
@@ -32,7 +30,7 @@ struct Way {
 
 /// Set once, before the first allocation returns. Every operation reads it, so it shares its line with nothing.
 static WAY: Padded<Way> =
-    Padded(Way { word: AtomicIsize::new(UNDECIDED), behind: AtomicIsize::new(UNDECIDED), mode: AtomicU8::new(0) });
+    Padded(Way { word: AtomicIsize::new(OUT_OF_LINE), behind: AtomicIsize::new(OUT_OF_LINE), mode: AtomicU8::new(0) });
 
 /// Where the word is, and what stands beside it.
 pub const fn extent() -> Extent {

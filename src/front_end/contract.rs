@@ -7,7 +7,7 @@ use crate::front_end::lists::{Exclusive, Lists};
 use crate::mode::{Mode, Reason};
 use crate::owner::Owner;
 use crate::sync::Guard;
-use crate::way::LOCAL;
+use crate::way::OUT_OF_LINE;
 
 /// A mode.
 pub trait FrontEnd {
@@ -26,7 +26,7 @@ pub trait FrontEnd {
 
     /// Makes the process ready for this mode, or says which mode runs in its place. Under the lock of the decision.
     fn prepare() -> Result<Prepared, Fallback> {
-        Ok(Prepared::LOCAL)
+        Ok(Prepared::OUT_OF_LINE)
     }
 
     /// Caches that can be found by a number below it. After [`prepare`](FrontEnd::prepare).
@@ -52,8 +52,8 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// Inlined code looks into the slab that the thread's cell names.
-    pub const LOCAL: Prepared = Prepared { registration: None, word: LOCAL };
+    /// Inlined code finds nothing.
+    pub const OUT_OF_LINE: Prepared = Prepared { registration: None, word: OUT_OF_LINE };
 }
 
 /// The mode that runs in place of one that cannot, and why.

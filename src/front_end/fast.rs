@@ -3,30 +3,19 @@
 
 use core::ptr::NonNull;
 
+use rseq::sequence::ThreadCell;
 use rseq::{CpuId, Handle, MmCid, local, sequence};
 
 use crate::front_end::hits;
 use crate::front_end::thread::{self, cell, gate_of, home};
-use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::way;
 
 /// A free object of `class` from the calling thread's cache, if it is there and has one.
 #[inline(always)]
 pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
-    let word = way::word();
-    let list = class.index();
-    // SAFETY: a handle in the word is the process's own, for the index its tag names; slabs keep their invariants, and
-    // a list is a class.
-    let object = unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
-            sequence::pop::<CpuId, CLASSES>(handle, cell(), list).ok()
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
-            sequence::pop::<MmCid, CLASSES>(handle, cell(), list).ok()
-        } else {
-            local::pop(cell().get(), list)
-        }
-    };
+    // SAFETY: the word is the process's own, and goes with the cell.
+    let object = unsafe { pop_by(way::word(), cell(), class) };
     if object.is_some() {
         thread::count_alloc(class);
     }
@@ -40,22 +29,53 @@ pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
 /// * `object` is of `class` and belongs to nobody.
 #[inline(always)]
 pub unsafe fn push(class: SizeClass, object: NonNull<u8>) -> bool {
-    let word = way::word();
-    let list = class.index();
-    // SAFETY: as in `pop`; objects are at least 8-aligned, so even.
-    let done = unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
-            sequence::push::<CpuId, CLASSES>(handle, cell(), list, object).is_ok()
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
-            sequence::push::<MmCid, CLASSES>(handle, cell(), list, object).is_ok()
-        } else {
-            local::push(cell().get(), list, object)
-        }
-    };
+    // SAFETY: as in `pop`, and by our own contract.
+    let done = unsafe { push_by(way::word(), cell(), class, object) };
     if done {
         thread::count_free(class);
     }
     done
+}
+
+/// [`pop`] on the way that `word` says, in the slab that `place` names.
+///
+/// # Safety
+///
+/// * A handle in the word is the process's own, for the index its tag names. With any other word the slab is this thread's
+///   or nobody's, and no other thread is inside.
+#[inline(always)]
+unsafe fn pop_by(word: isize, place: ThreadCell<CLASSES>, class: SizeClass) -> Option<NonNull<u8>> {
+    let list = class.index();
+    // SAFETY: by our own contract; slabs keep their invariants, and a list is a class.
+    unsafe {
+        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
+            sequence::pop::<CpuId, CLASSES>(handle, place, list).ok()
+        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
+            sequence::pop::<MmCid, CLASSES>(handle, place, list).ok()
+        } else {
+            local::pop(place.get(), list)
+        }
+    }
+}
+
+/// [`push`] as [`pop_by`].
+///
+/// # Safety
+///
+/// * As for [`pop_by`] and [`push`].
+#[inline(always)]
+unsafe fn push_by(word: isize, place: ThreadCell<CLASSES>, class: SizeClass, object: NonNull<u8>) -> bool {
+    let list = class.index();
+    // SAFETY: as in `pop_by`; objects are at least 8-aligned, so even.
+    unsafe {
+        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
+            sequence::push::<CpuId, CLASSES>(handle, place, list, object).is_ok()
+        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
+            sequence::push::<MmCid, CLASSES>(handle, place, list, object).is_ok()
+        } else {
+            local::push(place.get(), list, object)
+        }
+    }
 }
 
 /// [`pop`] where the way is [`way::GATED`] and that finds nothing; `None` where it is another.
@@ -64,10 +84,7 @@ pub fn pop_gated(class: SizeClass) -> Option<NonNull<u8>> {
     if way::word() != way::GATED {
         return None;
     }
-    let slab = home().get();
-    let _inside = gate_of(slab).enter()?;
-    // SAFETY: the slab is this thread's or nobody's, and no other thread is inside; a list is a class.
-    let object = unsafe { local::pop(slab, class.index()) };
+    let object = pop_inside(class);
     if object.is_some() {
         thread::count_alloc(class);
     }
@@ -84,17 +101,35 @@ pub unsafe fn push_gated(class: SizeClass, object: NonNull<u8>) -> bool {
     if way::word() != way::GATED {
         return false;
     }
-    let slab = home().get();
-    let Some(_inside) = gate_of(slab).enter() else { return false };
-    // SAFETY: as in `pop_gated`; objects are even.
-    let done = unsafe { local::push(slab, class.index(), object) };
+    // SAFETY: by our own contract.
+    let done = unsafe { push_inside(class, object) };
     if done {
         thread::count_free(class);
     }
     done
 }
 
-/// [`pop`] where the way is [`way::PROFILED`], for the modes whose fast path is inlined otherwise; `None` in others.
+/// [`pop`] in the slab that the thread's home names, inside its gate.
+#[inline(always)]
+fn pop_inside(class: SizeClass) -> Option<NonNull<u8>> {
+    let _inside = gate_of(home().get()).enter()?;
+    // SAFETY: the slab is this thread's or nobody's, and no other thread is inside.
+    unsafe { pop_by(way::GATED, home(), class) }
+}
+
+/// [`push`] as [`pop_inside`].
+///
+/// # Safety
+///
+/// * As for [`push`].
+#[inline(always)]
+unsafe fn push_inside(class: SizeClass, object: NonNull<u8>) -> bool {
+    let Some(_inside) = gate_of(home().get()).enter() else { return false };
+    // SAFETY: as in `pop_inside`, and by our own contract.
+    unsafe { push_by(way::GATED, home(), class, object) }
+}
+
+/// [`pop`] where the way is [`way::PROFILED`], of the mode behind it; `None` if that has nothing inlined.
 ///
 /// Not in builds that count hits: the slow path does that for all modes.
 #[inline]
@@ -102,26 +137,15 @@ pub fn pop_behind(class: SizeClass) -> Option<NonNull<u8>> {
     if hits::COUNTED || thread::is_lent() {
         return None;
     }
-    let (word, list) = (way::behind(), class.index());
-    // SAFETY: as in `pop` and `pop_gated`: home takes the cell's place, and names the thread's own slab in the mode that
-    // changes it plainly.
-    unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
-            sequence::pop::<CpuId, CLASSES>(handle, home(), list).ok()
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
-            sequence::pop::<MmCid, CLASSES>(handle, home(), list).ok()
-        } else if word == way::GATED {
-            let _inside = gate_of(home().get()).enter()?;
-            local::pop(home().get(), list)
-        } else if way::mode() == Some(Mode::PerThread) {
-            local::pop(home().get(), list)
-        } else {
-            None
-        }
+    match way::behind() {
+        way::OUT_OF_LINE => None,
+        way::GATED => pop_inside(class),
+        // SAFETY: as in `pop`: home takes the cell's place.
+        word => unsafe { pop_by(word, home(), class) },
     }
 }
 
-/// [`push`] where the way is [`way::PROFILED`], as [`pop_behind`]; false where nothing was done.
+/// [`push`] as [`pop_behind`]; false where nothing was done.
 ///
 /// # Safety
 ///
@@ -131,18 +155,11 @@ pub unsafe fn push_behind(class: SizeClass, object: NonNull<u8>) -> bool {
     if hits::COUNTED || thread::is_lent() {
         return false;
     }
-    let (word, list) = (way::behind(), class.index());
-    // SAFETY: as in `pop_behind`; objects are even.
-    unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
-            sequence::push::<CpuId, CLASSES>(handle, home(), list, object).is_ok()
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
-            sequence::push::<MmCid, CLASSES>(handle, home(), list, object).is_ok()
-        } else if word == way::GATED {
-            let Some(_inside) = gate_of(home().get()).enter() else { return false };
-            local::push(home().get(), list, object)
-        } else {
-            way::mode() == Some(Mode::PerThread) && local::push(home().get(), list, object)
-        }
+    match way::behind() {
+        way::OUT_OF_LINE => false,
+        // SAFETY: by our own contract.
+        way::GATED => unsafe { push_inside(class, object) },
+        // SAFETY: as in `pop_behind`, and by our own contract.
+        word => unsafe { push_by(word, home(), class, object) },
     }
 }

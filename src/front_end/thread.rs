@@ -19,7 +19,6 @@ use crate::front_end::cache::Cache;
 use crate::front_end::gate::Gate;
 use crate::front_end::hits;
 use crate::front_end::registry;
-use crate::mode::Mode;
 use crate::size_class::{CLASSES, SizeClass};
 use crate::way;
 
@@ -72,17 +71,17 @@ fn first_cache(word: ThreadCell<CLASSES>) -> Option<&'static Cache> {
     Some(cache)
 }
 
-/// The word of the modes whose fast path is inlined.
+/// The word of the modes whose fast path is inlined, unless a heap profile is taken. A thread that is lent looks where
+/// [`lend`] said so.
 #[inline]
 pub fn front() -> ThreadCell<CLASSES> {
-    if way::word() == way::PROFILED { home() } else { cell() }
+    let is_moved = way::word() == way::PROFILED && way::behind() != way::OUT_OF_LINE;
+    if is_moved && !is_lent() { home() } else { cell() }
 }
 
 /// The word that names the calling thread's own cache, in the modes where it has one.
 fn own_word() -> ThreadCell<CLASSES> {
-    let is_front_moved = || way::word() == way::PROFILED && !is_lent();
-    let has_own = || way::mode().is_some_and(Mode::has_thread_caches);
-    if way::behind() == way::GATED || (is_front_moved() && has_own()) { home() } else { cell() }
+    if way::behind() == way::GATED { home() } else { front() }
 }
 
 /// The calling thread's own cache, if it has one, in a mode that gives it one.

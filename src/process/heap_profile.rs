@@ -61,18 +61,22 @@ pub fn set(rate: usize, prefix: Option<&str>) -> bool {
     true
 }
 
-/// Makes ready for what was asked for, before the first allocation; whether a profile is taken. `None`: there is no
-/// memory for its table.
-pub fn prepare() -> Option<bool> {
-    if samples::rate().is_none() || !stack::IS_KNOWN {
-        return Some(false);
+/// Whether a profile was asked for that can be taken. Before the first allocation.
+pub fn is_wanted() -> bool {
+    stack::IS_KNOWN && samples::rate().is_some()
+}
+
+/// Makes ready for what was asked for, before the first allocation. False: there is no memory for its table.
+pub fn prepare() -> bool {
+    if !is_wanted() {
+        return true;
     }
     // SAFETY: the kernel's vector, whose entry names 16 random bytes.
     unsafe {
         let random = libc::getauxval(libc::AT_RANDOM) as *const u64;
         sampler::seed(if random.is_null() { 0 } else { random.read_unaligned() });
     }
-    sites::prepare().then_some(true)
+    sites::prepare()
 }
 
 /// Arranges for the file at exit, if a profile is taken. May allocate. Says at once if it cannot be had.

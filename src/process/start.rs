@@ -94,24 +94,26 @@ fn initialize_slow(default: Option<Mode>) -> bool {
 fn set_up(default: Option<Mode>) -> bool {
     vdso::find();
     let requested = choice::requested(default);
-    let (mut active, mut reason, mut prepared) =
-        if hardened::on() { (Mode::Central, Reason::Hardened, Prepared::LOCAL) } else { choice::decide(requested) };
+    let (mut active, mut reason, mut prepared) = if hardened::on() {
+        (Mode::Central, Reason::Hardened, Prepared::OUT_OF_LINE)
+    } else {
+        choice::decide(requested)
+    };
     let exit_key = if active.has_thread_caches() { thread_exit::key() } else { None };
     if active.has_thread_caches() && exit_key.is_none() {
         // A thread would leave its cache behind; slots outlive their threads.
-        (active, reason, prepared) = (Mode::Sharded, Reason::NoKey, Prepared::LOCAL);
+        (active, reason, prepared) = (Mode::Sharded, Reason::NoKey, Prepared::OUT_OF_LINE);
     }
-    let prepared_profile = heap_profile::prepare().filter(|_| registry::initialize(modes::rows(active)));
-    let Some(profiled) = prepared_profile else {
+    if !heap_profile::prepare() || !registry::initialize(modes::rows(active)) {
         exit_key.into_iter().for_each(thread_exit::give_back); // the next call takes one
         return false;
-    };
+    }
     shards::split_transfer_caches();
     budget::set_lending(active.lends());
     let mode = ActiveMode { requested, active, reason };
     live::note(&mode);
     // SAFETY: our caller holds `DECIDING` and found nothing announced.
     unsafe { decided::write(Decision { mode, registration: prepared.registration, exit_key }) };
-    way::set(active, prepared.word, profiled);
+    way::set(active, prepared.word, heap_profile::is_wanted());
     true
 }

@@ -72,7 +72,7 @@ impl FrontEnd for PerCpuLock {
 
     /// Where the kernel keeps the CPU's number in an rseq area, it is read from there.
     fn prepare() -> Result<Prepared, Fallback> {
-        Ok(Prepared { registration: rseq::probe().ok(), ..Prepared::LOCAL })
+        Ok(Prepared { registration: rseq::probe().ok(), ..Prepared::OUT_OF_LINE })
     }
 
     #[inline]

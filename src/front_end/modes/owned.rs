@@ -5,11 +5,12 @@ use core::ptr;
 use rseq::Slab;
 
 use crate::front_end::cache::{Cache, Shape};
-use crate::front_end::contract::{FrontEnd, Held};
+use crate::front_end::contract::{Fallback, FrontEnd, Held, Prepared};
 use crate::front_end::lists::{Exclusive, Guarded};
 use crate::front_end::thread;
 use crate::owner::Owner;
 use crate::size_class::CLASSES;
+use crate::way::LOCAL;
 
 /// The thread's word is its cell, so that inlined code finds the cache, unless a heap profile is taken.
 pub enum PerThread {}
@@ -21,10 +22,11 @@ impl FrontEnd for PerThread {
     const THREADS: bool = true;
     const LENDS: bool = false;
 
+    fn prepare() -> Result<Prepared, Fallback> {
+        Ok(Prepared { registration: None, word: LOCAL })
+    }
+
     fn locate() -> Option<(&'static Cache, Self::Lists)> {
-        if thread::is_lent() {
-            return None;
-        }
         thread::own_cache(thread::front()).map(|cache| (cache, Own(&cache.slab)))
     }
 
