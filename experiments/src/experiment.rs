@@ -205,8 +205,8 @@ pub fn pairs(base: &Series, other: &Series) -> Vec<(u64, f64, f64)> {
 
 /// What the modes of a cell are held against: the per-thread mode that they have in it. A rule that asks for caches that lend
 /// keeps the plain one out, and then it is the next in the list that is one of that kind.
-pub fn baseline(rows: &[&Row]) -> Subject {
-    let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.mode_requested == *subject);
+pub fn baseline<T: Task, R>(rows: &[&row::Row<T, R>]) -> Subject {
+    let present = |subject: &Subject| rows.iter().any(|row| row.planned.task.subject() == subject.name());
     let of_its_kind = |subject: &Subject| subject.name().starts_with(BASELINE.name()) && present(subject);
     if present(&BASELINE) { BASELINE } else { Subject::all().find(of_its_kind).unwrap_or(BASELINE) }
 }

@@ -156,8 +156,8 @@ pub enum Ended {
     TimedOut,
 }
 
-/// Takes back what whoever started this process did with signals: a parent may have ignored or blocked the one that tells
-/// of a child's end, and both survive `exec`. Samples begin as this process does.
+/// Takes back what whoever started this process did with signals: a parent may have ignored or blocked those that tell of
+/// a child's end or of a timer's, and both survive `exec`. Samples begin as this process does.
 pub fn usual_signals() {
     for signal in [Signal::SIGCHLD, Signal::SIGALRM] {
         // SAFETY: the usual action runs no code of this process.

@@ -116,16 +116,11 @@ impl Found<'_> {
         self.ranges.push(Range { tier, first: extent.start.address(), bytes: extent.bytes.into() });
     }
 
-    fn word(&self, address: u64) -> Result<u64, Unread> {
-        let mut bytes = [0; 8];
-        self.process.read(address, &mut bytes).map(|()| u64::from_ne_bytes(bytes))
-    }
-
     /// Records, arrays, arrays that no list has, and the table that finds the records.
     fn caches(&mut self, live: &Live) -> Result<(), Unread> {
         let at = &live.caches;
         let mut record = Record(vec![0; at.bytes as usize]);
-        let mut next = self.word(at.newest.address())?;
+        let mut next = word(self.process, at.newest.address())?;
         while next != 0 {
             self.process.read(next, &mut record.0)?;
             self.add(CACHES, next, at.bytes.into())?;
@@ -140,14 +135,14 @@ impl Found<'_> {
             next = record.u64(at.next);
         }
         for size in 0..u64::from(at.spare_sizes) {
-            let mut array = self.word(at.spare_arrays.address() + 8 * size)?;
+            let mut array = word(self.process, at.spare_arrays.address() + 8 * size)?;
             while array != 0 {
                 self.add(CACHES, array, (8_u64 << size).next_multiple_of(LINE))?;
-                array = self.word(array)?;
+                array = word(self.process, array)?;
             }
         }
-        let rows = self.word(at.row_count.address())?;
-        self.add(CACHES, self.word(at.rows.address())?, rows.saturating_mul(8))
+        let rows = word(self.process, at.row_count.address())?;
+        self.add(CACHES, word(self.process, at.rows.address())?, rows.saturating_mul(8))
     }
 
     /// Locks and counts, arrays, and the table of CPUs.
@@ -160,7 +155,7 @@ impl Found<'_> {
                 self.add(TRANSFER, shard, stride * classes)?;
             }
             for class in 0..classes {
-                let array = self.word(shard + class * stride + u64::from(layout.cache.objects))?;
+                let array = word(self.process, shard + class * stride + u64::from(layout.cache.objects))?;
                 let mut capacity = [0; 4];
                 self.process.read(layout.capacities.address() + 4 * class, &mut capacity)?;
                 let bytes = (8 * u64::from(u32::from_ne_bytes(capacity))).next_multiple_of(LINE);
@@ -169,8 +164,8 @@ impl Found<'_> {
                 }
             }
         }
-        let table = self.word(layout.of_cpu.address())?;
-        let cpus = self.word(layout.cpus.address())?.checked_next_multiple_of(LINE).ok_or(Unread::Unmapped)?;
+        let table = word(self.process, layout.of_cpu.address())?;
+        let cpus = word(self.process, layout.cpus.address())?.checked_next_multiple_of(LINE).ok_or(Unread::Unmapped)?;
         self.add(TRANSFER, table, if table == 0 { 0 } else { cpus })
     }
 
@@ -179,7 +174,7 @@ impl Found<'_> {
         let (directory, lists) = (&live.pages.directory, live.central_stride * live.classes.count);
         self.add(SPANS, live.central.address(), lists.into())?;
         for segment in directory.first_segment.ilog2()..u32::BITS {
-            let base = self.word(directory.segments.address() + 8 * u64::from(segment))?;
+            let base = word(self.process, directory.segments.address() + 8 * u64::from(segment))?;
             if base != 0 {
                 let bytes = u64::from(directory.span.stride) << segment;
                 self.add(SPANS, base.wrapping_add(bytes), bytes)?;
@@ -192,9 +187,9 @@ impl Found<'_> {
     fn page_map(&mut self, live: &Live) -> Result<(), Unread> {
         let (directory, huge) = (&live.pages.directory, &live.pages.directory.huge_page);
         self.extent(PAGE_MAP, directory.itself);
-        let [first, end] = [directory.first, directory.end].map(|place| self.word(place.address()));
+        let [first, end] = [directory.first, directory.end].map(|place| word(self.process, place.address()));
         for leaf in first?..end? {
-            let distance = self.word(directory.leaves.address() + 8 * leaf)?;
+            let distance = word(self.process, directory.leaves.address() + 8 * leaf)?;
             if distance == 0 {
                 continue;
             }
@@ -202,7 +197,7 @@ impl Found<'_> {
             let (count, stride) = (u64::from(directory.huge_count), u64::from(huge.stride));
             self.add(PAGE_MAP, start, pages + count * stride)?;
             for number in 0..count {
-                let map = self.word(start + pages + number * stride + u64::from(huge.map))?;
+                let map = word(self.process, start + pages + number * stride + u64::from(huge.map))?;
                 self.add(PAGE_MAP, map, if map == 0 { 0 } else { 4 * u64::from(huge.pages) })?;
             }
         }

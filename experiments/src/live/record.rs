@@ -42,9 +42,10 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
-/// The word of 64 bits at an address.
+/// The word of 64 bits at an address. Allocates nothing.
 pub fn word(process: &Process, address: u64) -> Result<u64, Unread> {
-    Ok(Record(process.bytes(address, 8)?).u64(0))
+    let mut bytes = [0; 8];
+    process.read(address, &mut bytes).map(|()| u64::from_ne_bytes(bytes))
 }
 
 /// What a lock protects, whose word is at `lock`: whole, unless it changes all the time.

@@ -19,7 +19,7 @@ use crate::harness::task::Task;
 use crate::subject::{BASELINE, Subject};
 use crate::suite::Arm;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,13 +94,12 @@ impl About {
         }
     }
 
-    /// What the ratios of these rows, of one cell, are taken to: the baseline, or where it was left out the next of its
-    /// kind. A rule that asks for caches that lend keeps the per-thread mode out.
-    pub fn baseline_of<'a>(&'a self, rows: &[&Row]) -> &'a str {
-        let baseline = self.baseline();
-        let is_present = |subject: &&str| rows.iter().any(|row| row.planned.task.subject() == *subject);
-        let of_its_kind = |subject: &&str| subject.starts_with(baseline) && is_present(subject);
-        if is_present(&baseline) { baseline } else { self.subjects().into_iter().find(of_its_kind).unwrap_or(baseline) }
+    /// What the ratios of these rows, of one cell, are taken to.
+    pub fn baseline_of(&self, rows: &[&Row]) -> &str {
+        match self.baseline() {
+            baseline if baseline == BASELINE.name() => experiment::baseline(rows).name(),
+            first => first,
+        }
     }
 }
 
@@ -198,7 +197,7 @@ impl Counted {
 pub const TIER_COUNTS: [&str; 6] =
     ["accesses", "l1_misses", "l2_misses", "modified_transfers", "upgrades", "dtlb_misses"];
 
-/// A count of a tier, where modified lines are counted from wherever they came.
+/// A count, where modified lines are counted from wherever they came.
 pub fn of_tier(counts: &BTreeMap<String, u64>, count: &str) -> u64 {
     let of = |name: &str| counts.get(name).copied().unwrap_or_default();
     match count {
@@ -287,6 +286,16 @@ fn stood_still(pairs: u64, threads: u64) -> Option<String> {
     (pairs < threads).then(|| {
         format!("{pairs} pairs of {threads} threads in what was counted: they stood still; a larger --measure-ms has more turns")
     })
+}
+
+/// The cells that rows are of.
+pub fn cells(rows: &[Row]) -> BTreeSet<&str> {
+    rows.iter().map(|row| row.planned.cell_id.as_str()).collect()
+}
+
+/// The rows of one cell.
+pub fn of_cell<'a>(rows: &'a [Row], cell: &str) -> Vec<&'a Row> {
+    rows.iter().filter(|row| row.planned.cell_id == cell).collect()
 }
 
 /// The value of a metric, if the sample counts.

@@ -1,6 +1,6 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
-use super::study::{About, FAIRNESS, Guest, Report, Row, Run, value};
+use super::study::{About, FAIRNESS, Guest, Report, Row, Run, cells, of_cell, value};
 use super::tiers;
 use crate::experiment::{Series, pairs};
 use crate::failure::Failure;
@@ -61,26 +61,13 @@ fn series(rows: &[Row], cell: &str, subject: &str, count: &str) -> Series {
     own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout(), value(row, &metric)?)))).collect()
 }
 
-fn of_cell<'a>(rows: &'a [Row], cell: &str) -> Vec<&'a Row> {
-    rows.iter().filter(|row| row.planned.cell_id == cell).collect()
-}
-
-fn cells(rows: &[Row]) -> BTreeSet<&str> {
-    rows.iter().map(|row| row.planned.cell_id.as_str()).collect()
-}
-
 /// What stands above everything, a sentence to a line.
 fn head(rows: &[Row], about: &About) -> [String; 3] {
     let through =
         if about.preloaded.is_empty() { "its fast path inlined" } else { "preloaded, through malloc and free" };
-    let mut others: BTreeSet<_> = cells(rows).into_iter().map(|cell| about.baseline_of(&of_cell(rows, cell))).collect();
-    others.remove(about.baseline());
-    let others: Vec<_> = others.into_iter().collect();
-    let others = if others.is_empty() {
-        String::new()
-    } else {
-        format!(", or where a cell lacks it to {},", others.join(" or "))
-    };
+    let baselines: BTreeSet<_> = cells(rows).into_iter().map(|cell| about.baseline_of(&of_cell(rows, cell))).collect();
+    let others = baselines.into_iter().filter(|other| *other != about.baseline());
+    let others: String = others.map(|other| format!(", or where a cell lacks it to {other},")).collect();
     [
         "SIMULATED: counts of a model of caches, per pair of an allocation and a free. No time, no hardware.".into(),
         format!("{}; {}.", about.machine.words(), about.emulator),

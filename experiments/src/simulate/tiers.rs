@@ -1,11 +1,10 @@
 //! Where misses come from: the counts of programs by where the data lay, in the allocator's metadata or elsewhere.
 
-use super::study::{About, Row, TIER_COUNTS, value};
+use super::study::{About, Report, Row, TIER_COUNTS, cells, of_cell, of_tier};
 use crate::harness::task::Task;
 use crate::marks::TIERS;
 use crate::report::document::{Block, Table};
 use perseq_statistics::median;
-use std::collections::BTreeSet;
 
 /// Words for each of [`TIER_COUNTS`].
 const HEADER: [&str; 6] = ["loads and stores", "L1 misses", "L2 misses", "modified lines", "upgrades", "dTLB misses"];
@@ -18,19 +17,19 @@ const TITLE: &str = "Where the misses come from";
 const ABOUT: &str = "Medians per pair, by where the data lay. The program's are its objects, stacks and statics, and the \
                      words that a thread keeps for the allocator. The kernel's are all of its own accesses.";
 
-/// The metrics of a line of the table, and its words.
+/// A tier or a class, as it is called in rows, and its words.
 struct Part {
-    metrics: &'static str,
+    name: &'static str,
     words: &'static str,
 }
 
 /// What a subject's counts fall into: tiers where it says what they are, and whatever programs did where it does not.
 fn parts(told: bool) -> Vec<Part> {
-    let program = Part { metrics: "program", words: "program" };
-    let together = Part { metrics: "user", words: "program and allocator, not told apart" };
-    let kernel = Part { metrics: "kernel", words: "kernel" };
+    let program = Part { name: "program", words: "program" };
+    let together = Part { name: "user", words: "program and allocator, not told apart" };
+    let kernel = Part { name: "kernel", words: "kernel" };
     if told {
-        let tiers = TIERS.iter().zip(WORDS).map(|(metrics, words)| Part { metrics, words });
+        let tiers = TIERS.iter().zip(WORDS).map(|(name, words)| Part { name, words });
         tiers.chain([program, kernel]).collect()
     } else {
         vec![together, kernel]
@@ -45,19 +44,16 @@ fn lines(rows: &[Row], about: &About, cell: &str) -> Vec<Line> {
     let mut lines = Vec::new();
     let mut any = false;
     for subject in about.subjects() {
-        let own: Vec<_> = rows
-            .iter()
-            .filter(|row| row.planned.cell_id == cell && row.planned.task.subject() == subject)
-            .filter(|row| row.counts().is_some())
-            .collect();
+        let own = of_cell(rows, cell).into_iter().filter(|row| row.planned.task.subject() == subject);
+        let own: Vec<_> = own.filter_map(|row| row.counts()).collect();
         if own.is_empty() {
             continue;
         }
-        let told = own.iter().all(|row| row.counts().is_some_and(|report| report.counted.tiers.is_some()));
+        let told = own.iter().all(|report| report.counted.tiers.is_some());
         any |= told;
         for part in parts(told) {
             let of = |count: &str| {
-                let mut values: Vec<_> = own.iter().filter_map(|row| per_pair(row, part.metrics, count)).collect();
+                let mut values: Vec<_> = own.iter().filter_map(|report| per_pair(report, part.name, count)).collect();
                 (values.len() == own.len()).then(|| median(&mut values))
             };
             lines.push((subject.to_owned(), part.words, TIER_COUNTS.map(of)));
@@ -66,17 +62,11 @@ fn lines(rows: &[Row], about: &About, cell: &str) -> Vec<Line> {
     if any { lines } else { Vec::new() }
 }
 
-/// A count per pair of a tier or a class; modified lines from wherever they came.
-fn per_pair(row: &Row, part: &str, count: &str) -> Option<f64> {
-    let metric = |name: &str| value(row, &format!("{part}_{name}_per_pair"));
-    metric(count).or_else(|| {
-        let from = ["in_group", "in_node", "between_nodes"].map(|at| metric(&format!("{count}_{at}")));
-        from.into_iter().sum()
-    })
-}
-
-fn cells(rows: &[Row]) -> BTreeSet<&str> {
-    rows.iter().map(|row| row.planned.cell_id.as_str()).collect()
+/// A count per pair of a tier or a class.
+fn per_pair(report: &Report, part: &str, count: &str) -> Option<f64> {
+    let tier = report.counted.tiers.as_ref().and_then(|tiers| tiers.get(part));
+    let counts = tier.or_else(|| report.counted.classes.get(part).map(|class| &class.total))?;
+    Some(of_tier(counts, count) as f64 / report.pairs.max(1) as f64)
 }
 
 fn cell(value: Option<f64>) -> String {
