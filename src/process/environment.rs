@@ -2,6 +2,9 @@
 
 use core::ffi::{CStr, c_char};
 
+/// What names of our variables begin with.
+const PREFIX: &[u8] = b"PERSEQ_";
+
 /// Whether the environment is listened to: a program that runs with more rights than its user is not told by it.
 pub fn is_heeded() -> bool {
     // SAFETY: getauxval has no preconditions.
@@ -25,12 +28,13 @@ pub fn for_each_variable(mut f: impl FnMut(Option<(&'static str, &'static str)>)
     unsafe {
         let mut variable = environ;
         while !variable.is_null() && !(*variable).is_null() {
-            let text = CStr::from_ptr(*variable);
+            let text = *variable;
             variable = variable.add(1);
-            if !text.to_bytes().starts_with(b"PERSEQ_") {
-                continue;
+            // Byte by byte, and no further than they are alike: most are not ours, and many are long.
+            if PREFIX.iter().enumerate().all(|(at, byte)| *text.add(at) as u8 == *byte) {
+                let text = CStr::from_ptr(text).to_str().ok();
+                f(text.map(|text| text.split_once('=').unwrap_or((text, ""))));
             }
-            f(text.to_str().ok().map(|text| text.split_once('=').unwrap_or((text, ""))));
         }
     }
 }
