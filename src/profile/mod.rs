@@ -15,12 +15,14 @@
 //!
 //! # What it costs who does not ask
 //!
-//! Nothing: inlined code reads one word ([`crate::way`]) and finds no list of the thread's where that says
+//! A look at the environment at the start, and a look at one word or byte where an operation is out of line anyway. Inlined
+//! code reads the word that it reads in any case ([`crate::way`]), and finds no list of the thread's where that says
 //! [`PROFILED`](crate::way::PROFILED). So with the profile on each operation goes out of line, is counted, and is then
 //! served from the mode's own lists. It is on from the first allocation to the end of the process, or not at all.
 //!
-//! No lock is held where a stack is walked, and none is taken: sites are only ever added, by one atomic operation each. A
-//! thread that must not wait for locks takes no samples, and neither does a handler that interrupts the taking of one.
+//! No lock is held where a stack is walked. Sites are only ever added, each by one atomic operation; memory for a new one
+//! is taken under the lock of all metadata. A thread that must not wait for locks takes no samples, and neither does a
+//! handler that interrupts the taking of one.
 
 pub mod sampler;
 pub mod samples;
