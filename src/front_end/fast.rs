@@ -3,7 +3,6 @@
 
 use core::ptr::NonNull;
 
-use rseq::sequence::ThreadCell;
 use rseq::{CpuId, Handle, MmCid, local, sequence};
 
 use crate::front_end::hits;
@@ -11,11 +10,30 @@ use crate::front_end::thread::{self, cell, gate_of, home};
 use crate::size_class::{CLASSES, SizeClass};
 use crate::way;
 
+/// `pop` or `push` on the way that a word says, in the slab that a place names. With any word but a handle the slab is to be
+/// this thread's or nobody's.
+///
+/// No function: where a program is not optimized, each of its arguments would be stored and loaded again.
+macro_rules! on_way {
+    ($word:expr, $place:expr, $operation:ident($($argument:expr),+).$done:ident()) => {
+        if let Some(handle) = Handle::from_bits::<CpuId>($word) {
+            sequence::$operation::<CpuId, CLASSES>(handle, $place, $($argument),+).$done()
+        } else if let Some(handle) = Handle::from_bits::<MmCid>($word) {
+            sequence::$operation::<MmCid, CLASSES>(handle, $place, $($argument),+).$done()
+        } else {
+            local::$operation($place.get(), $($argument),+)
+        }
+    };
+}
+
 /// A free object of `class` from the calling thread's cache, if it is there and has one.
 #[inline(always)]
 pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
-    // SAFETY: the word is the process's own, and goes with the cell.
-    let object = unsafe { pop_by(way::word(), cell(), class) };
+    let word = way::word();
+    let list = class.index();
+    // SAFETY: a handle in the word is the process's own, for the index its tag names; slabs keep their invariants, and
+    // a list is a class.
+    let object = unsafe { on_way!(word, cell(), pop(list).ok()) };
     if object.is_some() {
         thread::count_alloc(class);
     }
@@ -29,53 +47,14 @@ pub fn pop(class: SizeClass) -> Option<NonNull<u8>> {
 /// * `object` is of `class` and belongs to nobody.
 #[inline(always)]
 pub unsafe fn push(class: SizeClass, object: NonNull<u8>) -> bool {
-    // SAFETY: as in `pop`, and by our own contract.
-    let done = unsafe { push_by(way::word(), cell(), class, object) };
+    let word = way::word();
+    let list = class.index();
+    // SAFETY: as in `pop`; objects are at least 8-aligned, so even.
+    let done = unsafe { on_way!(word, cell(), push(list, object).is_ok()) };
     if done {
         thread::count_free(class);
     }
     done
-}
-
-/// [`pop`] on the way that `word` says, in the slab that `place` names.
-///
-/// # Safety
-///
-/// * A handle in the word is the process's own, for the index its tag names. With any other word the slab is this thread's
-///   or nobody's, and no other thread is inside.
-#[inline(always)]
-unsafe fn pop_by(word: isize, place: ThreadCell<CLASSES>, class: SizeClass) -> Option<NonNull<u8>> {
-    let list = class.index();
-    // SAFETY: by our own contract; slabs keep their invariants, and a list is a class.
-    unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
-            sequence::pop::<CpuId, CLASSES>(handle, place, list).ok()
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
-            sequence::pop::<MmCid, CLASSES>(handle, place, list).ok()
-        } else {
-            local::pop(place.get(), list)
-        }
-    }
-}
-
-/// [`push`] as [`pop_by`].
-///
-/// # Safety
-///
-/// * As for [`pop_by`] and [`push`].
-#[inline(always)]
-unsafe fn push_by(word: isize, place: ThreadCell<CLASSES>, class: SizeClass, object: NonNull<u8>) -> bool {
-    let list = class.index();
-    // SAFETY: as in `pop_by`; objects are at least 8-aligned, so even.
-    unsafe {
-        if let Some(handle) = Handle::from_bits::<CpuId>(word) {
-            sequence::push::<CpuId, CLASSES>(handle, place, list, object).is_ok()
-        } else if let Some(handle) = Handle::from_bits::<MmCid>(word) {
-            sequence::push::<MmCid, CLASSES>(handle, place, list, object).is_ok()
-        } else {
-            local::push(place.get(), list, object)
-        }
-    }
 }
 
 /// [`pop`] where the way is [`way::GATED`] and that finds nothing; `None` where it is another.
@@ -112,9 +91,10 @@ pub unsafe fn push_gated(class: SizeClass, object: NonNull<u8>) -> bool {
 /// [`pop`] in the slab that the thread's home names, inside its gate.
 #[inline(always)]
 fn pop_inside(class: SizeClass) -> Option<NonNull<u8>> {
-    let _inside = gate_of(home().get()).enter()?;
-    // SAFETY: the slab is this thread's or nobody's, and no other thread is inside.
-    unsafe { pop_by(way::GATED, home(), class) }
+    let slab = home().get();
+    let _inside = gate_of(slab).enter()?;
+    // SAFETY: the slab is this thread's or nobody's, and no other thread is inside; a list is a class.
+    unsafe { local::pop(slab, class.index()) }
 }
 
 /// [`push`] as [`pop_inside`].
@@ -124,9 +104,10 @@ fn pop_inside(class: SizeClass) -> Option<NonNull<u8>> {
 /// * As for [`push`].
 #[inline(always)]
 unsafe fn push_inside(class: SizeClass, object: NonNull<u8>) -> bool {
-    let Some(_inside) = gate_of(home().get()).enter() else { return false };
-    // SAFETY: as in `pop_inside`, and by our own contract.
-    unsafe { push_by(way::GATED, home(), class, object) }
+    let slab = home().get();
+    let Some(_inside) = gate_of(slab).enter() else { return false };
+    // SAFETY: as in `pop_inside`; objects are even.
+    unsafe { local::push(slab, class.index(), object) }
 }
 
 /// [`pop`] where the way is [`way::PROFILED`], of the mode behind it; `None` if that has nothing inlined.
@@ -141,7 +122,7 @@ pub fn pop_behind(class: SizeClass) -> Option<NonNull<u8>> {
         way::OUT_OF_LINE => None,
         way::GATED => pop_inside(class),
         // SAFETY: as in `pop`: home takes the cell's place.
-        word => unsafe { pop_by(word, home(), class) },
+        word => unsafe { on_way!(word, home(), pop(class.index()).ok()) },
     }
 }
 
@@ -160,6 +141,6 @@ pub unsafe fn push_behind(class: SizeClass, object: NonNull<u8>) -> bool {
         // SAFETY: by our own contract.
         way::GATED => unsafe { push_inside(class, object) },
         // SAFETY: as in `pop_behind`, and by our own contract.
-        word => unsafe { push_by(word, home(), class, object) },
+        word => unsafe { on_way!(word, home(), push(class.index(), object).is_ok()) },
     }
 }
