@@ -31,7 +31,7 @@ pub fn for_each_variable(mut f: impl FnMut(Option<(&'static str, &'static str)>)
             let text = *variable;
             variable = variable.add(1);
             // Byte by byte, and no further than they are alike: most are not ours, and many are long.
-            if PREFIX.iter().enumerate().all(|(at, byte)| *text.add(at) as u8 == *byte) {
+            if PREFIX.iter().enumerate().all(|(at, byte)| *text.add(at).cast::<u8>() == *byte) {
                 let text = CStr::from_ptr(text).to_str().ok();
                 f(text.map(|text| text.split_once('=').unwrap_or((text, ""))));
             }
