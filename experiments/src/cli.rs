@@ -67,6 +67,7 @@ Examples:
   perseq compare BEFORE AFTER                   what changed
   perseq merge PART...                          parts of a plan, taken with --shard on several hosts, to one run
   perseq top PID                                the allocator of a running process
+  perseq profile -- PROGRAM                     which functions of a program allocate what
   perseq COMMAND --help                         more examples
 
 Exit codes:
@@ -75,6 +76,7 @@ Exit codes:
   2  the command line or an input file is wrong
   3  this host cannot do it: no rseq, no space, no permission
   4  some of it is missing; `perseq resume` takes the rest
+That of `perseq profile` is the program's.
 
 Environment:
   NO_COLOR  no colour in messages of the command line; nothing else is ever coloured";
@@ -184,6 +186,8 @@ Examples:
     Top(crate::live::Top),
     /// Draw the heap of a running process: its spans by address, class and occupancy, huge pages, and what went back.
     Map(crate::live::map::Arguments),
+    /// Run a program on libperseq, and say which of its functions allocate what, and what is still in use at its end.
+    Profile(crate::heap_profile::Arguments),
     /// Say what each allocator leaves of the limits on a process: address space, locked memory, commit charge, mappings.
     Limits(crate::limits::Arguments),
     /// Measure one row of that table (started by limits).

@@ -8,20 +8,36 @@ use std::process::ExitCode;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Exit {
     /// Everything asked for was done.
-    Done = 0,
+    Done,
     /// A check failed: the numbers must not be believed.
-    Invalid = 1,
+    Invalid,
     /// The command line or an input file is wrong.
-    Usage = 2,
+    Usage,
     /// This host cannot do what was asked.
-    Host = 3,
+    Host,
     /// Some of it is missing; `perseq resume` completes it.
-    Partial = 4,
+    Partial,
+    /// What a program said that was run for its user.
+    Program(u8),
+}
+
+impl Exit {
+    /// The code that a process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Invalid => 1,
+            Exit::Usage => 2,
+            Exit::Host => 3,
+            Exit::Partial => 4,
+            Exit::Program(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 

@@ -18,6 +18,7 @@
 //! [`limits`] says what allocators leave of the limits on a process. [`calibrate`] holds the baseline beside the thread
 //! caches of other allocators. [`power`] counts how often a run finds what was planted in it. [`torture`] measures nothing:
 //! it looks for what the allocator loses in storms. [`live`] reads the numbers of an allocator in another process.
+//! [`heap_profile`] says what a program allocates where.
 //! [`beside`] finds the libraries that all of these need.
 //!
 //! Three rules hold everywhere. A missing value is `null` with a reason, never 0. No row is dropped in
@@ -41,6 +42,7 @@ mod experiment;
 mod failure;
 mod gate;
 mod harness;
+mod heap_profile;
 mod host;
 mod host_file;
 mod instrument;
@@ -111,6 +113,7 @@ fn main() -> ExitCode {
         Command::Stats(arguments) => live::stats(&arguments),
         Command::Top(arguments) => live::top(&arguments),
         Command::Map(arguments) => live::map::main(&arguments),
+        Command::Profile(arguments) => heap_profile::main(&arguments),
         Command::Limits(arguments) => limits::main(&arguments),
         Command::LimitsProbe { case } => limits::probe::main(&case).map(|()| Exit::Done),
         Command::Torture(arguments) => torture::main(&arguments),

@@ -42,6 +42,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "classes",
             "compare",
             "doctor",
+            "heap_profile",
             "limits",
             "list",
             "live",
@@ -93,6 +94,7 @@ fn samples_are_started_in_one_place() {
     const OTHERS: &[(&str, &str)] = &[
         ("harness::launch", "the launcher starts the sample"),
         ("harness::process", "the harness starts the launcher"),
+        ("heap_profile::launch", "the program that is profiled"),
         ("limits::core", "the debugger that dumps a process"),
         ("limits::heap", "a process for each number, which is no sample: it has no time"),
         ("peers::recipe", "compilers and package managers"),

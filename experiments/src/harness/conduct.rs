@@ -109,7 +109,7 @@ fn handle_signals() -> Result<(), Failure> {
         .map_err(|error| Failure::host(format!("cannot ignore SIGXFSZ: {error}")))?;
     let handler = || {
         if INTERRUPTED.swap(true, Relaxed) {
-            std::process::exit(Exit::Partial as i32);
+            std::process::exit(Exit::Partial.code().into());
         }
     };
     ctrlc::set_handler(handler).map_err(|error| Failure::host(format!("cannot handle Ctrl-C: {error}")))

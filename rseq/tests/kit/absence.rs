@@ -35,6 +35,7 @@ const KNOWN: &[&str] = &[
     "java", // with its compiler
     "node",
     "g++",
+    "go",
     "cc",
     "parallel", // of GNU
     "slurm",    // its daemons, with munge, and a user that may start them

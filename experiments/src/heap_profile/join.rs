@@ -1,0 +1,241 @@
+//! From what the processes of a program wrote to one profile of pprof's, with the names of functions.
+//!
+//! A block is a sample with probability `1 - exp(-bytes / rate)`. So each sample stands for so many blocks as that is the
+//! inverse of (Horvitz and Thompson, 1952), and sums have no bias. All blocks of a site have the same size.
+//!
+//! Code is named by its file and the offset in it, so that what two processes do at the same place of a program is the
+//! same for a reader, wherever the kernel put it.
+
+use super::object_file::{Frame, ObjectFile};
+use super::pprof::{Function, Label, Line, Location, Mapping, Profile, Sample, Strings, ValueType};
+use super::text::{self, Text};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// What a process wrote.
+pub struct Process {
+    pub id: u32,
+    pub text: Text,
+}
+
+/// What the values of a sample are, and in what.
+pub const VALUES: [(&str, &str); 4] =
+    [("inuse_objects", "count"), ("inuse_space", "bytes"), ("alloc_objects", "count"), ("alloc_space", "bytes")];
+/// The value that a reader shows first.
+const FIRST: &str = "inuse_space";
+/// The label with the bytes of a block, and the one with the process.
+pub const BLOCK: &str = "bytes";
+const PROCESS: &str = "process";
+/// In place of a stack for which there was no room.
+const NO_STACK: &str = "[stacks for which there was no room]";
+
+/// Functions that allocate and call nothing of a program's: who called them is who allocated.
+pub const ALLOCATORS: &str = r"malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|operator new(\[\])?|__rust_alloc.*|__rust_realloc|__rustc::__rust_.*|alloc::alloc::.*|<alloc::alloc::Global as .*|alloc::raw_vec::.*|alloc::boxed::Box<.*>::(new|new_in|new_uninit|new_uninit_in|try_new_uninit_in)|std::__new_allocator<.*|__gnu_cxx::new_allocator<.*|std::allocator<.*>::allocate|std::allocator_traits<.*>::allocate|std::_Vector_base<.*>::_M_(allocate|create_storage)";
+
+/// The probability that a block of so many bytes is a sample.
+pub fn probability(bytes: f64, rate: f64) -> f64 {
+    -(-bytes / rate).exp_m1()
+}
+
+/// The profile of all processes, taken at `time_nanos` since 1970. The notes are for whoever reads it.
+pub fn join(processes: &[Process], time_nanos: i64, notes: &[String]) -> Profile {
+    let mut join = Join::new();
+    let samples = processes.iter().flat_map(|process| join.samples(process)).collect();
+    let mut value = |(kind, unit)| {
+        let strings = &mut join.strings;
+        ValueType { kind: strings.place(kind), unit: strings.place(unit) }
+    };
+    let sample_type = VALUES.map(&mut value).to_vec();
+    let period_type = Some(value(("space", "bytes")));
+    Profile {
+        sample_type,
+        sample: samples,
+        mapping: join.mappings,
+        location: join.locations,
+        function: join.functions,
+        drop_frames: join.strings.place(ALLOCATORS),
+        time_nanos,
+        period_type,
+        period: processes.first().map_or(0, |process| process.text.rate as i64),
+        comment: notes.iter().map(|note| join.strings.place(note)).collect(),
+        default_sample_type: join.strings.place(FIRST),
+        string_table: join.strings.table(),
+    }
+}
+
+/// What was written so far, and where it is.
+struct Join {
+    strings: Strings,
+    objects: HashMap<String, ObjectFile>,
+    mappings: Vec<Mapping>,
+    locations: Vec<Location>,
+    functions: Vec<Function>,
+    /// By file and offset in it.
+    mapping_ids: HashMap<(i64, u64), u64>,
+    /// By mapping and address.
+    location_ids: HashMap<(u64, u64), u64>,
+    /// By what the linker calls it, and by file.
+    function_ids: HashMap<(i64, i64), u64>,
+}
+
+impl Join {
+    fn new() -> Join {
+        Join {
+            strings: Strings::new(),
+            objects: HashMap::new(),
+            mappings: Vec::new(),
+            locations: Vec::new(),
+            functions: Vec::new(),
+            mapping_ids: HashMap::new(),
+            location_ids: HashMap::new(),
+            function_ids: HashMap::new(),
+        }
+    }
+
+    fn samples(&mut self, Process { id, text }: &Process) -> Vec<Sample> {
+        let name = format!("{} {id}", text.program());
+        let process = Label { key: self.strings.place(PROCESS), text: self.strings.place(&name), ..Label::default() };
+        let (key, unit) = (self.strings.place(BLOCK), self.strings.place("bytes"));
+        let sample = |site: &text::Site| {
+            // All have as many bytes, but where there was no room for stacks: those stand for their mean.
+            let weight = 1.0 / probability(site.block() as f64, text.rate as f64);
+            let value = [site.live, site.live_bytes, site.allocs, site.alloc_bytes];
+            let location_id = match &site.frames[..] {
+                [] => vec![self.named(NO_STACK)],
+                frames => frames.iter().map(|frame| self.location(text, *frame)).collect(),
+            };
+            let block = Label { key, number: site.block() as i64, unit, ..Label::default() };
+            let value = value.map(|value| (value as f64 * weight).round() as i64).to_vec();
+            Sample { location_id, value, label: vec![block, process] }
+        };
+        text.sites.iter().map(sample).collect()
+    }
+
+    /// The location of the call that returns to `returns`.
+    fn location(&mut self, text: &Text, returns: u64) -> u64 {
+        let address = returns.saturating_sub(1);
+        let Some(found) = text.mapping_of(address) else { return self.place(0, address, |_| Vec::new()) };
+        let mapping = self.mapping(found);
+        let known = &self.mappings[mapping as usize - 1];
+        // As if the file were where it was first seen.
+        let here = known.memory_start + (address - found.start);
+        let path = &found.path;
+        self.place(mapping, here, |objects| {
+            objects.get(path).map(|object| object.frames(found.offset + (address - found.start))).unwrap_or_default()
+        })
+    }
+
+    /// A location that is no place in the code, but a word.
+    fn named(&mut self, name: &str) -> u64 {
+        self.place(0, 0, |_| vec![Frame { name: name.to_owned(), ..Frame::default() }])
+    }
+
+    fn place(
+        &mut self,
+        mapping: u64,
+        address: u64,
+        frames: impl FnOnce(&HashMap<String, ObjectFile>) -> Vec<Frame>,
+    ) -> u64 {
+        if let Some(id) = self.location_ids.get(&(mapping, address)) {
+            return *id;
+        }
+        let frames = frames(&self.objects);
+        if let Some(mapping) = mapping.checked_sub(1).map(|place| &mut self.mappings[place as usize]) {
+            mapping.has_functions |= !frames.is_empty();
+            mapping.has_filenames |= frames.iter().any(|frame| !frame.file.is_empty());
+            mapping.has_line_numbers |= frames.iter().any(|frame| frame.line > 0);
+            mapping.has_inline_frames |= frames.len() > 1;
+        }
+        let line = |frame: &Frame| Line { function_id: self.function(frame), line: frame.line.into() };
+        let line = frames.iter().map(line).collect();
+        let id = self.locations.len() as u64 + 1;
+        self.locations.push(Location { id, mapping_id: mapping, address, line });
+        self.location_ids.insert((mapping, address), id);
+        id
+    }
+
+    fn function(&mut self, frame: &Frame) -> u64 {
+        let strings = &mut self.strings;
+        let [name, system_name, filename] = [&frame.name, &frame.linked, &frame.file].map(|text| strings.place(text));
+        let next = self.functions.len() as u64 + 1;
+        let id =
+            *self.function_ids.entry((if system_name == 0 { name } else { system_name }, filename)).or_insert(next);
+        if id == next {
+            self.functions.push(Function { id, name, system_name, filename });
+        }
+        id
+    }
+
+    fn mapping(&mut self, found: &text::Mapping) -> u64 {
+        let filename = self.strings.place(&found.path);
+        if let Some(id) = self.mapping_ids.get(&(filename, found.offset)) {
+            return *id;
+        }
+        // Names such as [vdso] are no files.
+        let is_file = found.path.starts_with('/');
+        let read = || if is_file { ObjectFile::read(Path::new(&found.path)) } else { ObjectFile::default() };
+        let object = self.objects.entry(found.path.clone()).or_insert_with(read);
+        let build_id = self.strings.place(&object.build_id);
+        let id = self.mappings.len() as u64 + 1;
+        self.mappings.push(Mapping {
+            id,
+            memory_start: found.start,
+            memory_limit: found.end,
+            file_offset: found.offset,
+            filename,
+            build_id,
+            ..Mapping::default()
+        });
+        self.mapping_ids.insert((filename, found.offset), id);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(id: u32, at: u64) -> Process {
+        let text = format!(
+            "heap profile: 0: 0 [ 0: 0] @ heap_v2/1000\n1: 1000 [ 2: 2000] @ {:#x} {:#x}\n0: 0 [ 1: 64] @\n\n\
+             MAPPED_LIBRARIES:\n{at:x}-{:x} r-xp 00000000 00:00 0 /nonexistent/program\n",
+            at + 0x11,
+            at + 0x2000,
+            at + 0x1000,
+        );
+        Process { id, text: Text::parse(&text).unwrap() }
+    }
+
+    #[test]
+    fn samples_stand_for_as_many_as_their_probability_says() {
+        let profile = join(&[process(1, 0x40_0000)], 5, &["a note".to_owned()]);
+        let weight = 1.0 / (1.0 - (-1.0_f64).exp());
+        let expected = [1.0, 1000.0, 2.0, 2000.0].map(|value: f64| (value * weight).round() as i64);
+        assert_eq!(profile.sample[0].value, expected);
+        // One of 64 bytes for about 16.
+        assert_eq!(profile.sample[1].value, [0, 0, 16, 1032]);
+        let kinds: Vec<_> = profile.sample_type.iter().map(|kind| profile.text(kind.kind)).collect();
+        assert_eq!(kinds, VALUES.map(|(kind, _)| kind));
+        assert_eq!((profile.period, profile.time_nanos), (1000, 5));
+        assert_eq!(profile.text(profile.comment[0]), "a note");
+        let labels: Vec<_> = profile.sample[0].label.iter().map(|label| profile.text(label.key)).collect();
+        assert_eq!(labels, [BLOCK, PROCESS]);
+        assert_eq!(profile.sample[0].label[0].number, 1000);
+        assert_eq!(profile.text(profile.sample[0].label[1].text), "program 1");
+    }
+
+    #[test]
+    fn the_same_code_in_two_processes_is_one_location() {
+        let profile = join(&[process(1, 0x40_0000), process(2, 0x70_0000)], 0, &[]);
+        assert_eq!(profile.mapping.len(), 1);
+        assert_eq!(profile.sample[0].location_id[0], profile.sample[2].location_id[0]);
+        // The second frame is in no mapping: an address is all that is known of it.
+        assert_ne!(profile.sample[0].location_id[1], profile.sample[2].location_id[1]);
+        let location = |id: u64| profile.location.iter().find(|location| location.id == id).unwrap();
+        let [first, second] = [0, 1].map(|place| location(profile.sample[2].location_id[place]));
+        assert_eq!((first.mapping_id, first.address), (1, 0x40_0010));
+        assert_eq!((second.mapping_id, second.address), (0, 0x70_1fff));
+        let nameless = location(profile.sample[1].location_id[0]);
+        assert_eq!(profile.text(profile.function[nameless.line[0].function_id as usize - 1].name), NO_STACK);
+    }
+}

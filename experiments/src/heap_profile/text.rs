@@ -1,0 +1,174 @@
+//! The text that the allocator writes of a profile, read: `src/profile/text.rs` says what is in it.
+
+use std::str::FromStr;
+
+/// What a process wrote.
+#[derive(Debug, PartialEq)]
+pub struct Text {
+    /// Bytes from one sample to the next, in the mean.
+    pub rate: u64,
+    pub sites: Vec<Site>,
+    /// Samples that were not taken, for want of memory.
+    pub lost: u64,
+    /// In the order of addresses.
+    pub mappings: Vec<Mapping>,
+}
+
+/// Samples of one stack, of blocks of one size.
+#[derive(Debug, Default, PartialEq)]
+pub struct Site {
+    pub live: u64,
+    pub live_bytes: u64,
+    pub allocs: u64,
+    pub alloc_bytes: u64,
+    /// Where calls return to, innermost first. Empty: of stacks for which there was no room.
+    pub frames: Vec<u64>,
+}
+
+impl Site {
+    /// Bytes of a block.
+    pub fn block(&self) -> u64 {
+        self.alloc_bytes / self.allocs
+    }
+}
+
+/// A file in the process's memory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mapping {
+    pub start: u64,
+    pub end: u64,
+    /// Where in the file it begins.
+    pub offset: u64,
+    /// Empty: no file.
+    pub path: String,
+}
+
+impl Text {
+    /// Reads it. The error says which line makes no sense.
+    pub fn parse(text: &str) -> Result<Text, String> {
+        let wrong = |line: &str| format!("`{line}` makes no sense");
+        let (samples, mappings) =
+            text.split_once("\nMAPPED_LIBRARIES:\n").ok_or("it is cut off: no mappings are in it")?;
+        let mut lines = samples.lines();
+        let header = lines.next().unwrap_or_default();
+        let rate = header.strip_prefix("heap profile: ").and_then(|_| number(header.rsplit_once(" @ heap_v2/")?.1));
+        let rate = rate.filter(|rate| *rate > 0).ok_or_else(|| wrong(header))?;
+        let (mut sites, mut lost) = (Vec::new(), 0);
+        for line in lines {
+            if let Some(note) = line.strip_prefix("# ") {
+                if let Some(count) = note.strip_suffix(" samples were not taken, for want of memory") {
+                    lost = number(count).ok_or_else(|| wrong(line))?;
+                }
+            } else {
+                sites.push(site(line).ok_or_else(|| wrong(line))?);
+            }
+        }
+        let mappings = mappings.lines().map(|line| mapping(line).ok_or_else(|| wrong(line)));
+        Ok(Text { rate, sites, lost, mappings: mappings.collect::<Result<_, _>>()? })
+    }
+
+    /// The mapping of an address.
+    pub fn mapping_of(&self, address: u64) -> Option<&Mapping> {
+        let place = self.mappings.partition_point(|mapping| mapping.start <= address);
+        self.mappings[..place].last().filter(|mapping| address < mapping.end)
+    }
+
+    /// The program's file name without its folders: of the first file in memory.
+    pub fn program(&self) -> &str {
+        let files = self.mappings.iter().map(|mapping| &*mapping.path);
+        let mut programs = files.filter(|path| path.starts_with('/') && !path.contains(".so"));
+        programs.next().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
+    }
+}
+
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    text.trim().parse().ok()
+}
+
+fn address(text: &str) -> Option<u64> {
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+}
+
+/// `LIVE: BYTES [ ALL: BYTES] @ FRAME...`
+fn site(line: &str) -> Option<Site> {
+    let (counts, frames) = line.split_once('@')?;
+    let (live, rest) = counts.split_once(':')?;
+    let (live_bytes, rest) = rest.split_once('[')?;
+    let (allocs, rest) = rest.split_once(':')?;
+    let alloc_bytes = rest.trim().strip_suffix(']')?;
+    let site = Site {
+        live: number(live)?,
+        live_bytes: number(live_bytes)?,
+        allocs: number(allocs)?,
+        alloc_bytes: number(alloc_bytes)?,
+        frames: frames.split_whitespace().map(address).collect::<Option<_>>()?,
+    };
+    (site.allocs > 0 && site.live <= site.allocs).then_some(site)
+}
+
+/// `START-END PERMISSIONS OFFSET DEVICE INODE PATH`
+fn mapping(line: &str) -> Option<Mapping> {
+    let mut rest = line;
+    let mut word = || {
+        let (word, after) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
+        rest = after;
+        word
+    };
+    let (range, _permissions, offset, _device, _inode) = (word(), word(), word(), word(), word());
+    let (start, end) = range.split_once('-')?;
+    Some(Mapping {
+        start: address(start)?,
+        end: address(end)?,
+        offset: address(offset)?,
+        path: rest.trim_start().to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "heap profile: 2: 2048 [ 5: 5120] @ heap_v2/524288\n\
+        2: 2048 [ 4: 4096] @ 0x55d0c8f3a1b2 0x7f1c2e42724a\n\
+        0: 0 [ 1: 1024] @\n\
+        # 7 samples were not taken, for want of memory\n\
+        # what a later version has to say\n\
+        \n\
+        MAPPED_LIBRARIES:\n\
+        55d0c8f3a000-55d0c8f3b000 r-xp 00001000 fe:00 42                 /bin/a program\n\
+        7f1c2e400000-7f1c2e500000 r-xp 00000000 00:00 0 \n";
+
+    #[test]
+    fn a_text_is_what_the_allocator_wrote() {
+        let text = Text::parse(TEXT).unwrap();
+        assert_eq!((text.rate, text.lost), (524_288, 7));
+        let frames = vec![0x55d0_c8f3_a1b2, 0x7f1c_2e42_724a];
+        let first = Site { live: 2, live_bytes: 2048, allocs: 4, alloc_bytes: 4096, frames };
+        assert_eq!(first.block(), 1024);
+        assert_eq!(text.sites, [first, Site { allocs: 1, alloc_bytes: 1024, ..Site::default() }]);
+        assert_eq!(text.mapping_of(0x55d0_c8f3_a1b2).unwrap().path, "/bin/a program");
+        assert_eq!(text.mapping_of(0x7f1c_2e42_724a).unwrap().path, "");
+        for outside in [0, 0x55d0_c8f3_9fff, 0x55d0_c8f3_b000, u64::MAX] {
+            assert_eq!(text.mapping_of(outside), None);
+        }
+        assert_eq!(text.program(), "a program");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        for (was, is, said) in [
+            ("heap profile", "cpu profile", "`cpu profile: 2"),
+            ("heap_v2/524288", "heap_v2/0", "heap_v2/0` makes"),
+            ("heap_v2", "growthz", "growthz/524288` makes"),
+            ("0: 0 [ 1: 1024] @", "0: 0 [ 0: 0] @", "`0: 0 [ 0: 0] @` makes"),
+            ("2: 2048 [ 4", "9: 9216 [ 4", "`9: 9216 [ 4: 4096] @ 0x"),
+            ("0x7f1c2e42724a", "main", "@ 0x55d0c8f3a1b2 main` makes"),
+            ("# 7 samples", "# many samples", "`# many samples"),
+            ("7f1c2e400000-", "7f1c2e400000", "r-xp 00000000 00:00 0 ` makes"),
+            ("MAPPED_LIBRARIES", "MAPPED", "cut off"),
+        ] {
+            let error = Text::parse(&TEXT.replace(was, is)).unwrap_err();
+            assert!(error.contains(said), "{said}: {error}");
+        }
+    }
+}
