@@ -48,6 +48,7 @@
 //! | **`profile/`** | **the heap profile: blocks sampled at random, with stacks** |
 //! | `sampler.rs`, `samples.rs` | when a sample is due; blocks that are samples |
 //! | `sites.rs`, `stack.rs`, `text.rs` | what was counted for each stack, how that is walked, and the file |
+//! | `fate.rs` | where, by whom and after how long samples were freed |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | **`front_end/`** | **the caches, and the modes, which differ in nothing else** |
 //! | `fast.rs` | what is inlined into every operation |
@@ -174,8 +175,9 @@
 //!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
 //!   registers its own at its first allocation; where the kernel lends no code for its clock, `clock_gettime`.
 //! * **A heap profile** (`PERSEQ_PROFILE`, with glibc) walks the stack of whoever allocates a sample, which takes some KiB of
-//!   that stack, also where a handler has one of its own. A handler that interrupts a slow path allocates no samples. A
-//!   forked child begins with its parent's samples, and has a file of its own.
+//!   that stack, also where a handler has one of its own. There, and where one is freed, it reads the clock, and calls `getcpu`
+//!   where the kernel keeps no CPU's number. A handler that interrupts a slow path allocates no samples. A forked child
+//!   begins with its parent's samples, and has a file of its own.
 //! * **A refused call** of those (a filter, an old kernel, a limit) means one thing each. What a mode needs (rseq,
 //!   `membarrier`, concurrency ids) is asked for at the first allocation, which decides once; [`active_mode`] says what
 //!   runs and why. What is refused later changes no mode. `mmap` or `mprotect`: memory is exhausted, null and `ENOMEM`.

@@ -334,6 +334,12 @@ pub fn milliseconds() -> u64 {
     time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000
 }
 
+/// Nanoseconds of such a clock, exactly.
+pub fn nanoseconds() -> u64 {
+    let time = vdso::exact_time();
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Physical memory in bytes, or 0 where the kernel does not say.
 pub fn physical_memory() -> usize {
     // SAFETY: a plain structure of integers; all zero is a value.

@@ -2,8 +2,9 @@
 //! `clock_gettime` can be interposed, and the system call may be forbidden by the time it is asked.
 //!
 //! The coarse clock is a number in memory that the kernel writes at each tick. The lent code reads it on every kernel,
-//! whatever clock the machine has, so it never goes on to the system call. Where there is no such code (`vdso=0`, valgrind),
-//! the system call is made.
+//! whatever clock the machine has, so it never goes on to the system call. The exact one, which a heap profile reads, it
+//! asks the kernel for on machines whose own clock cannot be trusted. Where there is no such code (`vdso=0`, valgrind), the
+//! system call is made.
 
 use core::ffi::CStr;
 use core::mem::transmute;
@@ -29,13 +30,22 @@ pub fn find() {
     let image = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) } as usize;
     // SAFETY: the kernel says that its image, which stays mapped, begins there.
     let found = if image == 0 { None } else { unsafe { symbol(image, NAME) } };
-    FUNCTION.store(found.unwrap_or(NONE), Release); // pairs with `coarse_time`: nothing is published but the number
+    FUNCTION.store(found.unwrap_or(NONE), Release); // pairs with `time`: nothing is published but the number
 }
 
 /// The coarse clock that only goes forward.
 pub fn coarse_time() -> libc::timespec {
+    time(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// The exact clock that only goes forward.
+pub fn exact_time() -> libc::timespec {
+    time(libc::CLOCK_MONOTONIC)
+}
+
+#[inline(always)] // of two callers, one of which is on the slow paths
+fn time(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    let clock = libc::CLOCK_MONOTONIC_COARSE;
     match FUNCTION.load(Acquire) {
         UNKNOWN | NONE => {
             // SAFETY: `time` is ours to be written.

@@ -40,7 +40,7 @@ fn samples(size: u64, function: fn(Layout) -> *mut u8) -> (u64, u64) {
     perseq::write_profile(&mut text).expect("a profile is taken");
     let (samples, _) = text.split_once("\nMAPPED_LIBRARIES:\n").expect("mappings");
     let (mut live, mut all) = (0, 0);
-    for line in samples.lines().skip(1) {
+    for line in samples.lines().skip(1).filter(|line| !line.starts_with('#')) {
         let (counts, frames) = line.split_once('@').expect("a line of a site");
         let counts: Vec<u64> =
             counts.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();

@@ -3,12 +3,15 @@
  *   plant    allocates in every way that C has, and says "SIZE ALLOCATED LIVE" of each size
  *   fork     as plant, and so does a child of fork afterwards, with other sizes
  *   handler  ends in a handler that interrupts allocations
+ *   fates    frees blocks on this CPU and another, by this thread and another, and says "fate SIZE ALL ON_ANOTHER_CPU
+ *            BY_ANOTHER_THREAD" of each size, or "one CPU"
  *   ask      writes the profile to the file of the second argument, in a handler that interrupts allocations
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -145,6 +148,75 @@ static void plant(void) {
     said(57344, LARGE, LARGE);
 }
 
+static void on_cpu(int cpu) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(cpu, &only);
+    CHECK(sched_setaffinity(0, sizeof only, &only) == 0);
+}
+
+static struct blocks fated;
+static int free_on;
+
+static void *free_there(void *blocks) {
+    on_cpu(free_on);
+    return free_them(blocks);
+}
+
+/* Allocates blocks on one CPU and frees them on another or the same, by another thread or the same. */
+static void fate(size_t size, int from, int to, int by_thread) {
+    on_cpu(from);
+    for (fated.count = 0; fated.count < SOME; fated.count++)
+        fated.at[fated.count] = by_malloc(size);
+    free_on = to;
+    if (by_thread)
+        in_thread(free_there, &fated);
+    else
+        free_there(&fated);
+}
+
+static int of_a_fate(size_t size, int all, int other_cpu, int other_thread) {
+    return printf("fate %zu %d %d %d\n", size, all, other_cpu, other_thread);
+}
+
+static void fates(void) {
+    cpu_set_t allowed;
+    CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+    int cpus[2], found = 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
+        if (CPU_ISSET(cpu, &allowed))
+            cpus[found++] = cpu;
+    if (found < 2) {
+        printf("one CPU\n");
+        return;
+    }
+    int here = cpus[0], there = cpus[1];
+    fate(1024, here, here, 0);
+    of_a_fate(1024, SOME, 0, 0);
+    fate(1280, here, there, 0);
+    of_a_fate(1280, SOME, SOME, 0);
+    fate(1536, there, there, 1);
+    of_a_fate(1536, SOME, 0, SOME);
+    fate(1792, there, here, 1);
+    of_a_fate(1792, SOME, SOME, SOME);
+    fate(2048, here, here, 1);
+    fate(2048, here, there, 0);
+    of_a_fate(2048, 2 * SOME, SOME, SOME);
+    /* Large ones, and one that lives as long as it takes. */
+    on_cpu(here);
+    void *large = by_malloc(262144);
+    usleep(20 * 1000);
+    on_cpu(there);
+    free(large);
+    of_a_fate(262144, 1, 1, 0);
+    /* What realloc gives up is freed as well. */
+    on_cpu(here);
+    void *old = by_malloc(327680);
+    on_cpu(there);
+    CHECK(by_realloc(old, 327680, 1 << 20));
+    of_a_fate(327680, 1, 1, 0);
+}
+
 static void in_child(void) {
     for (int i = 0; i < SOME; i++)
         CHECK(by_malloc(3584));
@@ -192,6 +264,8 @@ int main(int argc, char **argv) {
         int status;
         CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
         printf("parent %d child %d\n", getpid(), child);
+    } else if (strcmp(argv[1], "fates") == 0) {
+        fates();
     } else if (strcmp(argv[1], "handler") == 0) {
         be_interrupted();
     } else if (strcmp(argv[1], "ask") == 0 && argc == 3) {

@@ -41,6 +41,28 @@ type Counts = [u64; 4];
 struct Line {
     counts: Counts,
     frames: Vec<usize>,
+    fate: Option<Fate>,
+}
+
+/// What became of freed samples.
+struct Fate {
+    other_cpu: u64,
+    other_thread: u64,
+    /// How many lived less than 10 us, from there to 100 us, and so on.
+    ages: Vec<u64>,
+}
+
+/// `# of ALL freed: MANY on another CPU, MANY by another thread, after AGES`
+fn fate(line: &str) -> Fate {
+    let parse = || {
+        let (all, rest) = line.strip_prefix("# of ")?.split_once(" freed: ")?;
+        let (other_cpu, rest) = rest.split_once(" on another CPU, ")?;
+        let (other_thread, ages) = rest.split_once(" by another thread, after ")?;
+        let ages: Vec<u64> = ages.split(' ').map(|age| age.parse().ok()).collect::<Option<_>>()?;
+        assert_eq!(ages.iter().sum::<u64>(), all.parse().ok()?, "{line}");
+        Some(Fate { other_cpu: other_cpu.parse().ok()?, other_thread: other_thread.parse().ok()?, ages })
+    };
+    parse().unwrap_or_else(|| panic!("no fate: {line}"))
 }
 
 /// A profile, read.
@@ -59,21 +81,35 @@ fn counts(line: &str) -> (Counts, &str) {
 
 /// Reads a profile: its header is the sum of its lines, and each line makes sense.
 fn read(path: &Path) -> Profile {
+    read_as(path, false)
+}
+
+/// As [`read`]: handlers interrupted the process, so what became of a sample need not be known.
+fn read_as(path: &Path, is_interrupted: bool) -> Profile {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let (samples, mappings) = text.split_once("\nMAPPED_LIBRARIES:\n").expect("mappings");
     let mut lines = samples.lines();
     let header = lines.next().and_then(|line| line.strip_prefix("heap profile: ")).expect("a header");
     let (total, form) = counts(header);
     assert_eq!(form, format!(" heap_v2/{RATE}"));
-    let lines: Vec<_> = lines
-        .map(|line| {
+    let mut lines = lines.peekable();
+    let read = std::iter::from_fn(|| {
+        let line = lines.next()?;
+        Some((line, lines.next_if(|next| next.starts_with('#')).map(fate)))
+    });
+    let lines: Vec<_> = read
+        .map(|(line, fate)| {
+            // Of each that was freed it is known, and of each that is in use it is not.
+            let (numbers, _) = counts(line);
+            let freed = fate.as_ref().map_or(0, |fate| fate.ages.iter().sum());
+            assert!(freed == numbers[2] - numbers[0] || is_interrupted, "{line}: {freed} freed");
             let (counts, frames) = counts(line);
             let frame = |frame: &str| usize::from_str_radix(frame.trim_start_matches("0x"), 16).expect("an address");
             let frames: Vec<_> = frames.split_whitespace().map(frame).collect();
             assert!(counts[0] <= counts[2] && counts[1] <= counts[3] && !frames.is_empty(), "{line}");
             // One line has blocks of one size.
             assert!(counts[3].is_multiple_of(counts[2]) && counts[1] == counts[0] * (counts[3] / counts[2]), "{line}");
-            Line { counts, frames }
+            Line { counts, frames, fate }
         })
         .collect();
     let sum = |place: usize| lines.iter().map(|line| line.counts[place]).sum();
@@ -158,6 +194,49 @@ fn planted_sites_come_out_within_their_interval_in_every_mode() {
     drop(std::fs::remove_dir_all(&folder));
 }
 
+/// On another CPU or by another thread, as the program did it: of all samples of a size or of none, or of as many as is
+/// likely.
+#[test]
+fn samples_are_known_by_where_by_whom_and_when_they_were_freed() {
+    let folder = folder("fates");
+    for mode in timed::every_mode() {
+        let outcome = timed::run(profiled("fates", mode, &folder)).ended(0, "");
+        if outcome.stdout.contains("one CPU") {
+            return kit::not_tested("second-cpu", "frees on another CPU", "one CPU only");
+        }
+        let profile = read(&only_file(&folder, mode, ".heap"));
+        let mut sizes = 0;
+        for line in outcome.stdout.lines().filter_map(|line| line.strip_prefix("fate ")) {
+            let numbers: Vec<u32> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
+            let [size, all, other_cpu, other_thread] = numbers[..] else { panic!("{line}") };
+            let lines = profile.lines.iter().filter(|line| line.counts[3] / line.counts[2] == u64::from(size));
+            let fates: Vec<_> = lines.filter_map(|line| line.fate.as_ref()).collect();
+            let sum = |number: fn(&Fate) -> u64| fates.iter().map(|fate| number(fate)).sum::<u64>();
+            let freed = sum(|fate| fate.ages.iter().sum());
+            assert!(freed > 0, "{mode}: {line}");
+            for (found, of) in [(sum(|fate| fate.other_cpu), other_cpu), (sum(|fate| fate.other_thread), other_thread)]
+            {
+                let what = format!("{mode}: {line}: {found} of {freed}");
+                match of {
+                    0 => assert_eq!(found, 0, "{what}"),
+                    of if of == all => assert_eq!(found, freed, "{what}"),
+                    of => likely(&what, size.into(), of.into(), found),
+                }
+            }
+            let young: u64 = fates.iter().flat_map(|fate| &fate.ages[..4]).sum();
+            match size {
+                // It was kept for 20 ms.
+                262_144 => assert_eq!((young, freed), (0, 1), "{mode}: {line}"),
+                // However busy the host is, none is as old as the test may become.
+                _ => assert_eq!(fates.iter().map(|fate| fate.ages[8]).sum::<u64>(), 0, "{mode}: {line}"),
+            }
+            sizes += 1;
+        }
+        assert_eq!(sizes, 7, "{outcome}");
+    }
+    drop(std::fs::remove_dir_all(&folder));
+}
+
 #[test]
 fn a_child_of_fork_has_a_profile_of_its_own() {
     let folder = folder("fork");
@@ -203,7 +282,7 @@ fn a_handler_may_end_the_process_or_ask_for_the_profile() {
         for _ in 0..3 {
             timed::run(profiled("handler", mode, &folder)).ended(0, "");
             let file = only_file(&folder, mode, ".heap");
-            assert!(read(&file).of_size(1024).1 > 0, "{mode}");
+            assert!(read_as(&file, true).of_size(1024).1 > 0, "{mode}");
             std::fs::remove_file(file).expect("a file of ours");
         }
     }
@@ -212,7 +291,7 @@ fn a_handler_may_end_the_process_or_ask_for_the_profile() {
         let mut command = profiled("ask", mode, &folder);
         command.arg(&file);
         timed::run(command).ended(0, "");
-        let (live, all) = read(&file).of_size(1024);
+        let (live, all) = read_as(&file, true).of_size(1024);
         assert!(live <= 2 && all > 0, "{mode}: {live} of {all}");
     }
     drop(std::fs::remove_dir_all(&folder));

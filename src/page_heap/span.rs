@@ -124,7 +124,7 @@ pub struct Locked {
     /// Small: which of the central free list's lists it is on.
     pub list: u8,
     /// Small: the bits of free objects, or in the first word the address of them. Large, and sampled: where it was counted,
-    /// and as how many bytes.
+    /// as how many bytes, and what the profile notes besides.
     free: [u64; INLINE_WORDS],
 }
 
@@ -265,14 +265,15 @@ impl Span {
 }
 
 impl Locked {
-    /// Notes where a sample was counted, and as how many bytes.
-    pub fn note_sample(&mut self, site: usize, bytes: usize) {
-        (self.free[0], self.free[1]) = (site as u64, bytes as u64);
+    /// Notes where a sample was counted, and as how many bytes, and two words more.
+    pub fn note_sample(&mut self, site: usize, bytes: usize, more: [u64; 2]) {
+        self.free = [site as u64, bytes as u64, more[0], more[1]];
     }
 
     /// What [`note_sample`](Self::note_sample) noted.
-    pub fn sample(&self) -> (usize, usize) {
-        (self.free[0] as usize, self.free[1] as usize)
+    pub fn sample(&self) -> (usize, usize, [u64; 2]) {
+        let [site, bytes, more @ ..] = self.free;
+        (site as usize, bytes as usize, more)
     }
 
     /// Marks all objects free.

@@ -29,7 +29,7 @@ fn free(block: NonNull<u8>) {
         Some(class) => unsafe { free_small(class, block) },
         None => {
             let run = large::at(&BACK_END.pages, address);
-            run.into_iter().for_each(samples::note_free);
+            run.into_iter().for_each(samples::note_late_free);
             match run {
                 Some(id) if hardened::on() => hardened::free_large(id),
                 // SAFETY: a large block that was given up.

@@ -11,7 +11,8 @@
 //!
 //! A run of pages of its own, also where the block is small, whose span says so. A free of another block looks at nothing
 //! that it would not look at anyway. The stack and the bytes are counted in a [site](sites): one for each pair of them, so
-//! that all blocks of a site have the same probability.
+//! that all blocks of a site have the same probability. The span also says when, on which CPU and by which thread the
+//! sample was allocated, for what is counted when it is [freed](fate).
 //!
 //! # What it costs who does not ask
 //!
@@ -24,6 +25,7 @@
 //! is taken under the lock of all metadata. A thread that must not wait for locks takes no samples, and neither does a
 //! handler that interrupts the taking of one.
 
+pub mod fate;
 pub mod sampler;
 pub mod samples;
 pub mod sites;

@@ -15,6 +15,7 @@ use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
 use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
+use crate::profile::fate::Birth;
 use crate::profile::{sampler, sites, stack};
 use crate::size_class::SizeClass;
 use crate::this_thread;
@@ -119,7 +120,7 @@ fn note(id: SpanId, frames: &[usize], bytes: usize, class: Option<SizeClass>) {
     let site = sites::find(frames, bytes);
     this_thread::went_without(); // all that was missing is a line of its own
     site.count_alloc(bytes);
-    mark(id, Sample { site, bytes, class });
+    mark(id, Sample { site, bytes, class, born: Birth::now() });
 }
 
 /// Bytes of a large block that are the program's.
@@ -134,13 +135,14 @@ pub struct Sample {
     bytes: usize,
     /// What the program takes it for; `None` for a large block.
     class: Option<SizeClass>,
+    born: Birth,
 }
 
 /// Notes in the large span `id`, the caller's, that it is a sample.
-pub fn mark(id: SpanId, Sample { site, bytes, class }: Sample) {
+pub fn mark(id: SpanId, Sample { site, bytes, class, born }: Sample) {
     let span = BACK_END.pages.span(id);
     // SAFETY: a large span is its owner's, and the caller is.
-    unsafe { span.locked() }.note_sample(core::ptr::from_ref(site) as usize, bytes);
+    unsafe { span.locked() }.note_sample(core::ptr::from_ref(site) as usize, bytes, born.words());
     span.set_sampled(true, class);
 }
 
@@ -154,15 +156,15 @@ pub fn unmark(id: SpanId) -> Option<Sample> {
     let class = span.sampled_class();
     span.set_sampled(false, None);
     // SAFETY: as in `mark`.
-    let (site, bytes) = unsafe { span.locked() }.sample();
+    let (site, bytes, born) = unsafe { span.locked() }.sample();
     // SAFETY: `mark` noted the address of a site, which lives for ever.
     let site = unsafe { &*(site as *const sites::Site) };
-    Some(Sample { site, bytes, class })
+    Some(Sample { site, bytes, class, born: Birth::of_words(born) })
 }
 
-/// A sample was freed.
+/// The calling thread freed a sample now.
 pub fn count_free(sample: Sample) {
-    sample.site.count_free(sample.bytes);
+    sample.site.count_free(sample.bytes, Some(sample.born));
 }
 
 /// Counts the free of the large span `id`, the caller's, if it is a sample.
@@ -170,6 +172,13 @@ pub fn count_free(sample: Sample) {
 pub fn note_free(id: SpanId) {
     if let Some(sample) = unmark(id) {
         count_free(sample);
+    }
+}
+
+/// As [`note_free`], of what was freed before, by whichever thread: what became of it is not known.
+pub fn note_late_free(id: SpanId) {
+    if let Some(sample) = unmark(id) {
+        sample.site.count_free(sample.bytes, None);
     }
 }
 

@@ -10,11 +10,12 @@ use core::sync::atomic::{
 };
 
 use crate::middle::back_end::BACK_END;
+use crate::profile::fate::{Birth, FateCounts, Fates};
 use crate::profile::stack::DEPTH;
 
 /// Places of the table, a power of two.
 const PLACES: usize = 1 << 15;
-/// Most sites; what comes after them is counted together. Of [`DEPTH`] frames each, they take 12 MiB.
+/// Most sites; what comes after them is counted together. Of [`DEPTH`] frames each, they take 15 MiB.
 const MOST: usize = PLACES / 4 * 3;
 /// Places where a site may be.
 const PROBES: usize = 64;
@@ -40,6 +41,7 @@ pub struct Site {
     alloc_bytes: AtomicU64,
     frees: AtomicU64,
     free_bytes: AtomicU64,
+    fates: Fates,
 }
 
 /// What was sampled at a site, in blocks and bytes: not weighted by their probability.
@@ -61,6 +63,7 @@ impl Site {
             alloc_bytes: AtomicU64::new(0),
             frees: AtomicU64::new(0),
             free_bytes: AtomicU64::new(0),
+            fates: Fates::new(),
         }
     }
 
@@ -76,10 +79,18 @@ impl Site {
         self.alloc_bytes.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// A sample of so many bytes was freed.
-    pub fn count_free(&self, bytes: usize) {
+    /// A sample of so many bytes was freed: now and by the calling thread, if it is said when it was born.
+    pub fn count_free(&self, bytes: usize, born: Option<Birth>) {
+        if let Some(born) = born {
+            self.fates.count(born);
+        }
         self.frees.fetch_add(1, Release); // pairs with `counts`: after its allocation
         self.free_bytes.fetch_add(bytes as u64, Release);
+    }
+
+    /// What became of those that were freed.
+    pub fn fates(&self) -> FateCounts {
+        self.fates.counts()
     }
 
     /// What was counted. Exact if nothing is allocated or freed meanwhile.

@@ -3,6 +3,7 @@
 //! ```text
 //! heap profile: 3: 3072 [ 5: 5120] @ heap_v2/524288
 //! 2: 2048 [ 4: 4096] @ 0x55d0c8f3a1b2 0x55d0c8f3a0c4 0x7f1c2e42724a
+//! # of 2 freed: 1 on another CPU, 0 by another thread, after 0 0 1 0 1 0 0 0 0
 //! 1: 1024 [ 1: 1024] @ 0x55d0c8f3a1d9 0x55d0c8f3a0c4 0x7f1c2e42724a
 //!
 //! MAPPED_LIBRARIES:
@@ -11,11 +12,17 @@
 //! and then the process's mappings, by which a reader finds files and symbols. A line has the samples in use, their bytes,
 //! and in brackets all that were taken, as they were counted: `heap_v2` has the reader weight them, by what the rate makes
 //! of the bytes of one.
+//!
+//! What became of freed ones is a comment for such readers: samples that were freed on another CPU than the one they were
+//! allocated on, by another thread, and how many lived for less than 10 us, from there to 100 us, and so on by
+//! [powers of ten](crate::profile::fate), the last for 100 s and more. Those that a handler gave up which could not wait for
+//! a lock are not among them.
 
 use core::fmt::{self, Write};
 
 use rseq::syscall;
 
+use crate::profile::fate::FateCounts;
 use crate::profile::samples::{lost, rate};
 use crate::profile::sites;
 
@@ -39,6 +46,14 @@ pub fn write(out: &mut dyn Write) -> fmt::Result {
         write!(out, "{}: {} [ {}: {}] @", counts.live, counts.live_bytes, counts.allocs, counts.alloc_bytes)?;
         site.frames().iter().try_for_each(|frame| write!(out, " {frame:#x}"))?;
         out.write_str("\n")?;
+        let fates = site.fates();
+        if fates.freed() > 0 {
+            let FateCounts { other_cpu, other_thread, ages } = fates;
+            write!(out, "# of {} freed: {other_cpu} on another CPU, ", fates.freed())?;
+            write!(out, "{other_thread} by another thread, after")?;
+            ages.iter().try_for_each(|age| write!(out, " {age}"))?;
+            out.write_str("\n")?;
+        }
     }
     if lost() > 0 {
         writeln!(out, "# {} samples were not taken, for want of memory", lost())?;
