@@ -266,6 +266,60 @@ fn every_process_is_in_the_profile() {
     assert_eq!(of_processes.count(), 3);
 }
 
+/// Where, by whom and after how long blocks were freed, as the program did it.
+#[test]
+fn frees_on_another_cpu_and_by_another_thread_are_told() {
+    let folder = folder();
+    let (out, program) = (folder.path().join("out"), program("../preload/tests/profile.c", &[]));
+    let output = ended(profile(&out, &[], &[text(&program), "fates"]), 0);
+    let said = stdout(&output);
+    if said.contains("one CPU") {
+        return absence::not_tested("second-cpu", "frees on another CPU", "one CPU only");
+    }
+    // Bytes that were freed, and of them those of each kind.
+    let (mut all, mut kinds, mut variance) = (0.0, [0.0; 2], 0.0);
+    for line in said.lines().filter_map(|line| line.strip_prefix("fate ")) {
+        let numbers: Vec<f64> = line.split(' ').map(|number| number.parse().expect("a number")).collect();
+        let [size, blocks, cpu, thread] = numbers[..] else { panic!("{line}") };
+        let p = 1.0 - (-size / RATE).exp();
+        all += size * blocks;
+        variance += blocks * (1.0 - p) / p * size * size;
+        kinds.iter_mut().zip([cpu, thread]).for_each(|(sum, count)| *sum += size * count);
+    }
+    let table = stderr(&output);
+    let line = table.lines().find(|line| line.ends_with("  by_malloc")).unwrap_or_else(|| panic!("{table}"));
+    let words: Vec<_> = line.split_whitespace().collect();
+    // As in `of_function`; then CPU % THREAD % LIVED UNIT.
+    for (word, expected) in [(words[12], kinds[0]), (words[14], kinds[1])] {
+        let (share, expected) = (word.parse::<f64>().expect("a share") / 100.0, expected / all);
+        assert!(
+            (share - expected).abs() < 6.0 * variance.sqrt() / all + 0.0005,
+            "{share}, expected {expected}: {table}"
+        );
+    }
+    assert!(words[16].starts_with('<') && ["us", "ms", "s"].contains(&words[17]), "{line}");
+    assert!(table.contains("were freed on another CPU than allocated, ") && table.contains("; half lived less than "));
+
+    if !is_installed("go", "a reader of profiles that is not ours") {
+        return;
+    }
+    let file = out.join("heap.pb.gz");
+    let total = |arguments: &[&str]| {
+        let top = go_pprof(&[&["-top", "-unit=B", "-nodefraction=0"], arguments].concat(), &file);
+        let line = top.lines().find(|line| line.ends_with("  by_malloc")).unwrap_or_else(|| panic!("{top}"));
+        line.split_whitespace().next().and_then(|flat| flat.trim_end_matches('B').parse::<f64>().ok()).expect("bytes")
+    };
+    for (name, expected) in
+        [("freed_space", all), ("freed_on_other_cpu_space", kinds[0]), ("freed_by_other_thread_space", kinds[1])]
+    {
+        let found = total(&[&format!("-sample_index={name}")]);
+        assert!((found - expected).abs() < 6.0 * variance.sqrt(), "{name}: {found}, expected {expected}");
+    }
+    // One block was kept for 20 ms, others perhaps, and none for ten seconds.
+    let old = total(&["-sample_index=freed_space", "-tagfocus=lifetime=10ms:10s"]);
+    assert!(old >= 262_144.0, "{old}");
+}
+
 /// The one line that says why nothing came of it.
 fn refusal(output: Output, code: i32) -> String {
     let output = ended(output, code);

@@ -8,7 +8,7 @@
 
 use super::object_file::{Frame, ObjectFile};
 use super::pprof::{Function, Label, Line, Location, Mapping, Profile, Sample, Strings, ValueType};
-use super::text::{self, Text};
+use super::text::{self, FIRST_AGE, Text};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -18,19 +18,42 @@ pub struct Process {
     pub text: Text,
 }
 
-/// What the values of a sample are, and in what.
-pub const VALUES: [(&str, &str); 4] =
-    [("inuse_objects", "count"), ("inuse_space", "bytes"), ("alloc_objects", "count"), ("alloc_space", "bytes")];
+/// What the values of a sample are, and in what. Those from [`FREED`] on are of what was freed, as far as it is known how.
+pub const VALUES: [(&str, &str); 10] = [
+    ("inuse_objects", "count"),
+    ("inuse_space", "bytes"),
+    ("alloc_objects", "count"),
+    ("alloc_space", "bytes"),
+    ("freed_objects", "count"),
+    ("freed_space", "bytes"),
+    ("freed_on_other_cpu_objects", "count"),
+    ("freed_on_other_cpu_space", "bytes"),
+    ("freed_by_other_thread_objects", "count"),
+    ("freed_by_other_thread_space", "bytes"),
+];
+const FREED: usize = 4;
 /// The value that a reader shows first.
 const FIRST: &str = "inuse_space";
 /// The label with the bytes of a block, and the one with the process.
 pub const BLOCK: &str = "bytes";
 const PROCESS: &str = "process";
+/// The label of samples that were freed, by nothing but how long they lived: at least so many nanoseconds, and less than
+/// ten times as many.
+pub const LIFETIME: &str = "lifetime";
 /// In place of a stack for which there was no room.
 const NO_STACK: &str = "[stacks for which there was no room]";
 
 /// Functions that allocate and call nothing of a program's: who called them is who allocated.
-pub const ALLOCATORS: &str = r"malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc|operator new(\[\])?|__rust_alloc.*|__rust_realloc|__rustc::__rust_.*|alloc::alloc::.*|<alloc::alloc::Global as .*|alloc::raw_vec::.*|alloc::boxed::Box<.*>::(new|new_in|new_uninit|new_uninit_in|try_new_uninit_in)|std::__new_allocator<.*|__gnu_cxx::new_allocator<.*|std::allocator<.*>::allocate|std::allocator_traits<.*>::allocate|std::_Vector_base<.*>::_M_(allocate|create_storage)";
+pub const ALLOCATORS: &str = concat!(
+    "malloc|calloc|realloc|reallocarray|memalign|aligned_alloc|posix_memalign|valloc|pvalloc",
+    r"|operator new(\[\])?|std::__new_allocator<.*|__gnu_cxx::new_allocator<.*|std::allocator<.*>::allocate",
+    r"|std::allocator_traits<.*>::allocate|std::_Vector_base<.*>::_M_(allocate|create_storage)",
+    r"|__rust_alloc.*|__rust_realloc|__rustc::__rust_.*|<?alloc::alloc::.*|<?alloc::raw_vec::.*",
+    r"|<?alloc::boxed::Box<.*>::(new|new_in|new_uninit|new_uninit_in|try_new_uninit_in)",
+    r"|<?alloc::vec::Vec<.*>::(try_)?(with_capacity|with_capacity_in|reserve|reserve_exact|push|push_mut)",
+    r"|<?alloc::string::String>?::(with_capacity|reserve|push|push_str)",
+    r"|<?alloc::collections::btree::node::.*>::new",
+);
 
 /// The probability that a block of so many bytes is a sample.
 pub fn probability(bytes: f64, rate: f64) -> f64 {
@@ -95,20 +118,38 @@ impl Join {
     fn samples(&mut self, Process { id, text }: &Process) -> Vec<Sample> {
         let name = format!("{} {id}", text.program());
         let process = Label { key: self.strings.place(PROCESS), text: self.strings.place(&name), ..Label::default() };
-        let (key, unit) = (self.strings.place(BLOCK), self.strings.place("bytes"));
-        let sample = |site: &text::Site| {
+        let [block, bytes, lifetime, nanoseconds] =
+            [BLOCK, "bytes", LIFETIME, "nanoseconds"].map(|text| self.strings.place(text));
+        let samples = |site: &text::Site| {
             // All have as many bytes, but where there was no room for stacks: those stand for their mean.
             let weight = 1.0 / probability(site.block() as f64, text.rate as f64);
-            let value = [site.live, site.live_bytes, site.allocs, site.alloc_bytes];
+            let weigh = |value: u64| (value as f64 * weight).round() as i64;
             let location_id = match &site.frames[..] {
                 [] => vec![self.named(NO_STACK)],
                 frames => frames.iter().map(|frame| self.location(text, *frame)).collect(),
             };
-            let block = Label { key, number: site.block() as i64, unit, ..Label::default() };
-            let value = value.map(|value| (value as f64 * weight).round() as i64).to_vec();
-            Sample { location_id, value, label: vec![block, process] }
+            let label =
+                vec![Label { key: block, number: site.block() as i64, unit: bytes, ..Label::default() }, process];
+            let both = |samples: u64| [weigh(samples), weigh(samples * site.block())];
+            let [other_cpu, other_thread] = [site.fate.other_cpu, site.fate.other_thread].map(both);
+            // How many were freed is said with how long they lived, and only there: values add up.
+            let value = [site.live, site.live_bytes, site.allocs, site.alloc_bytes].map(weigh);
+            let value = value.into_iter().chain([0, 0]).chain(other_cpu).chain(other_thread).collect();
+            let mut samples = vec![Sample { location_id: location_id.clone(), value, label: label.clone() }];
+            let mut least = 0;
+            for age in &site.fate.ages {
+                if *age > 0 {
+                    let mut value = vec![0; VALUES.len()];
+                    value[FREED..FREED + 2].copy_from_slice(&both(*age));
+                    let lived = Label { key: lifetime, number: least, unit: nanoseconds, ..Label::default() };
+                    let label = label.iter().copied().chain([lived]).collect();
+                    samples.push(Sample { location_id: location_id.clone(), value, label });
+                }
+                least = if least == 0 { FIRST_AGE } else { least * 10 };
+            }
+            samples
         };
-        text.sites.iter().map(sample).collect()
+        text.sites.iter().flat_map(samples).collect()
     }
 
     /// The location of the call that returns to `returns`.
@@ -197,7 +238,8 @@ mod tests {
 
     fn process(id: u32, at: u64) -> Process {
         let text = format!(
-            "heap profile: 0: 0 [ 0: 0] @ heap_v2/1000\n1: 1000 [ 2: 2000] @ {:#x} {:#x}\n0: 0 [ 1: 64] @\n\n\
+            "heap profile: 0: 0 [ 0: 0] @ heap_v2/1000\n1: 1000 [ 3: 3000] @ {:#x} {:#x}\n\
+             # of 2 freed: 1 on another CPU, 2 by another thread, after 1 0 1 0 0 0 0 0 0\n0: 0 [ 1: 64] @\n\n\
              MAPPED_LIBRARIES:\n{at:x}-{:x} r-xp 00000000 00:00 0 /nonexistent/program\n",
             at + 0x11,
             at + 0x2000,
@@ -210,10 +252,20 @@ mod tests {
     fn samples_stand_for_as_many_as_their_probability_says() {
         let profile = join(&[process(1, 0x40_0000)], 5, &["a note".to_owned()]);
         let weight = 1.0 / (1.0 - (-1.0_f64).exp());
-        let expected = [1.0, 1000.0, 2.0, 2000.0].map(|value: f64| (value * weight).round() as i64);
-        assert_eq!(profile.sample[0].value, expected);
+        let weighed = |values: [f64; 10]| values.map(|value| (value * weight).round() as i64);
+        let first = weighed([1.0, 1000.0, 3.0, 3000.0, 0.0, 0.0, 1.0, 1000.0, 2.0, 2000.0]);
+        assert_eq!(profile.sample[0].value, first);
+        // Each of those that were freed with its age.
+        for (sample, lived) in profile.sample[1..3].iter().zip([0, 100_000]) {
+            assert_eq!(sample.value, weighed([0.0, 0.0, 0.0, 0.0, 1.0, 1000.0, 0.0, 0.0, 0.0, 0.0]));
+            let label = sample.label.last().unwrap();
+            assert_eq!(
+                (profile.text(label.key), label.number, profile.text(label.unit)),
+                (LIFETIME, lived, "nanoseconds")
+            );
+        }
         // One of 64 bytes for about 16.
-        assert_eq!(profile.sample[1].value, [0, 0, 16, 1032]);
+        assert_eq!(profile.sample[3].value, [0, 0, 16, 1032, 0, 0, 0, 0, 0, 0]);
         let kinds: Vec<_> = profile.sample_type.iter().map(|kind| profile.text(kind.kind)).collect();
         assert_eq!(kinds, VALUES.map(|(kind, _)| kind));
         assert_eq!((profile.period, profile.time_nanos), (1000, 5));
@@ -228,14 +280,14 @@ mod tests {
     fn the_same_code_in_two_processes_is_one_location() {
         let profile = join(&[process(1, 0x40_0000), process(2, 0x70_0000)], 0, &[]);
         assert_eq!(profile.mapping.len(), 1);
-        assert_eq!(profile.sample[0].location_id[0], profile.sample[2].location_id[0]);
+        assert_eq!(profile.sample[0].location_id[0], profile.sample[4].location_id[0]);
         // The second frame is in no mapping: an address is all that is known of it.
-        assert_ne!(profile.sample[0].location_id[1], profile.sample[2].location_id[1]);
+        assert_ne!(profile.sample[0].location_id[1], profile.sample[4].location_id[1]);
         let location = |id: u64| profile.location.iter().find(|location| location.id == id).unwrap();
-        let [first, second] = [0, 1].map(|place| location(profile.sample[2].location_id[place]));
+        let [first, second] = [0, 1].map(|place| location(profile.sample[4].location_id[place]));
         assert_eq!((first.mapping_id, first.address), (1, 0x40_0010));
         assert_eq!((second.mapping_id, second.address), (0, 0x70_1fff));
-        let nameless = location(profile.sample[1].location_id[0]);
+        let nameless = location(profile.sample[3].location_id[0]);
         assert_eq!(profile.text(profile.function[nameless.line[0].function_id as usize - 1].name), NO_STACK);
     }
 }

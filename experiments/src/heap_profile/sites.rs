@@ -1,7 +1,8 @@
 //! A profile of pprof's as a reader of tables needs it: stacks of names, and how sure the sums are.
 
-use super::join::{ALLOCATORS, BLOCK, probability};
+use super::join::{ALLOCATORS, BLOCK, LIFETIME, probability};
 use super::pprof::{Profile, Sample};
+use super::text::{AGES, FIRST_AGE};
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Sum;
@@ -18,6 +19,15 @@ impl Estimate {
     /// Half the width of its 95 % interval.
     pub fn half_width(self) -> f64 {
         1.96 * self.variance.sqrt()
+    }
+
+    /// This part of a whole, which has it in itself, and half the width of its 95 % interval: None of nothing. The variance
+    /// of such a ratio is that of the parts less the ratio of the wholes (Särndal, Swensson and Wretman, 1992, 5.6).
+    pub fn share_of(self, whole: Estimate) -> Option<(f64, f64)> {
+        let share = (whole.value > 0.0).then(|| self.value / whole.value)?;
+        let rest = (whole.variance - self.variance).max(0.0);
+        let variance = (1.0 - share).powi(2) * self.variance + share.powi(2) * rest;
+        Some((share, 1.96 * variance.sqrt() / whole.value))
     }
 
     /// Of `count` blocks, as samples stand for them, that are samples with probability `p` each: the variance that Horvitz
@@ -65,6 +75,11 @@ pub struct Counts {
     pub live_bytes: Estimate,
     pub objects: f64,
     pub bytes: Estimate,
+    /// Of what was freed, as far as it is known how, and in groups of ages.
+    pub freed: Estimate,
+    pub other_cpu: Estimate,
+    pub other_thread: Estimate,
+    pub ages: [f64; AGES],
 }
 
 impl AddAssign for Counts {
@@ -73,6 +88,10 @@ impl AddAssign for Counts {
         self.live_bytes += other.live_bytes;
         self.objects += other.objects;
         self.bytes += other.bytes;
+        self.freed += other.freed;
+        self.other_cpu += other.other_cpu;
+        self.other_thread += other.other_thread;
+        self.ages.iter_mut().zip(other.ages).for_each(|(age, other)| *age += other);
     }
 }
 
@@ -83,11 +102,12 @@ pub struct Sites(pub BTreeMap<Vec<Frame>, Counts>);
 impl Sites {
     /// Those of a profile. The error says what is not in it.
     pub fn of(profile: &Profile) -> Result<Sites, String> {
-        let place = |name: &str| {
-            let mut kinds = profile.sample_type.iter();
-            kinds.position(|kind| profile.text(kind.kind) == name).ok_or_else(|| format!("no {name} is in it"))
-        };
+        let known = |name: &str| profile.sample_type.iter().position(|kind| profile.text(kind.kind) == name);
+        let place = |name: &str| known(name).ok_or_else(|| format!("no {name} is in it"));
         let places = [place("inuse_objects")?, place("inuse_space")?, place("alloc_objects")?, place("alloc_space")?];
+        // What others do not write.
+        let fates = ["freed", "freed_on_other_cpu", "freed_by_other_thread"]
+            .map(|name| ["objects", "space"].map(|kind| known(&format!("{name}_{kind}"))));
         let names = Names::of(profile);
         let mut sites = Sites::default();
         for sample in &profile.sample {
@@ -97,11 +117,21 @@ impl Sites {
             let estimate = |count: f64, bytes: f64| {
                 if count > 0.0 { Estimate::of(count, bytes / count, p) } else { Estimate::default() }
             };
+            let [freed, other_cpu, other_thread] = fates.map(|[objects, bytes]| {
+                let [objects, bytes] = [objects, bytes].map(|place| place.map_or(0.0, value));
+                estimate(objects, bytes)
+            });
+            let mut ages = [0.0; AGES];
+            ages[age_of(profile, sample)] = freed.value;
             *sites.0.entry(names.stack(sample)).or_default() += Counts {
                 live_objects,
                 live_bytes: estimate(live_objects, live_bytes),
                 objects,
                 bytes: estimate(objects, bytes),
+                freed,
+                other_cpu,
+                other_thread,
+                ages,
             };
         }
         Ok(sites)
@@ -122,6 +152,13 @@ fn probability_of(profile: &Profile, sample: &Sample) -> f64 {
         Some(block) if block > 0 && profile.period > 0 => probability(block as f64, profile.period as f64),
         _ => 1.0,
     }
+}
+
+/// The group of ages that the sample is of.
+fn age_of(profile: &Profile, sample: &Sample) -> usize {
+    let lived = sample.label.iter().find(|label| profile.text(label.key) == LIFETIME).map_or(0, |label| label.number);
+    let ends = std::iter::successors(Some(FIRST_AGE), |end| end.checked_mul(10));
+    ends.take(AGES - 1).take_while(|end| lived >= *end).count()
 }
 
 /// The frames of every location.
@@ -210,15 +247,39 @@ mod tests {
     }
 
     #[test]
+    fn a_share_is_as_sure_as_its_samples() {
+        // A census, and nothing at all.
+        let whole = Estimate::of(400.0, 100.0, 1.0);
+        assert_eq!(Estimate::of(100.0, 100.0, 1.0).share_of(whole), Some((0.25, 0.0)));
+        assert_eq!(Estimate::default().share_of(Estimate::default()), None);
+        // All of it, whatever was sampled.
+        let whole = Estimate::of(400.0, 100.0, 0.1);
+        assert_eq!(whole.share_of(whole), Some((1.0, 0.0)));
+        // Half of 400 samples that stand for much more: as a binomial share.
+        let [whole, half] = [400_000.0, 200_000.0].map(|count| Estimate::of(count, 100.0, 0.001));
+        let (share, half_width) = half.share_of(whole).unwrap();
+        assert!(share == 0.5 && (half_width - 1.96 * (0.25_f64 / 400.0).sqrt()).abs() < 1e-3, "{half_width}");
+    }
+
+    #[test]
     fn who_allocates_for_others_is_left_out() {
+        let pattern = Regex::new(&format!("^(?:{ALLOCATORS})$")).unwrap();
+        for name in
+            ["<alloc::raw_vec::RawVecInner>::finish_grow", "alloc::vec::Vec<T,A>::push", "alloc::string::String::push"]
+        {
+            assert!(pattern.is_match(name), "{name}");
+        }
+        // Which may call what is the program's, or is its own.
+        for name in ["alloc::vec::Vec<T,A>::extend", "mallocs", "my::malloc", "my::Box<T>::new"] {
+            assert!(!pattern.is_match(name), "{name}");
+        }
         let names =
             ["malloc", "operator new(unsigned long)", "callback", "alloc::raw_vec::finish_grow", "grow", "main"];
         let frames = names
             .iter()
             .zip(0..)
             .map(|(name, id)| (id, vec![Frame { name: (*name).to_owned(), place: String::new() }]));
-        let allocators = Regex::new(&format!("^(?:{ALLOCATORS})$")).unwrap();
-        let names = Names { frames: frames.collect(), allocators };
+        let names = Names { frames: frames.collect(), allocators: pattern };
         let stack = |ids: &[u64]| {
             let frames = names.stack(&Sample { location_id: ids.to_vec(), ..Sample::default() });
             frames.into_iter().map(|frame| frame.name).collect::<Vec<_>>()

@@ -2,6 +2,7 @@
 //! profile to another.
 
 use super::sites::{Counts, Estimate, Frame, Sites};
+use super::text::FIRST_AGE;
 use crate::report::number;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -38,14 +39,14 @@ pub fn top(sites: &Sites, rows: usize) -> String {
     let mut text = summary(&total);
     _ = writeln!(
         text,
-        "\n{:>10} {:>9} {:>5} {:>10} {:>10} {:>5} {:>10}  function",
-        "in use", "+-", "%", "with calls", "allocated", "%", "with calls"
+        "\n{:>10} {:>9} {:>5} {:>10} {:>10} {:>5} {:>10} {:>9} {:>9} {:>7}  function",
+        "in use", "+-", "%", "with calls", "allocated", "%", "with calls", "other CPU", "other thr", "lived"
     );
     for (name, Row { flat, cumulative }) in functions.iter().take(rows) {
         let cell = |sum: Estimate| number::bytes(sum.value);
         _ = writeln!(
             text,
-            "{:>10} {:>9} {:>5} {:>10} {:>10} {:>5} {:>10}  {name}",
+            "{:>10} {:>9} {:>5} {:>10} {:>10} {:>5} {:>10} {:>9} {:>9} {:>7}  {name}",
             cell(flat.live_bytes),
             number::bytes(flat.live_bytes.half_width()),
             percent(flat.live_bytes, total.live_bytes),
@@ -53,6 +54,9 @@ pub fn top(sites: &Sites, rows: usize) -> String {
             cell(flat.bytes),
             percent(flat.bytes, total.bytes),
             cell(cumulative.bytes),
+            share(flat.other_cpu, flat.freed),
+            share(flat.other_thread, flat.freed),
+            median(&flat.ages).unwrap_or_else(|| "-".into()),
         );
     }
     rest(&mut text, functions.len().saturating_sub(rows), "function");
@@ -152,7 +156,7 @@ fn signed(change: Estimate) -> String {
 }
 
 fn summary(total: &Counts) -> String {
-    format!(
+    let mut text = format!(
         "in use: {} +- {} in {}; allocated: {} +- {} in {}\n",
         number::bytes(total.live_bytes.value),
         number::bytes(total.live_bytes.half_width()),
@@ -160,7 +164,46 @@ fn summary(total: &Counts) -> String {
         number::bytes(total.bytes.value),
         number::bytes(total.bytes.half_width()),
         blocks(total.objects)
-    )
+    );
+    let shares = [total.other_cpu, total.other_thread].map(|part| part.share_of(total.freed));
+    if let ([Some(cpu), Some(thread)], Some(lived)) = (shares, median(&total.ages)) {
+        let percent = |(share, half_width): (f64, f64)| format!("{:.1} % +- {:.1}", share * 100.0, half_width * 100.0);
+        _ = writeln!(
+            text,
+            "of freed bytes, {} were freed on another CPU than allocated, {} by another thread; half lived {}",
+            percent(cpu),
+            percent(thread),
+            lived.replace(">=", "at least ").replace('<', "less than ")
+        );
+    }
+    text
+}
+
+/// A part of what was freed, in percent.
+fn share(part: Estimate, whole: Estimate) -> String {
+    part.share_of(whole).map_or_else(|| "-".into(), |(share, _)| format!("{:.1} %", share * 100.0))
+}
+
+/// The end of the group of ages that the median is in.
+fn median(ages: &[f64]) -> Option<String> {
+    let all: f64 = ages.iter().sum();
+    let mut sum = 0.0;
+    let group = ages.iter().position(|age| {
+        sum += age;
+        sum * 2.0 >= all
+    });
+    let group = group.filter(|_| all > 0.0)?;
+    let is_last = group + 1 == ages.len();
+    let mut bound = FIRST_AGE * 10_i64.pow(group as u32 - u32::from(is_last));
+    let mut units = ["us", "ms", "s"].iter();
+    bound /= 1000;
+    let mut unit = units.next()?;
+    while bound >= 1000
+        && let Some(larger) = units.next()
+    {
+        (bound, unit) = (bound / 1000, larger);
+    }
+    Some(format!("{}{bound} {unit}", if is_last { ">=" } else { "<" }))
 }
 
 fn blocks(count: f64) -> String {
@@ -190,5 +233,23 @@ fn counted(count: usize, what: &str) -> String {
 fn rest(text: &mut String, count: usize, what: &str) {
     if count > 0 {
         _ = writeln!(text, "\nand {} more; --top N shows N", counted(count, what));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_the_end_of_its_group() {
+        let of = |group: usize| {
+            let mut ages = [0.0; 9];
+            (ages[0], ages[group]) = (1.0, 3.0);
+            median(&ages).unwrap()
+        };
+        let found = [1, 2, 3, 4, 5, 6, 7, 8].map(of);
+        assert_eq!(found, ["<100 us", "<1 ms", "<10 ms", "<100 ms", "<1 s", "<10 s", "<100 s", ">=100 s"]);
+        assert_eq!(median(&[2.0, 1.0]), Some("<10 us".into()));
+        assert_eq!(median(&[0.0; 9]), None);
     }
 }

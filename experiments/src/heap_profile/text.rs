@@ -2,6 +2,11 @@
 
 use std::str::FromStr;
 
+/// Nanoseconds that end the first group of ages, each of which is ten times as wide as the one before; and how many there
+/// are, the last without an end.
+pub const FIRST_AGE: i64 = 10_000;
+pub const AGES: usize = 9;
+
 /// What a process wrote.
 #[derive(Debug, PartialEq)]
 pub struct Text {
@@ -23,6 +28,25 @@ pub struct Site {
     pub alloc_bytes: u64,
     /// Where calls return to, innermost first. Empty: of stacks for which there was no room.
     pub frames: Vec<u64>,
+    pub fate: Fate,
+}
+
+/// What became of those that were freed, in samples.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct Fate {
+    /// Freed on another CPU than the one they were allocated on.
+    pub other_cpu: u64,
+    /// Freed by another thread than the one that allocated them.
+    pub other_thread: u64,
+    /// How many lived less than 10 us, from there to 100 us, and so on. Empty: none was freed.
+    pub ages: Vec<u64>,
+}
+
+impl Fate {
+    /// All of which it is known.
+    pub fn freed(&self) -> u64 {
+        self.ages.iter().sum()
+    }
 }
 
 impl Site {
@@ -53,11 +77,14 @@ impl Text {
         let header = lines.next().unwrap_or_default();
         let rate = header.strip_prefix("heap profile: ").and_then(|_| number(header.rsplit_once(" @ heap_v2/")?.1));
         let rate = rate.filter(|rate| *rate > 0).ok_or_else(|| wrong(header))?;
-        let (mut sites, mut lost) = (Vec::new(), 0);
+        let (mut sites, mut lost) = (Vec::<Site>::new(), 0);
         for line in lines {
             if let Some(note) = line.strip_prefix("# ") {
                 if let Some(count) = note.strip_suffix(" samples were not taken, for want of memory") {
                     lost = number(count).ok_or_else(|| wrong(line))?;
+                } else if note.starts_with("of ") {
+                    let site = sites.last_mut().ok_or_else(|| wrong(line))?;
+                    site.fate = fate(note).ok_or_else(|| wrong(line))?;
                 }
             } else {
                 sites.push(site(line).ok_or_else(|| wrong(line))?);
@@ -102,8 +129,21 @@ fn site(line: &str) -> Option<Site> {
         allocs: number(allocs)?,
         alloc_bytes: number(alloc_bytes)?,
         frames: frames.split_whitespace().map(address).collect::<Option<_>>()?,
+        fate: Fate::default(),
     };
     (site.allocs > 0 && site.live <= site.allocs).then_some(site)
+}
+
+/// `of ALL freed: MANY on another CPU, MANY by another thread, after AGES`
+fn fate(note: &str) -> Option<Fate> {
+    let (all, rest) = note.strip_prefix("of ")?.split_once(" freed: ")?;
+    let (other_cpu, rest) = rest.split_once(" on another CPU, ")?;
+    let (other_thread, ages) = rest.split_once(" by another thread, after ")?;
+    let ages = ages.split(' ').map(number).collect::<Option<_>>()?;
+    let fate = Fate { other_cpu: number(other_cpu)?, other_thread: number(other_thread)?, ages };
+    let all: u64 = number(all)?;
+    let sound = fate.ages.len() == AGES && fate.freed() == all;
+    (sound && fate.other_cpu.max(fate.other_thread) <= all).then_some(fate)
 }
 
 /// `START-END PERMISSIONS OFFSET DEVICE INODE PATH`
@@ -130,6 +170,7 @@ mod tests {
 
     const TEXT: &str = "heap profile: 2: 2048 [ 5: 5120] @ heap_v2/524288\n\
         2: 2048 [ 4: 4096] @ 0x55d0c8f3a1b2 0x7f1c2e42724a\n\
+        # of 2 freed: 1 on another CPU, 0 by another thread, after 0 0 1 0 1 0 0 0 0\n\
         0: 0 [ 1: 1024] @\n\
         # 7 samples were not taken, for want of memory\n\
         # what a later version has to say\n\
@@ -143,7 +184,8 @@ mod tests {
         let text = Text::parse(TEXT).unwrap();
         assert_eq!((text.rate, text.lost), (524_288, 7));
         let frames = vec![0x55d0_c8f3_a1b2, 0x7f1c_2e42_724a];
-        let first = Site { live: 2, live_bytes: 2048, allocs: 4, alloc_bytes: 4096, frames };
+        let fate = Fate { other_cpu: 1, other_thread: 0, ages: vec![0, 0, 1, 0, 1, 0, 0, 0, 0] };
+        let first = Site { live: 2, live_bytes: 2048, allocs: 4, alloc_bytes: 4096, frames, fate };
         assert_eq!(first.block(), 1024);
         assert_eq!(text.sites, [first, Site { allocs: 1, alloc_bytes: 1024, ..Site::default() }]);
         assert_eq!(text.mapping_of(0x55d0_c8f3_a1b2).unwrap().path, "/bin/a program");
@@ -163,6 +205,9 @@ mod tests {
             ("0: 0 [ 1: 1024] @", "0: 0 [ 0: 0] @", "`0: 0 [ 0: 0] @` makes"),
             ("2: 2048 [ 4", "9: 9216 [ 4", "`9: 9216 [ 4: 4096] @ 0x"),
             ("0x7f1c2e42724a", "main", "@ 0x55d0c8f3a1b2 main` makes"),
+            ("# of 2 freed", "# of 3 freed", "`# of 3 freed: 1 on"),
+            ("1 on another CPU", "3 on another CPU", "`# of 2 freed: 3 on"),
+            ("after 0 0", "after x 0", "thread, after x 0 1"),
             ("# 7 samples", "# many samples", "`# many samples"),
             ("7f1c2e400000-", "7f1c2e400000", "r-xp 00000000 00:00 0 ` makes"),
             ("MAPPED_LIBRARIES", "MAPPED", "cut off"),
