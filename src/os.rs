@@ -336,7 +336,15 @@ pub fn milliseconds() -> u64 {
 
 /// Nanoseconds of such a clock, exactly.
 pub fn nanoseconds() -> u64 {
-    let time = vdso::exact_time();
+    in_nanoseconds(vdso::exact_time())
+}
+
+/// Nanoseconds since 1970, as files are dated.
+pub fn date() -> u64 {
+    in_nanoseconds(vdso::wall_time())
+}
+
+fn in_nanoseconds(time: libc::timespec) -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 

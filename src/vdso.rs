@@ -43,7 +43,12 @@ pub fn exact_time() -> libc::timespec {
     time(libc::CLOCK_MONOTONIC)
 }
 
-#[inline(always)] // of two callers, one of which is on the slow paths
+/// The time of day, coarsely: what files are dated by.
+pub fn wall_time() -> libc::timespec {
+    time(libc::CLOCK_REALTIME_COARSE)
+}
+
+#[inline(always)] // of three callers, one of which is on the slow paths
 fn time(clock: libc::clockid_t) -> libc::timespec {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     match FUNCTION.load(Acquire) {

@@ -13,6 +13,9 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
+#[global_allocator]
+static ALLOCATOR: perseq::Perseq = perseq::Perseq::new();
+
 /// Bytes from one sample to the next.
 const RATE: f64 = 8192.0;
 
@@ -318,6 +321,39 @@ fn frees_on_another_cpu_and_by_another_thread_are_told() {
     // One block was kept for 20 ms, others perhaps, and none for ten seconds.
     let old = total(&["-sample_index=freed_space", "-tagfocus=lifetime=10ms:10s"]);
     assert!(old >= 262_144.0, "{old}");
+}
+
+#[inline(never)]
+fn by_a_vector() -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(3072);
+    bytes.push(1);
+    std::hint::black_box(bytes)
+}
+
+/// A Rust program on perseq has two allocators of ours under libperseq, and what both served is in the profile.
+#[test]
+fn what_a_rust_program_allocates_from_perseq_is_in_the_profile() {
+    const ROLE: &str = "PERSEQ_TEST_PLANTS";
+    const BLOCKS: usize = 4000;
+    if std::env::var_os(ROLE).is_some() {
+        let kept: Vec<_> = (0..BLOCKS).map(|_| by_a_vector()).collect();
+        std::mem::forget(std::hint::black_box(kept));
+        // What the C library allocates is of the other.
+        std::mem::forget((0..500).map(|_| fs::read_dir("/").expect("a folder")).collect::<Vec<_>>());
+        return;
+    }
+    let folder = folder();
+    let out = folder.path().join("out");
+    let own = std::env::current_exe().expect("this program");
+    let test = "what_a_rust_program_allocates_from_perseq_is_in_the_profile";
+    let program = ["env", &format!("{ROLE}=1"), text(&own), "--exact", test];
+    let table = stderr(&ended(profile(&out, &["--top", "1000"], &program), 0));
+    likely("by_a_vector", of_function(&table, "profile::by_a_vector")[0], 3072.0, BLOCKS as f64);
+    assert!(table.contains("  std::fs::read_dir"), "{table}");
+    let names = fs::read_dir(&out).expect("a folder").flatten().map(|entry| entry.file_name().into_string());
+    let names: Vec<_> = names.map(|name| name.expect("UTF-8")).filter(|name| name.ends_with(".heap")).collect();
+    assert!(names.iter().any(|name| name.ends_with(".2.heap")), "{names:?}");
+    assert!(table.contains("1 process, "), "{table}");
 }
 
 /// The one line that says why nothing came of it.

@@ -297,6 +297,25 @@ fn a_handler_may_end_the_process_or_ask_for_the_profile() {
     drop(std::fs::remove_dir_all(&folder));
 }
 
+/// What an earlier process with the same number left is written over.
+#[test]
+fn a_file_of_another_time_makes_room() {
+    let folder = folder("stale");
+    let from = profiled("plant", "percpu", &folder);
+    // For the program alone: the shell has a profile as well, else.
+    let variables = from.get_envs().map(|(name, value)| (name, value.expect("a value")));
+    let script = format!("touch -d 2020-01-01 {}/percpu.$$.heap && exec env \"$@\"", folder.display());
+    let mut command = Command::new("bash");
+    command.args(["-c", &script, "bash"]);
+    for (name, value) in variables {
+        command.arg(format!("{}={}", name.display(), value.display()));
+    }
+    command.arg(from.get_program()).arg("plant");
+    let outcome = timed::run(command).ended(0, "1024 ");
+    as_said(&read(&only_file(&folder, "percpu", ".heap")), &outcome.stdout, "over an old file");
+    drop(std::fs::remove_dir_all(&folder));
+}
+
 #[test]
 fn without_the_variable_there_is_no_profile() {
     let folder = folder("off");

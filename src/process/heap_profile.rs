@@ -2,18 +2,21 @@
 //!
 //! It is written with write(2) when the process ends by `exit` or by a return from `main`, as reports are, to a file of
 //! the process's own: `PREFIX.PID.heap`. Nothing is locked for it, so it is written also where a handler that interrupted
-//! an allocation ends the process. A forked child begins with what was sampled before, as it does with the memory.
+//! an allocation ends the process. Where a process has several allocators of ours, as a Rust program on perseq has under
+//! libperseq, each further one writes `PREFIX.PID.2.heap` and so on. A forked child begins with what was sampled before, as it does with the memory.
 //!
 //! What walks stacks is loaded among the constructors of the program or library that this code is in. So blocks that the
 //! loader and constructors before that allocate are no samples.
 
 use core::fmt::{self, Write};
 use core::ops::Range;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use rseq::syscall;
 
 use crate::errno::keep_errno;
 use crate::message::message;
+use crate::os;
 use crate::process::environment;
 use crate::process::exit_report::without_signals;
 use crate::process::output_path::{OutputPath, close};
@@ -30,8 +33,15 @@ pub const LEAST_RATE: usize = 4 << 10;
 /// Most bytes of what follows the prefix.
 const SUFFIX: usize = 32;
 
+/// Most allocators in a process that write.
+const ALLOCATORS: u32 = 16;
+
 /// What the file's name begins with; the whole of it once it is written.
 static PATH: OutputPath = OutputPath::new();
+/// Bytes of the prefix.
+static PREFIX_LENGTH: AtomicUsize = AtomicUsize::new(0);
+/// When the allocator began, as files are dated.
+static BEGAN: AtomicU64 = AtomicU64::new(0);
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -57,6 +67,7 @@ pub fn set(rate: usize, prefix: Option<&str>) -> bool {
     if prefix.is_empty() || prefix.ends_with('/') || !PATH.set(prefix, SUFFIX) {
         return false;
     }
+    PREFIX_LENGTH.store(PATH.length(), Relaxed); // before the first allocation, as all that is set here
     samples::set_rate(rate);
     true
 }
@@ -76,6 +87,7 @@ pub fn prepare() -> bool {
         let random = libc::getauxval(libc::AT_RANDOM) as *const u64;
         sampler::seed(if random.is_null() { 0 } else { random.read_unaligned() });
     }
+    BEGAN.store(os::date(), Relaxed);
     sites::prepare()
 }
 
@@ -95,8 +107,7 @@ pub fn arrange() {
 extern "C" fn write_at_exit() {
     // SAFETY: getpid takes nothing.
     let process = unsafe { syscall::call(libc::SYS_getpid, []) }.unwrap_or(0);
-    _ = write!(Name, ".{process}.heap"); // it has room for that
-    let Some(file) = PATH.open(libc::O_TRUNC) else {
+    let Some(file) = open(process) else {
         return message(&[NAME, ": ", PATH.text(), " cannot be written"]);
     };
     without_signals(|| {
@@ -108,6 +119,25 @@ extern "C" fn write_at_exit() {
         done
     });
     close(file);
+}
+
+/// Opens the file of this allocator in this process: the first that none wrote since it began. One from before is of
+/// another process, which had the number earlier.
+fn open(process: usize) -> Option<i32> {
+    for number in 1..=ALLOCATORS {
+        PATH.cut(PREFIX_LENGTH.load(Relaxed));
+        _ = match number {
+            1 => write!(Name, ".{process}.heap"), // it has room for that
+            number => write!(Name, ".{process}.{number}.heap"),
+        };
+        if let Some(file) = PATH.open(libc::O_EXCL) {
+            return Some(file);
+        }
+        if !PATH.was_written_since(BEGAN.load(Relaxed)) {
+            return PATH.open(libc::O_TRUNC);
+        }
+    }
+    None
 }
 
 /// The end of the path.

@@ -41,7 +41,14 @@ impl OutputPath {
         true
     }
 
-    fn length(&self) -> usize {
+    /// Makes the path as short as that again. By one thread at a time.
+    pub fn cut(&self, length: usize) {
+        self.bytes[length.min(MOST)..].iter().for_each(|cell| cell.store(0, Relaxed));
+        self.length.store(length.min(self.length()), Release); // pairs with `length`
+    }
+
+    /// Bytes of the path.
+    pub fn length(&self) -> usize {
         self.length.load(Acquire)
     }
 
@@ -68,18 +75,28 @@ impl OutputPath {
     /// Whether the file can be opened for writing, or made: it is not made yet, because the program may go to another
     /// folder. Nor is it opened: who reads from a pipe would see its end.
     pub fn can_be_opened(&self) -> bool {
-        let mut status = MaybeUninit::<libc::stat>::uninit();
-        let arguments = [libc::AT_FDCWD as usize, self.bytes.as_ptr() as usize, status.as_mut_ptr() as usize, 0];
-        // SAFETY: atomic bytes are bytes, the last of them is 0, and `status` is ours to be written.
-        match unsafe { syscall::call(libc::SYS_newfstatat, arguments) } {
-            Ok(_) => {
-                // SAFETY: it was written.
-                let is_folder = unsafe { status.assume_init_ref() }.st_mode & libc::S_IFMT == libc::S_IFDIR;
-                !is_folder && is_allowed(&self.bytes, libc::W_OK)
-            }
+        match self.status() {
+            Ok(status) => status.st_mode & libc::S_IFMT != libc::S_IFDIR && is_allowed(&self.bytes, libc::W_OK),
             Err(libc::ENOENT) => self.folder_takes_files(),
             Err(_) => false,
         }
+    }
+
+    /// Whether there is a file, of those that are kept, to which somebody wrote since so many nanoseconds after 1970.
+    pub fn was_written_since(&self, date: u64) -> bool {
+        self.status().is_ok_and(|status| {
+            let written = status.st_mtime as u64 * 1_000_000_000 + status.st_mtime_nsec as u64;
+            status.st_mode & libc::S_IFMT == libc::S_IFREG && written >= date
+        })
+    }
+
+    fn status(&self) -> Result<libc::stat, i32> {
+        let mut status = MaybeUninit::<libc::stat>::uninit();
+        let arguments = [libc::AT_FDCWD as usize, self.bytes.as_ptr() as usize, status.as_mut_ptr() as usize, 0];
+        // SAFETY: atomic bytes are bytes, the last of them is 0, and `status` is ours to be written.
+        unsafe { syscall::call(libc::SYS_newfstatat, arguments)? };
+        // SAFETY: it was written.
+        Ok(unsafe { status.assume_init() })
     }
 
     /// Whether a file may be made where the path says.

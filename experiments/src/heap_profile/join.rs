@@ -49,7 +49,7 @@ pub const ALLOCATORS: &str = concat!(
     r"|operator new(\[\])?|std::__new_allocator<.*|__gnu_cxx::new_allocator<.*|std::allocator<.*>::allocate",
     r"|std::allocator_traits<.*>::allocate|std::_Vector_base<.*>::_M_(allocate|create_storage)",
     r"|__rust_alloc.*|__rust_realloc|__rustc::__rust_.*|<?alloc::alloc::.*|<?alloc::raw_vec::.*",
-    r"|<?alloc::boxed::Box<.*>::(new|new_in|new_uninit|new_uninit_in|try_new_uninit_in)",
+    r"|<?alloc::boxed::Box<.*>::(try_)?new(_uninit|_zeroed)?(_slice)?(_in)?",
     r"|<?alloc::vec::Vec<.*>::(try_)?(with_capacity|with_capacity_in|reserve|reserve_exact|push|push_mut)",
     r"|<?alloc::string::String>?::(with_capacity|reserve|push|push_str)",
     r"|<?alloc::collections::btree::node::.*>::new",

@@ -21,7 +21,8 @@ pub struct Wanted<'a> {
     pub program: &'a [String],
 }
 
-/// Names of what processes write begin and end so; between them is the number of the process.
+/// Names of what processes write begin and end so; between them is the number of the process, and behind a dot that of an
+/// allocator if it has several.
 const BEGIN: &str = "heap.";
 const END: &str = ".heap";
 
@@ -50,7 +51,7 @@ pub fn written(folder: &Path) -> Result<(Vec<Process>, Vec<Failure>), Failure> {
     for entry in fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let id = name.to_str().and_then(|name| name.strip_prefix(BEGIN)?.strip_suffix(END)?.parse().ok());
+        let id = name.to_str().and_then(|name| process_of(name.strip_prefix(BEGIN)?.strip_suffix(END)?));
         found.extend(id.map(|id| (id, entry.path())));
     }
     found.sort();
@@ -65,6 +66,13 @@ pub fn written(folder: &Path) -> Result<(Vec<Process>, Vec<Failure>), Failure> {
     Ok((processes, unread))
 }
 
+/// The process of `PID`, or of `PID.ALLOCATOR`.
+fn process_of(middle: &str) -> Option<u32> {
+    let (process, allocator) = middle.split_once('.').unwrap_or((middle, "1"));
+    allocator.parse::<u32>().ok()?;
+    process.parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +84,8 @@ mod tests {
         for (name, text) in [
             ("heap.12.heap", whole),
             ("heap.3.heap", whole),
+            ("heap.3.2.heap", whole),
+            ("heap.3.2.1.heap", whole),
             ("heap.4.heap", &whole[..20]),
             ("heap.pb.gz", "?"),
             ("heap.x.heap", "?"),
@@ -83,7 +93,7 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let (processes, unread) = written(folder.path()).unwrap();
-        assert_eq!(processes.iter().map(|process| process.id).collect::<Vec<_>>(), [3, 12]);
+        assert_eq!(processes.iter().map(|process| process.id).collect::<Vec<_>>(), [3, 3, 12]);
         let [unread] = &unread[..] else { panic!("{unread:?}") };
         assert!(unread.to_string().contains("heap.4.heap: cannot read: it is cut off"), "{unread}");
     }

@@ -18,6 +18,7 @@ use crate::output;
 use launch::Wanted;
 use pprof::Profile;
 use sites::Sites;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -167,17 +168,10 @@ fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
     let file = folder.join(FILE);
     profile.write(&file)?;
     let sites = Sites::of(&profile).map_err(|why| Failure::host(format!("{}: {why}", file.display())))?;
-    let [processes, samples] = [(processes.len(), "process"), (profile.sample.len(), "site")].map(|(count, what)| {
-        format!(
-            "{count} {what}{}",
-            match (count, what) {
-                (1, _) => "",
-                (_, "process") => "es",
-                _ => "s",
-            }
-        )
-    });
-    eprint!("\n{processes}, {samples}: {}\n{}", file.display(), view.text(&sites));
+    let ids: BTreeSet<_> = processes.iter().map(|process| process.id).collect();
+    let processes = if ids.len() == 1 { "1 process".to_owned() } else { format!("{} processes", ids.len()) };
+    let stacks = table::counted(sites.0.len(), "stack");
+    eprint!("\n{processes}, {stacks}: {}\n{}", file.display(), view.text(&sites));
     match status.success() && !unread.is_empty() {
         true => Ok(Exit::Partial),
         false => Ok(Exit::Program(code(status))),

@@ -226,7 +226,8 @@ fn frames(text: &mut String, stack: &[Frame]) {
     }
 }
 
-fn counted(count: usize, what: &str) -> String {
+/// So many of these, in words.
+pub fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
