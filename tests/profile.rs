@@ -3,6 +3,8 @@
 //! What C programs and whole processes do is in `preload/tests/profile.rs`.
 
 mod kit;
+#[path = "kit/likely.rs"]
+mod likely;
 
 use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, realloc};
 use std::hint::black_box;
@@ -10,6 +12,7 @@ use std::hint::black_box;
 use kit::Child;
 use kit::object::layout;
 use kit::torture::{Plan, run};
+use likely::is_likely;
 use perseq::{Mode, Perseq};
 
 #[global_allocator]
@@ -55,15 +58,11 @@ fn samples(size: u64, function: fn(Layout) -> *mut u8) -> (u64, u64) {
     (live, all)
 }
 
-/// Asserts that of so many blocks as many are samples as is likely: six deviations are passed once in 500 million times.
+/// Asserts that of so many blocks as many are samples as is likely.
 fn likely(blocks: u32, size: u64, samples: u64) {
-    let (blocks, p) = (f64::from(blocks), 1.0 - (-(size as f64) / RATE as f64).exp());
-    let (mean, deviation) = (blocks * p, (blocks * p * (1.0 - p)).sqrt());
-    let found = samples as f64;
-    assert!(
-        (found - mean).abs() <= 6.0 * deviation,
-        "{size}: {found} of {blocks}, expected {mean:.0} +- {deviation:.0}"
-    );
+    let p = 1.0 - (-(size as f64) / RATE as f64).exp();
+    let mean = f64::from(blocks) * p;
+    assert!(is_likely(blocks.into(), p, samples), "{size}: {samples} of {blocks}, expected {mean:.1}");
 }
 
 #[inline(never)]

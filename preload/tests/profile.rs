@@ -2,12 +2,15 @@
 //! what the files say is held against what the programs did.
 //!
 //! A block is a sample with a known probability, whatever the others are, so the samples of a size are binomially
-//! distributed. No count here is off by more than six deviations, which happens once in 500 million times.
+//! distributed. A count here may be off by what happens once in 500 million times.
 
 mod kit;
+#[path = "../../tests/kit/likely.rs"]
+mod likely;
 #[path = "kit/timed.rs"]
 mod timed;
 
+use likely::is_likely;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -145,11 +148,7 @@ impl Profile {
 /// Asserts that of so many blocks as many are samples as their size makes likely.
 fn likely(what: &str, size: f64, blocks: f64, samples: u64) {
     let p = 1.0 - (-size / RATE).exp();
-    let (mean, deviation) = (blocks * p, (blocks * p * (1.0 - p)).sqrt());
-    assert!(
-        (samples as f64 - mean).abs() <= 6.0 * deviation,
-        "{what}: {samples} of {blocks}, expected {mean:.0} +- {deviation:.0}"
-    );
+    assert!(is_likely(blocks as u64, p, samples), "{what}: {samples} of {blocks}, expected {:.1}", blocks * p);
 }
 
 /// Holds the profile against what the program said: `SIZE ALLOCATED LIVE` in each line.
