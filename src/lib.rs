@@ -48,7 +48,7 @@
 //! | **`profile/`** | **the heap profile: blocks sampled at random, with stacks** |
 //! | `sampler.rs`, `samples.rs` | when a sample is due; blocks that are samples |
 //! | `sites.rs`, `stack.rs`, `text.rs` | what was counted for each stack, how that is walked, and the file |
-//! | `fate.rs` | where, by whom and after how long samples were freed |
+//! | `fate.rs`, `layout.rs` | where, by whom and after how long samples were freed; where a reader from outside finds all this |
 //! | `hardened.rs` | every operation checked, with a quarantine and guard pages |
 //! | **`front_end/`** | **the caches, and the modes, which differ in nothing else** |
 //! | `fast.rs` | what is inlined into every operation |

@@ -8,8 +8,9 @@ mod library;
 
 use absence::is_installed;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
 
@@ -321,6 +322,35 @@ fn frees_on_another_cpu_and_by_another_thread_are_told() {
     // One block was kept for 20 ms, others perhaps, and none for ten seconds.
     let old = total(&["-sample_index=freed_space", "-tagfocus=lifetime=10ms:10s"]);
     assert!(old >= 262_144.0, "{old}");
+}
+
+/// What is read of a process while it waits is what it writes at its end.
+#[test]
+fn a_running_process_is_read_as_it_writes_itself() {
+    let folder = folder();
+    let program = program("../preload/tests/profile.c", &[]);
+    let [at_end, running] = ["end", "running"].map(|name| folder.path().join(name));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_perseq"));
+    command.args(["profile", "--every", "8K", "--out"]).arg(&at_end).arg("--libperseq").arg(libperseq());
+    command.arg("--").arg(&program).arg("wait").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("perseq starts");
+    let mut output = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    let pid = output.find_map(|line| line.strip_prefix("pid ").map(str::to_owned)).expect("its number");
+    let live = perseq(&["profile", "live", &pid, "--top", "1000", "--out", text(&running)]);
+    drop(child.stdin.take());
+    let table = stderr(&ended(child.wait_with_output().expect("its output"), 0));
+    let live = stdout(&ended(live, 0));
+    for (function, sites) in PLANTED {
+        as_planted(function, sites, of_function(&live, function));
+        assert_eq!(of_function(&live, function), of_function(&table, function), "{function}:\n{live}\n{table}");
+    }
+    let shown = stdout(&ended(perseq(&["profile", "show", text(&running), "--top", "1000"]), 0));
+    assert_eq!(shown, live);
+    // Whoever takes none, is none or is not on perseq is told so.
+    let line = refusal(perseq(&["profile", "live", &std::process::id().to_string()]), 2);
+    assert!(line.contains(": it takes no profile: "), "{line}");
+    let line = refusal(perseq(&["profile", "live", &pid]), 2);
+    assert!(line.contains(&format!("process {pid}: there is none")), "{line}");
 }
 
 #[inline(never)]

@@ -1,6 +1,7 @@
 /* What a heap profile must find: blocks of known sizes, each of which one function alone allocates. The first argument:
  *
  *   plant    allocates in every way that C has, and says "SIZE ALLOCATED LIVE" of each size
+ *   wait     as plant, and then says "pid PID" and waits for the end of its input
  *   fork     as plant, and so does a child of fork afterwards, with other sizes
  *   handler  ends in a handler that interrupts allocations
  *   fates    frees blocks on this CPU and another, by this thread and another, and says "fate SIZE ALL ON_ANOTHER_CPU
@@ -252,6 +253,12 @@ int main(int argc, char **argv) {
         return 2;
     if (strcmp(argv[1], "plant") == 0) {
         plant();
+    } else if (strcmp(argv[1], "wait") == 0) {
+        plant();
+        printf("pid %d\n", getpid());
+        fflush(stdout);
+        while (getchar() != EOF)
+            ;
     } else if (strcmp(argv[1], "fork") == 0) {
         plant();
         fflush(stdout);

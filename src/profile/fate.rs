@@ -3,6 +3,7 @@
 //! Known of samples alone, so other blocks cost nothing for it. What is counted here of a site's samples stands for as much
 //! of its blocks as all else that is counted of them: a reader weights it alike.
 
+use core::mem::offset_of;
 use core::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Release},
@@ -10,6 +11,7 @@ use core::sync::atomic::{
 
 use crate::decided;
 use crate::os;
+use crate::place::bytes;
 use crate::this_thread;
 
 /// Groups of ages: the first is below [`FIRST_AGE`], each further one ten times as wide, and the last has no end.
@@ -72,6 +74,10 @@ impl FateCounts {
 }
 
 impl Fates {
+    /// Where it has words of 64 bits: frees on another CPU, by another thread, and [`AGES`] of ages.
+    pub const LAYOUT: [u32; 3] =
+        [bytes(offset_of!(Fates, other_cpu)), bytes(offset_of!(Fates, other_thread)), bytes(offset_of!(Fates, ages))];
+
     pub const fn new() -> Self {
         Fates {
             other_cpu: AtomicU64::new(0),

@@ -26,6 +26,7 @@
 //! handler that interrupts the taking of one.
 
 pub mod fate;
+pub mod layout;
 pub mod sampler;
 pub mod samples;
 pub mod sites;

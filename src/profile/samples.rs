@@ -15,6 +15,7 @@ use crate::middle::back_end::BACK_END;
 use crate::misuse::Misuse;
 use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
+use crate::place::Place;
 use crate::profile::fate::Birth;
 use crate::profile::{sampler, sites, stack};
 use crate::size_class::SizeClass;
@@ -48,6 +49,11 @@ pub fn rate() -> Option<usize> {
 pub fn begin(own: core::ops::Range<usize>) {
     stack::set_own(own);
     BEGUN.store(true, Release);
+}
+
+/// Where the process has two words: bytes between two samples, 0 without a profile, and samples that were lost.
+pub const fn places() -> [Place; 2] {
+    [Place::of(&raw const RATE), Place::of(&raw const LOST)]
 }
 
 /// Samples that were not taken, for want of memory.

@@ -3,6 +3,7 @@
 //! A table with open addressing, whose entries are filled once, each by one atomic operation, and never emptied. So it is
 //! whole whenever a thread, a signal handler or a child of `fork` looks.
 
+use core::mem::offset_of;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
     AtomicPtr, AtomicU64, AtomicUsize,
@@ -10,11 +11,12 @@ use core::sync::atomic::{
 };
 
 use crate::middle::back_end::BACK_END;
+use crate::place::{Place, bytes};
 use crate::profile::fate::{Birth, FateCounts, Fates};
 use crate::profile::stack::DEPTH;
 
 /// Places of the table, a power of two.
-const PLACES: usize = 1 << 15;
+pub const PLACES: usize = 1 << 15;
 /// Most sites; what comes after them is counted together. Of [`DEPTH`] frames each, they take 15 MiB.
 const MOST: usize = PLACES / 4 * 3;
 /// Places where a site may be.
@@ -28,6 +30,11 @@ static TABLE: AtomicPtr<Table> = AtomicPtr::new(ptr::null_mut());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 /// All for which there was no room.
 static OTHERS: Site = Site::new(0, 0, 0);
+
+/// Where the table is, and the site of what has no room in it.
+pub const fn places() -> [Place; 2] {
+    [Place::of(&raw const TABLE), Place::of(&raw const OTHERS)]
+}
 
 /// One site. Its frames are behind it in memory.
 #[repr(C)]
@@ -54,6 +61,16 @@ pub struct Counts {
 }
 
 impl Site {
+    /// Where it has the number of its frames; samples, their bytes, those that were freed and theirs; and its fates.
+    pub const LAYOUT: [u32; 6] = [
+        bytes(offset_of!(Site, depth)),
+        bytes(offset_of!(Site, allocs)),
+        bytes(offset_of!(Site, alloc_bytes)),
+        bytes(offset_of!(Site, frees)),
+        bytes(offset_of!(Site, free_bytes)),
+        bytes(offset_of!(Site, fates)),
+    ];
+
     const fn new(hash: u64, bytes: usize, depth: usize) -> Self {
         Site {
             hash,

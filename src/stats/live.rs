@@ -37,6 +37,7 @@ use crate::middle::back_end::BACK_END;
 use crate::middle::central_free_list::CentralFreeList;
 use crate::mode::ActiveMode;
 use crate::place::bytes;
+use crate::profile;
 use crate::size_class;
 use crate::sync::Padded;
 use crate::way;
@@ -52,6 +53,7 @@ pub use crate::page_heap::huge_pages::HugePageLayout;
 pub use crate::page_heap::layout::PageHeapLayout;
 pub use crate::page_heap::span::SpanLayout;
 pub use crate::place::{Extent, Place};
+pub use crate::profile::layout::ProfileLayout;
 pub use crate::size_class::ClassLayout;
 
 /// What [`Live`] begins with.
@@ -59,7 +61,7 @@ pub const MAGIC: [u8; 16] = *b"\x7fperseq.live\r\n\x1a\x89";
 /// What its address is a multiple of.
 pub const ALIGNMENT: usize = 64;
 /// The layout that this build has.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// What every version of [`Live`] begins with.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +111,8 @@ pub struct Live {
     pub emergency: EmergencyLayout,
     /// The quarantine of the hardened mode.
     pub quarantine: QuarantineLayout,
+    /// The heap profile.
+    pub profile: ProfileLayout,
     /// What operations of every thread read and nobody writes: which mode runs, and the tables of the size classes.
     pub shared: [Extent; 5],
     /// A word of 64 bits: sequences that the kernel aborted and that were restarted.
@@ -155,6 +159,7 @@ pub static LIVE: Live = Live {
     pages: BACK_END.pages.layout(),
     emergency: emergency::layout(),
     quarantine: hardened::layout(),
+    profile: profile::layout::layout(),
     shared: {
         let [classes, by_size, by_block] = size_class::tables();
         [way::extent(), decided::extent(), classes, by_size, by_block]

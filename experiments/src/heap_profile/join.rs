@@ -10,12 +10,14 @@ use super::object_file::{Frame, ObjectFile};
 use super::pprof::{Function, Label, Line, Location, Mapping, Profile, Sample, Strings, ValueType};
 use super::text::{self, FIRST_AGE, Text};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a process wrote.
 pub struct Process {
     pub id: u32,
     pub text: Text,
+    /// Where its files are: its root.
+    pub root: PathBuf,
 }
 
 /// What the values of a sample are, and in what. Those from [`FREED`] on are of what was freed, as far as it is known how.
@@ -115,7 +117,7 @@ impl Join {
         }
     }
 
-    fn samples(&mut self, Process { id, text }: &Process) -> Vec<Sample> {
+    fn samples(&mut self, Process { id, text, root }: &Process) -> Vec<Sample> {
         let name = format!("{} {id}", text.program());
         let process = Label { key: self.strings.place(PROCESS), text: self.strings.place(&name), ..Label::default() };
         let [block, bytes, lifetime, nanoseconds] =
@@ -126,7 +128,7 @@ impl Join {
             let weigh = |value: u64| (value as f64 * weight).round() as i64;
             let location_id = match &site.frames[..] {
                 [] => vec![self.named(NO_STACK)],
-                frames => frames.iter().map(|frame| self.location(text, *frame)).collect(),
+                frames => frames.iter().map(|frame| self.location(text, root, *frame)).collect(),
             };
             let label =
                 vec![Label { key: block, number: site.block() as i64, unit: bytes, ..Label::default() }, process];
@@ -153,10 +155,10 @@ impl Join {
     }
 
     /// The location of the call that returns to `returns`.
-    fn location(&mut self, text: &Text, returns: u64) -> u64 {
+    fn location(&mut self, text: &Text, root: &Path, returns: u64) -> u64 {
         let address = returns.saturating_sub(1);
         let Some(found) = text.mapping_of(address) else { return self.place(0, address, |_| Vec::new()) };
-        let mapping = self.mapping(found);
+        let mapping = self.mapping(found, root);
         let known = &self.mappings[mapping as usize - 1];
         // As if the file were where it was first seen.
         let here = known.memory_start + (address - found.start);
@@ -207,14 +209,14 @@ impl Join {
         id
     }
 
-    fn mapping(&mut self, found: &text::Mapping) -> u64 {
+    fn mapping(&mut self, found: &text::Mapping, root: &Path) -> u64 {
         let filename = self.strings.place(&found.path);
         if let Some(id) = self.mapping_ids.get(&(filename, found.offset)) {
             return *id;
         }
         // Names such as [vdso] are no files.
-        let is_file = found.path.starts_with('/');
-        let read = || if is_file { ObjectFile::read(Path::new(&found.path)) } else { ObjectFile::default() };
+        let file = found.path.strip_prefix('/').map(|path| root.join(path));
+        let read = || file.map_or_else(ObjectFile::default, |file| ObjectFile::read(&file));
         let object = self.objects.entry(found.path.clone()).or_insert_with(read);
         let build_id = self.strings.place(&object.build_id);
         let id = self.mappings.len() as u64 + 1;
@@ -245,7 +247,7 @@ mod tests {
             at + 0x2000,
             at + 0x1000,
         );
-        Process { id, text: Text::parse(&text).unwrap() }
+        Process { id, text: Text::parse(&text).unwrap(), root: "/".into() }
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub fn written(folder: &Path) -> Result<(Vec<Process>, Vec<Failure>), Failure> {
     for (id, path) in found {
         let text = fs::read(&path).map_err(|error| error.to_string());
         match text.and_then(|text| Text::parse(&String::from_utf8_lossy(&text))) {
-            Ok(text) => processes.push(Process { id, text }),
+            Ok(text) => processes.push(Process { id, text, root: "/".into() }),
             Err(why) => unread.push(Failure::file(&path, "read", why)),
         }
     }

@@ -2,19 +2,22 @@
 //!
 //! `launch.rs` runs the program on libperseq, whose processes write what `text.rs` reads. `join.rs` makes one profile of
 //! that, in the messages of `pprof.rs`, with what `object_file.rs` knows of the code. `sites.rs` and `table.rs` tell any
-//! such profile, also one that another allocator wrote.
+//! such profile, also one that another allocator wrote. `running.rs` reads that of a process that still runs.
 
 mod join;
 mod launch;
 mod object_file;
 mod pprof;
+mod running;
 mod sites;
 mod table;
 mod text;
 
 use crate::failure::{Exit, Failure};
 use crate::harness::manifest;
+use crate::live;
 use crate::output;
+use join::Process;
 use launch::Wanted;
 use pprof::Profile;
 use sites::Sites;
@@ -34,6 +37,7 @@ Examples:
   perseq profile -- sort file
   perseq profile --leaks --every 64K --out leaks -- ./server
   perseq profile show leaks
+  perseq profile live 4711 --leaks               of a process that runs with a profile, as it is now
   perseq profile diff before after               what grew from one profile to another
   go tool pprof -http=: leaks/heap.pb.gz
 
@@ -85,6 +89,18 @@ enum Action {
         #[command(flatten)]
         view: ViewOptions,
     },
+    /// Take the profile of a process that runs with PERSEQ_PROFILE or under `perseq profile`, as it is now.
+    Live {
+        /// The process, which does nothing for it.
+        #[arg(value_parser = clap::value_parser!(i32).range(1..))]
+        pid: i32,
+        /// Folder to create for the profile. Default: the table alone.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// How to tell it.
+        #[command(flatten)]
+        view: ViewOptions,
+    },
     /// Say what grew and what shrank from one profile to another, by stack.
     Diff {
         /// The folder of a profile, or a file of pprof's.
@@ -108,6 +124,10 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         None => profile(arguments),
         Some(Action::Show { profile, view }) => {
             let text = view.text(&read(profile)?);
+            output::print(&text).map(|()| Exit::Done)
+        }
+        Some(Action::Live { pid, out, view }) => {
+            let text = view.text(&live(*pid, out.as_deref())?);
             output::print(&text).map(|()| Exit::Done)
         }
         Some(Action::Diff { before, after, top }) => {
@@ -163,8 +183,7 @@ fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
     if lost > 0 {
         eprintln!("warning: {lost} samples were not taken, for want of memory");
     }
-    let nanos = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0);
-    let profile = join::join(&processes, nanos, &[format!("perseq profile -- {}", program.join(" "))]);
+    let profile = join::join(&processes, now(), &[format!("perseq profile -- {}", program.join(" "))]);
     let file = folder.join(FILE);
     profile.write(&file)?;
     let sites = Sites::of(&profile).map_err(|why| Failure::host(format!("{}: {why}", file.display())))?;
@@ -176,6 +195,24 @@ fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
         true => Ok(Exit::Partial),
         false => Ok(Exit::Program(code(status))),
     }
+}
+
+/// The profile of a running process, kept in a folder if one is named.
+fn live(pid: i32, out: Option<&Path>) -> Result<Sites, Failure> {
+    let process = live::process::Process::new(pid)?;
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    let texts = running::profiles(&process)?.into_iter();
+    let processes: Vec<_> = texts.map(|text| Process { id: pid.unsigned_abs(), text, root: root.clone() }).collect();
+    let profile = join::join(&processes, now(), &[format!("perseq profile live {pid}")]);
+    if let Some(out) = out {
+        profile.write(&create(Some(out), "")?.join(FILE))?;
+    }
+    Sites::of(&profile).map_err(|why| Failure::host(format!("{process}: {why}")))
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(0)
 }
 
 /// The exit code of a program, as a shell has it.

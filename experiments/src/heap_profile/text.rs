@@ -70,9 +70,7 @@ pub struct Mapping {
 impl Text {
     /// Reads it. The error says which line makes no sense.
     pub fn parse(text: &str) -> Result<Text, String> {
-        let wrong = |line: &str| format!("`{line}` makes no sense");
-        let (samples, mappings) =
-            text.split_once("\nMAPPED_LIBRARIES:\n").ok_or("it is cut off: no mappings are in it")?;
+        let (samples, maps) = text.split_once("\nMAPPED_LIBRARIES:\n").ok_or("it is cut off: no mappings are in it")?;
         let mut lines = samples.lines();
         let header = lines.next().unwrap_or_default();
         let rate = header.strip_prefix("heap profile: ").and_then(|_| number(header.rsplit_once(" @ heap_v2/")?.1));
@@ -90,8 +88,7 @@ impl Text {
                 sites.push(site(line).ok_or_else(|| wrong(line))?);
             }
         }
-        let mappings = mappings.lines().map(|line| mapping(line).ok_or_else(|| wrong(line)));
-        Ok(Text { rate, sites, lost, mappings: mappings.collect::<Result<_, _>>()? })
+        Ok(Text { rate, sites, lost, mappings: mappings(maps)? })
     }
 
     /// The mapping of an address.
@@ -106,6 +103,15 @@ impl Text {
         let mut programs = files.filter(|path| path.starts_with('/') && !path.contains(".so"));
         programs.next().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
     }
+}
+
+/// The mappings of a process, from what the kernel says of them.
+pub fn mappings(text: &str) -> Result<Vec<Mapping>, String> {
+    text.lines().map(|line| mapping(line).ok_or_else(|| wrong(line))).collect()
+}
+
+fn wrong(line: &str) -> String {
+    format!("`{line}` makes no sense")
 }
 
 fn number<T: FromStr>(text: &str) -> Option<T> {

@@ -13,7 +13,7 @@ mod numbers;
 pub mod process;
 mod prometheus;
 pub mod ranges;
-mod record;
+pub mod record;
 mod spans;
 mod text;
 mod top;
