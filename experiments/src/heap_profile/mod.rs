@@ -174,8 +174,8 @@ fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
     unread.iter().for_each(|failure| eprintln!("warning: {failure}"));
     if processes.is_empty() {
         return Err(Failure::usage(format!(
-            "{}: {status}, and no profile came of it: is it linked statically, or does it run with other privileges or \
-             without its environment, or end by a signal or _exit?",
+            "{}: {status}, and no profile came of it: is it linked statically, or does it bring its own malloc, run with \
+             other privileges or without its environment, or end by a signal or _exit?",
             program.join(" ")
         )));
     }

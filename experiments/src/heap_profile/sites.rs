@@ -232,6 +232,8 @@ fn last(path: &str, parts: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     #[test]
     fn a_variance_is_that_of_a_binomial_count() {
@@ -259,6 +261,40 @@ mod tests {
         let [whole, half] = [400_000.0, 200_000.0].map(|count| Estimate::of(count, 100.0, 0.001));
         let (share, half_width) = half.share_of(whole).unwrap();
         assert!(share == 0.5 && (half_width - 1.96 * (0.25_f64 / 400.0).sqrt()).abs() < 1e-3, "{half_width}");
+    }
+
+    /// Of sums and of shares, where most blocks are no samples: simulated.
+    #[test]
+    fn intervals_hold_the_truth_as_often_as_they_say() {
+        const RATE: f64 = 65_536.0;
+        const RUNS: usize = 300;
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let (mut sums, mut shares) = (0, 0);
+        for _ in 0..RUNS {
+            let (mut whole, mut part, mut truth) = (Estimate::default(), Estimate::default(), [0.0; 2]);
+            // Bytes of a block, blocks, and those of them that the share is of.
+            for (size, blocks, of_part) in [(512.0, 12_000, 3000), (8192.0, 1000, 600)] {
+                let p = probability(size, RATE);
+                let mut sampled = [0.0; 2];
+                for block in 0..blocks {
+                    if random.random_bool(p) {
+                        sampled[usize::from(block < of_part)] += 1.0;
+                    }
+                }
+                whole += Estimate::of((sampled[0] + sampled[1]) / p, size, p);
+                part += Estimate::of(sampled[1] / p, size, p);
+                truth[0] += f64::from(blocks) * size;
+                truth[1] += f64::from(of_part) * size;
+            }
+            sums += usize::from((whole.value - truth[0]).abs() <= whole.half_width());
+            let (share, half_width) = part.share_of(whole).unwrap();
+            shares += usize::from((share - truth[1] / truth[0]).abs() <= half_width);
+        }
+        // Four deviations of such a count.
+        for (what, held) in [("sums", sums), ("shares", shares)] {
+            let held = held as f64 / RUNS as f64;
+            assert!((held - 0.95).abs() < 4.0 * (0.95_f64 * 0.05 / RUNS as f64).sqrt(), "{what}: {held}");
+        }
     }
 
     #[test]
