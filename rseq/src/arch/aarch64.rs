@@ -21,10 +21,6 @@ global_asm!(
     ".zero {length} - 32",
     ".size rseq_own_area, {length}",
     ".popsection",
-    // libc's description of its area. Weak: a libc without one leaves null.
-    ".weak __rseq_offset",
-    ".weak __rseq_size",
-    ".weak __rseq_flags",
     length = const crate::abi::OWN_LENGTH,
 );
 
@@ -57,6 +53,10 @@ pub fn libc_symbols() -> (*const isize, *const u32, *const u32) {
     // SAFETY: loads three addresses from the global offset table.
     unsafe {
         asm!(
+            // Weak: a libc without them leaves null. Said here, as each object file has to say it.
+            ".weak __rseq_offset",
+            ".weak __rseq_size",
+            ".weak __rseq_flags",
             "adrp {offset}, :got:__rseq_offset",
             "ldr {offset}, [{offset}, :got_lo12:__rseq_offset]",
             "adrp {size}, :got:__rseq_size",
