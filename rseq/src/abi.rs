@@ -39,6 +39,9 @@ pub struct Area {
 /// What [`Area::cpu_id`] holds before registration (-1).
 pub const UNREGISTERED: u32 = u32::MAX;
 
+/// What [`Area::cpu_id`] holds in a thread that will not be registered any more: the kernel's number for "refused" (-2).
+pub(crate) const REFUSED: u32 = u32::MAX - 1;
+
 /// The four bytes in front of every abort handler. One value per process; libc's is this one.
 pub const SIGNATURE: u32 = crate::arch::SIGNATURE;
 
@@ -56,6 +59,7 @@ pub const ORIGINAL_FEATURE_SIZE: u32 = 20;
 /// Flag of the system call that ends a registration.
 pub(crate) const UNREGISTER: u32 = 1;
 
+pub(crate) const CPU_ID_START: isize = offset_of!(Area, cpu_id_start) as isize;
 pub(crate) const CPU_ID: isize = offset_of!(Area, cpu_id) as isize;
 pub(crate) const NODE_ID: isize = offset_of!(Area, node_id) as isize;
 pub(crate) const MM_CID: isize = offset_of!(Area, mm_cid) as isize;
@@ -65,6 +69,6 @@ pub(crate) const NODE_ID_END: u32 = offset_of!(Area, node_id) as u32 + 4;
 pub(crate) const MM_CID_END: u32 = offset_of!(Area, mm_cid) as u32 + 4;
 
 const _: () = {
-    assert!(CPU_ID == 4 && RSEQ_CS == 8 && MM_CID == 24, "the kernel's layout");
+    assert!(CPU_ID_START == 0 && CPU_ID == 4 && RSEQ_CS == 8 && MM_CID == 24, "the kernel's layout");
     assert!(offset_of!(Area, node_id) == 20 && size_of::<Area>() == 64);
 };

@@ -76,8 +76,11 @@
 //!   sets their thread's [`ThreadCell`] to a slab that stays stopped, before; rows have no such word. glibc's and
 //!   musl's `posix_spawn` run no code of the program in their child.
 //! * Single-stepping into a sequence in a debugger never ends: each stop aborts it. Step over the function.
-//! * Where libc registers nothing and unmaps a thread's memory from within it, as musl does for detached threads, such
-//!   a thread calls [`Registration::forget_thread`] before it ends: the kernel may still write to the area.
+//! * musl registers nothing, and its detached threads unmap their own memory before they end, when the kernel may still
+//!   write to an area in it. So with a libc other than glibc a thread that is registered is unregistered by a destructor
+//!   of thread-specific data, and stays so: what its later destructors do goes where it goes without sequences. Where no
+//!   key is left for that, nothing is registered. A filter that comes later and refuses rseq refuses this as well, and
+//!   the process is killed when such a thread ends.
 //! * Code with sequences is better never unloaded. When a thread is preempted or gets a signal, the kernel reads the
 //!   descriptor of the last sequence that the thread ran, however long ago that was, and kills the process if it is not
 //!   there any more; a thread that sleeps meanwhile is no safer, and no fence reaches it. So a library that holds
@@ -86,6 +89,7 @@
 //!   (`examples/plugin.rs`). A sequence that ends does not clear it, since that would be a store more in each.
 //! * An area of this crate's own is in its thread's TLS. The kernel is done with it when the thread has ended, which is
 //!   before glibc gives the thread's memory to another.
+//! * Under musl a library with such TLS is loaded with the program, or not at all: `dlopen` refuses it.
 //! * A library that is loaded with `dlopen` takes a little of the static TLS that libc keeps for such, see
 //!   [`thread_cell!`].
 //! * A thread has one area. Two copies of this crate in a process share libc's; where libc has none, the copy that
@@ -100,8 +104,8 @@
 //! every thread; with others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first
 //! needs it.
 //!
-//! x86-64 is what this has been run on. The aarch64 sequences have run under an arm64 kernel on an emulated machine,
-//! not on an arm64 processor. `asm/README.md` has the specification and says what was tried where.
+//! x86-64 is what this has been run on, with glibc 2.36 and with musl 1.2.3, shared and static (`tests/musl/run.sh`). The
+//! aarch64 sequences have run under an arm64 kernel on an emulated machine, not on an arm64 processor. `asm/README.md` has the specification and says what was tried where.
 #![no_std]
 
 pub mod abi;
@@ -129,6 +133,7 @@ mod index;
 pub mod kernel;
 mod list;
 pub mod local;
+mod own;
 pub mod rows;
 pub mod sequence;
 pub mod slab;

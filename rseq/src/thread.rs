@@ -2,7 +2,7 @@
 //!
 //! glibc registers an area for every thread before user code runs (2.35 and later). Registering a
 //! second one fails, so that area is adopted. Without it, each thread has an area of ours in static
-//! TLS, registered by [`Registration::ensure_thread`] the first time the thread needs it.
+//! TLS ([`own`]), registered by [`Registration::ensure_thread`] the first time the thread needs it.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -10,10 +10,10 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::auxvec::{AT_RSEQ_ALIGN, AT_RSEQ_FEATURE_SIZE};
 
 use crate::abi;
-use crate::arch::{self, load_u32, own_area_offset, thread_pointer};
+use crate::arch::{self, load_u32, own_area_offset};
 use crate::index::Index;
 use crate::kernel::{self, Mode, Release};
-use crate::syscall;
+use crate::own::{self, Refusal};
 
 /// Who registered the area with the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,17 +134,7 @@ impl Registration {
         if self.registrant == Registrant::Libc {
             return Ok(());
         }
-        // Between the two steps below the area says concurrency id 0 and nothing protects it, so no handler may run.
-        kernel::without_signals(|| {
-            if self.cpu_id().is_none() {
-                return Ok(());
-            }
-            own_area(self.length, abi::UNREGISTER)?;
-            // The kernel leaves 0 in `mm_cid`, which would be an index; nobody has none of -1.
-            // SAFETY: the area is this thread's and no longer the kernel's; the word is `mm_cid` and `slice_ctrl`.
-            unsafe { arch::store_word(self.offset + abi::MM_CID, abi::UNREGISTERED as usize) };
-            Ok(())
-        })
+        own::unregister(self.length)
     }
 
     /// The handle that sequences indexed by `I` take.
@@ -165,7 +155,8 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// The thread has no area: libc failed to register it, or the kernel refused to.
+    /// The thread has no area: libc failed to register it, the kernel refused to, or the thread is ending
+    /// ([`Unavailable::ThreadEnding`]).
     pub fn ensure_thread(&self) -> Result<(), Unavailable> {
         // SAFETY: `offset` locates the calling thread's area, registered or not.
         let cpu = unsafe { load_u32(self.offset + abi::CPU_ID) };
@@ -189,6 +180,11 @@ pub enum Unavailable {
     Refused(i32),
     /// libc registers areas but this thread's was refused.
     ThreadNotRegistered,
+    /// A thread of this C library may unmap its memory before it ends, and no key of thread-specific data is left whose
+    /// destructor would take the thread's own area from the kernel before.
+    NoKey,
+    /// The calling thread is ending, and its own area was taken from the kernel: it has none any more.
+    ThreadEnding,
     /// Sequences are not atomic on this kernel: arm64 from 6.19 to 7.0.13 forgets to abort them when a
     /// thread is preempted and goes on on the same CPU.
     BrokenKernel(Release),
@@ -204,6 +200,8 @@ impl fmt::Display for Unavailable {
                 write!(f, "arm64 Linux {release} does not abort preempted sequences (fixed in 7.0.14)")
             }
             Unavailable::ThreadNotRegistered => f.write_str("libc could not register this thread"),
+            Unavailable::NoKey => f.write_str("no key of thread-specific data is left, to unregister threads that end"),
+            Unavailable::ThreadEnding => f.write_str("this thread is ending and was unregistered"),
         }
     }
 }
@@ -404,30 +402,23 @@ fn register_own(length: u32) -> Result<(), Unavailable> {
     static REFUSED: AtomicU32 = AtomicU32::new(0);
     let refused = REFUSED.load(Relaxed);
     if refused != 0 {
-        return Err(unavailable(refused as i32));
+        return Err(unavailable(Refusal::Kernel(refused as i32)));
     }
-    match own_area(length, 0) {
-        Ok(()) => Ok(()),
-        Err(libc::EBUSY) => Ok(()), // this very area, registered before
-        Err(errno) => {
-            if matches!(errno, libc::ENOSYS | libc::EPERM) {
-                REFUSED.store(errno as u32, Relaxed);
-            }
-            Err(unavailable(errno))
+    own::register(length).map_err(|refusal| {
+        if let Refusal::Kernel(errno @ (libc::ENOSYS | libc::EPERM)) = refusal {
+            REFUSED.store(errno as u32, Relaxed);
         }
+        unavailable(refusal)
+    })
+}
+
+fn unavailable(refusal: Refusal) -> Unavailable {
+    match refusal {
+        Refusal::Kernel(libc::ENOSYS) => Unavailable::NotImplemented,
+        Refusal::Kernel(errno) => Unavailable::Refused(errno),
+        Refusal::NoKey => Unavailable::NoKey,
+        Refusal::Ending => Unavailable::ThreadEnding,
     }
-}
-
-/// The rseq system call on the calling thread's own area.
-fn own_area(length: u32, flags: u32) -> Result<(), i32> {
-    let area = (thread_pointer() + own_area_offset()) as usize;
-    let arguments = [area, length as usize, flags as usize, abi::SIGNATURE as usize];
-    // SAFETY: the area is this thread's own static TLS, aligned to 64, and lives as long as the thread.
-    unsafe { syscall::call(linux_raw_sys::general::__NR_rseq.into(), arguments) }.map(drop)
-}
-
-fn unavailable(errno: i32) -> Unavailable {
-    if errno == libc::ENOSYS { Unavailable::NotImplemented } else { Unavailable::Refused(errno) }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub type Run = extern "C" fn(*mut c_void) -> *mut c_void;
 pub fn start(run: Run) -> bool {
     let mut attributes = MaybeUninit::uninit();
     let (mut all, mut before) = (MaybeUninit::uninit(), MaybeUninit::uninit());
-    let mut thread = 0;
+    let mut thread = MaybeUninit::uninit();
     // SAFETY: plain calls of libc; each structure is initialized by the first call that names it. The thread runs
     // `run`, which borrows nothing.
     unsafe {
@@ -25,7 +25,7 @@ pub fn start(run: Run) -> bool {
         libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK);
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
-        let result = libc::pthread_create(&mut thread, attributes.as_ptr(), run, ptr::null_mut());
+        let result = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, ptr::null_mut());
         libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), ptr::null_mut());
         libc::pthread_attr_destroy(attributes.as_mut_ptr());
         result == 0

@@ -158,10 +158,12 @@ fn cpu_time() -> Duration {
 
 /// Gives the calling thread the lowest real-time priority.
 fn fifo() -> std::io::Result<()> {
-    let priority = libc::sched_param { sched_priority: 1 };
+    // The kernel's `sched_param`. Not by libc: musl's function refuses.
+    let priority: libc::c_int = 1;
+    let policy = (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK) as usize;
     // SAFETY: the calling thread; `priority` is only read.
-    let answer = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &priority) };
-    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    let answer = unsafe { syscall::call(libc::SYS_sched_setscheduler, [0, policy, (&raw const priority) as usize]) };
+    answer.map(drop).map_err(std::io::Error::from_raw_os_error)
 }
 
 fn first_allowed_cpu() -> usize {

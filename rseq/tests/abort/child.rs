@@ -2,6 +2,12 @@
 
 use super::*;
 
+/// What ptrace is asked for, of which C libraries have their own types.
+#[cfg(target_env = "gnu")]
+type Request = libc::c_uint;
+#[cfg(not(target_env = "gnu"))]
+type Request = libc::c_int;
+
 /// A child that this thread traces.
 pub struct Child {
     pub pid: libc::pid_t,
@@ -63,13 +69,13 @@ impl Child {
         }
     }
 
-    pub fn request(&self, request: libc::c_uint, address: usize, data: usize) {
+    pub fn request(&self, request: Request, address: usize, data: usize) {
         // SAFETY: requests on our own stopped child; `data` is what the request wants.
         let answer = unsafe { libc::ptrace(request, self.pid, address, data) };
         assert_eq!(answer, 0, "ptrace request {request}: {}", std::io::Error::last_os_error());
     }
 
-    pub fn resume(&self, request: libc::c_uint, signal: i32) {
+    pub fn resume(&self, request: Request, signal: i32) {
         self.request(request, 0, signal as usize);
     }
 

@@ -89,7 +89,7 @@ fn run_once<I: Index>(
     let operation = case.operation;
     let mut world = World::<I>::new(case);
     let before = world.observe(&Here);
-    let area = thread_pointer() + found.offset() as usize;
+    let area = thread_pointer().wrapping_add_signed(found.offset());
     let world_pointer: *mut World<I> = &mut *world;
     // SAFETY: in the child, the world is its own copy, and the handle is of index `I`.
     let first = || unsafe {

@@ -16,6 +16,9 @@ const KNOWN: &[&str] = &[
     "membarrier",           // fences aimed at a process or a CPU
     "second-cpu",           // two CPUs this process may run on
     "own-areas",            // a C library that can be told not to register rseq areas
+    "glibc",                // glibc: programs that run on it, and what another libc does otherwise
+    "libc-areas",           // a C library that registers rseq areas
+    "unloading",            // a C library that loads libraries with static TLS late, and unloads them
     "chosen-mm-cid",        // a thread whose concurrency id can be chosen: no kernel has that
     "quiet-host",           // a thread that is not kept off its CPU for as long as something may take
     "huge-page-pool",       // huge pages of the system's pool (vm.nr_hugepages)
@@ -26,6 +29,7 @@ const KNOWN: &[&str] = &[
     "seccomp",              // filters of system calls
     "x86-64",               // what is written for this architecture
     "aarch64-tools",        // qemu-user and binutils for aarch64
+    "backtrace",            // a C library that walks stacks
     "valgrind",
     "qemu-x86_64",
     "git",
@@ -54,6 +58,15 @@ pub fn not_tested(absent: &str, what: impl Display, why: impl Display) {
     assert!(!failed, "not tested under CI: {what}: {why} ({absent} is not in PERSEQ_CI_ALLOWS)");
     // Nothing better can be done about a closed standard error.
     drop(writeln!(std::io::stderr(), "not tested: {what}: {why} (no {absent})"));
+}
+
+/// Whether the C library is glibc; says that `what` was not tested if not.
+pub fn is_glibc(what: impl Display, why: impl Display) -> bool {
+    let is_it = cfg!(target_env = "gnu");
+    if !is_it {
+        not_tested("glibc", what, why);
+    }
+    is_it
 }
 
 /// Whether `program` can be run; says that `what` was not tested if not.

@@ -6,7 +6,7 @@ use rseq::Registration;
 mod absence;
 
 #[allow(unused_imports)] // as above
-pub use absence::{is_installed, not_tested};
+pub use absence::{is_glibc, is_installed, not_tested};
 
 /// CPUs the calling thread may run on.
 pub fn allowed_cpus() -> Vec<usize> {

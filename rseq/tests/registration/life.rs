@@ -1,5 +1,7 @@
 //! Threads and processes that begin and end.
 
+use std::os::unix::process::ExitStatusExt;
+
 use super::*;
 
 #[test]
@@ -125,6 +127,147 @@ fn two_hundred_and_fifty_six_threads_at_once() {
     }
 }
 
+/// Starts so many threads that nobody waits for, some at a time, and returns when they are gone.
+fn detached(threads: u64, run: extern "C" fn(*mut libc::c_void) -> *mut libc::c_void) {
+    let tasks = || std::fs::read_dir("/proc/self/task").expect("of this process").count();
+    let before = tasks();
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: initialized by the first call, before others use it; the threads borrow nothing.
+    unsafe {
+        assert_eq!(libc::pthread_attr_init(attributes.as_mut_ptr()), 0);
+        assert_eq!(libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED), 0);
+        for _ in 0..threads {
+            while tasks() > before + 20 {
+                std::thread::yield_now();
+            }
+            let mut thread = std::mem::MaybeUninit::uninit();
+            let answer = libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), run, std::ptr::null_mut());
+            assert_eq!(answer, 0, "a thread");
+        }
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+    }
+    while tasks() > before {
+        std::thread::yield_now();
+    }
+}
+
+/// Musl's unmap their own memory before they end, with the area in it.
+#[test]
+fn threads_that_nobody_waits_for() {
+    const NAME: &str = "life::threads_that_nobody_waits_for";
+    const THREADS: u64 = 3000;
+    static COUNTER: OnceLock<PerCpuCounter<CpuId>> = OnceLock::new();
+    extern "C" fn count(_: *mut libc::c_void) -> *mut libc::c_void {
+        COUNTER.get().expect("made before").add(1);
+        std::ptr::null_mut()
+    }
+    extern "C" fn register_and_leave(_: *mut libc::c_void) -> *mut libc::c_void {
+        let mut area = area::Foreign([0; 8]);
+        // SAFETY: nothing takes this memory from the kernel before it goes: that is what is tried.
+        let area = unsafe { (&raw mut area.0).as_mut() }.expect("an address");
+        assert_eq!(area::register_foreign(area), 0);
+        std::ptr::null_mut()
+    }
+    play_if_asked(|role| match role {
+        "probe" => probe_role(),
+        "unforgotten" => detached(THREADS, register_and_leave),
+        _ => {
+            let counter = COUNTER.get_or_init(|| PerCpuCounter::new().expect("address space"));
+            assert!(counter.is_per_cpu());
+            detached(THREADS, count);
+            assert_eq!(counter.sum(), THREADS);
+        }
+    });
+    if !kernel_registers(NAME) {
+        return;
+    }
+    expect(again(NAME, "use"));
+    let mut command = again(NAME, "use");
+    command.env(OWN.0, OWN.1);
+    expect(command);
+    // The control: memory that is not forgotten takes the process along.
+    if cfg!(target_env = "musl") {
+        let lost = (0..20).any(|_| {
+            let status = again(NAME, "unforgotten").output().expect("it starts").status;
+            assert!(status.success() || status.signal() == Some(libc::SIGSEGV), "{status}");
+            !status.success()
+        });
+        assert!(lost, "the kernel wrote to no area that was gone");
+    }
+}
+
+/// Destructors of thread-specific data use sequences, also after the crate's own destructor has run.
+#[test]
+fn destructors_at_the_end_of_a_thread() {
+    const NAME: &str = "life::destructors_at_the_end_of_a_thread";
+    const THREADS: u64 = 500;
+    static COUNTER: OnceLock<PerCpuCounter<CpuId>> = OnceLock::new();
+    static FOUND: OnceLock<Registration> = OnceLock::new();
+    /// A key that is older than the crate's own, and one that is younger: destructors run in this order.
+    static KEYS: OnceLock<[libc::pthread_key_t; 2]> = OnceLock::new();
+    static ENDING: AtomicU64 = AtomicU64::new(0);
+    /// Four rounds of destructors is what all of POSIX promises.
+    fn destroy(key: usize, round: *mut libc::c_void) {
+        COUNTER.get().expect("made before").add(1);
+        match FOUND.get().expect("made before").ensure_thread() {
+            Err(Unavailable::ThreadEnding) => _ = ENDING.fetch_add(1, Relaxed),
+            other => assert_eq!(other, Ok(())),
+        }
+        if round.addr() < 4 {
+            set(key, round.addr() + 1);
+        }
+    }
+    extern "C" fn older(round: *mut libc::c_void) {
+        destroy(0, round);
+    }
+    extern "C" fn younger(round: *mut libc::c_void) {
+        destroy(1, round);
+    }
+    fn set(key: usize, round: usize) {
+        // SAFETY: the key is valid, and the value a number.
+        let answer = unsafe {
+            libc::pthread_setspecific(KEYS.get().expect("made before")[key], std::ptr::without_provenance(round))
+        };
+        assert_eq!(answer, 0);
+    }
+    extern "C" fn live(_: *mut libc::c_void) -> *mut libc::c_void {
+        COUNTER.get().expect("made before").add(1);
+        (0..2).for_each(|key| set(key, 1));
+        std::ptr::null_mut()
+    }
+    play_if_asked(|role| {
+        if role == "probe" {
+            return probe_role();
+        }
+        let key = |destructor| {
+            let mut key = 0;
+            // SAFETY: the key is ours to be written, the destructor is this program's.
+            assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(destructor)) }, 0);
+            key
+        };
+        let first = key(older);
+        let found = *FOUND.get_or_init(|| rseq::probe().expect("registers"));
+        let counter = COUNTER.get_or_init(|| PerCpuCounter::new().expect("address space"));
+        assert!(counter.is_per_cpu());
+        KEYS.set([first, key(younger)]).expect("only once");
+        detached(THREADS, live);
+        for _ in 0..THREADS {
+            std::thread::spawn(|| live(std::ptr::null_mut()).addr()).join().expect("no panic");
+        }
+        assert_eq!(counter.sum(), 2 * THREADS * 9, "each thread counts once, and four times in two destructors");
+        // In the first round the older one finds the area, and none does afterwards.
+        let ending = if cfg!(target_env = "musl") { 2 * THREADS * 7 } else { 0 };
+        assert_eq!(ENDING.load(Relaxed), ending);
+        assert!(found.ensure_thread().is_ok(), "this thread is not ending");
+    });
+    if kernel_registers(NAME) {
+        expect(again(NAME, "use"));
+        let mut command = again(NAME, "use");
+        command.env(OWN.0, OWN.1);
+        expect(command);
+    }
+}
+
 /// What a child of `vfork` finds, as its exit code.
 extern "C" fn vfork_child(found: *mut libc::c_void) -> i32 {
     const UNREGISTER: u32 = 1;
@@ -212,7 +355,7 @@ fn handlers_use_the_structures_where_there_is_only_the_lock() {
         let me = unsafe {
             libc::alarm(60);
             libc::signal(libc::SIGUSR1, handler as extern "C" fn(i32) as libc::sighandler_t);
-            libc::pthread_self()
+            libc::pthread_self() as usize // a number here, an address there
         };
         let (mut used, mut drained, mut sent) = (0, 0, 0);
         std::thread::scope(|scope| {
@@ -220,7 +363,7 @@ fn handlers_use_the_structures_where_there_is_only_the_lock() {
                 let mut sent = 0_u64;
                 while HANDLED.load(Relaxed) < TIMES {
                     // SAFETY: the thread waits for this one.
-                    unsafe { libc::pthread_kill(me, libc::SIGUSR1) };
+                    unsafe { libc::pthread_kill(me as libc::pthread_t, libc::SIGUSR1) };
                     sent += 1;
                 }
                 sent

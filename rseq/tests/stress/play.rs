@@ -164,7 +164,8 @@ pub fn play(scenario: Scenario, time: Duration) {
     let stop = AtomicBool::new(false);
     let started = Instant::now();
     move_to(0); // reads which CPUs are allowed, before anybody else changes that
-    let handles: Mutex<Vec<libc::pthread_t>> = Mutex::new(Vec::new());
+    // Numbers with one C library, addresses with another.
+    let handles: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     let (mut found, mut drains) = (Vec::new(), 0_u64);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
@@ -172,7 +173,7 @@ pub fn play(scenario: Scenario, time: Duration) {
                 let (pool, stop, handles) = (&pool, &stop, &handles);
                 scope.spawn(move || {
                     // SAFETY: the calling thread.
-                    handles.lock().expect("no panic").push(unsafe { libc::pthread_self() });
+                    handles.lock().expect("no panic").push(unsafe { libc::pthread_self() } as usize);
                     let hand = work(lists, pool, stop, 88172645463325252 + 977 * thread as u64);
                     while HANDLER_BUSY.load(SeqCst) {
                         std::thread::yield_now(); // the thread must live while it may be sent a signal
@@ -193,7 +194,7 @@ pub fn play(scenario: Scenario, time: Duration) {
             let targets = handles.lock().expect("no panic");
             if !targets.is_empty() {
                 // SAFETY: a thread that waits for us before it ends.
-                unsafe { libc::pthread_kill(targets[random.below(targets.len())], libc::SIGUSR1) };
+                unsafe { libc::pthread_kill(targets[random.below(targets.len())] as libc::pthread_t, libc::SIGUSR1) };
             }
             drop(targets);
             if let Some(delays) = delays {
