@@ -10,9 +10,15 @@
 extern "C" {
 #endif
 
+#ifdef __GLIBC__
 /* Of <malloc.h>. */
 struct mallinfo;
 struct mallinfo2;
+#else
+/* As in glibc's <malloc.h>. */
+struct mallinfo { int arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost; };
+struct mallinfo2 { size_t arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost; };
+#endif
 
 /* `size` bytes, aligned to 16. Null with ENOMEM if there are none; size 0 is a block of its own. */
 void *perseq_malloc(size_t size);

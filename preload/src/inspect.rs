@@ -6,6 +6,8 @@ use core::fmt::{self, Write};
 use allocator::{ClassStats, FileWriter, Stats};
 use libc::FILE;
 
+use crate::structures::{mallinfo, mallinfo2};
+
 /// `M_ARENA_MAX`, the last of glibc's parameters that are below 0; those of System V are 1 to 4.
 const LAST_PARAMETER: c_int = -8;
 const MXFAST: c_int = 1;
@@ -20,7 +22,7 @@ pub fn mallopt(parameter: c_int, value: c_int) -> c_int {
     })
 }
 
-pub fn mallinfo2() -> libc::mallinfo2 {
+pub fn mallinfo2() -> mallinfo2 {
     let stats = allocator::stats();
     let (mut free, mut page_bytes) = (0, stats.free_page_bytes + stats.released_bytes + stats.quarantined_bytes);
     allocator::for_each_class(&mut |class| {
@@ -29,7 +31,7 @@ pub fn mallinfo2() -> libc::mallinfo2 {
     });
     free += page_bytes / allocator::PAGE_SIZE as u64;
     let live = stats.live_small_bytes + stats.live_large_bytes;
-    libc::mallinfo2 {
+    mallinfo2 {
         arena: stats.committed_bytes as usize,
         ordblks: free as usize,
         smblks: 0,
@@ -43,10 +45,10 @@ pub fn mallinfo2() -> libc::mallinfo2 {
     }
 }
 
-pub fn mallinfo() -> libc::mallinfo {
+pub fn mallinfo() -> mallinfo {
     let info = mallinfo2();
     let int = |number: usize| c_int::try_from(number).unwrap_or(c_int::MAX);
-    libc::mallinfo {
+    mallinfo {
         arena: int(info.arena),
         ordblks: int(info.ordblks),
         smblks: int(info.smblks),

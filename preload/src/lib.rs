@@ -11,6 +11,7 @@
 //! | `exports.rs` | the list of all functions, with their promises |
 //! | `family.rs` | malloc and its family |
 //! | `inspect.rs` | mallinfo, malloc_info and what else looks at the heap |
+//! | `structures.rs` | what mallinfo answers with |
 //! | `record.rs` | a histogram of requests, in builds that want it |
 //! | `cxx.rs` | C++ `new` and `delete` |
 //! | `children.rs` | `vfork` and `clone`, so that a child may allocate on its parent's memory |
@@ -30,19 +31,25 @@
 //! | `M_ARENA_TEST`, `M_ARENA_MAX` | caches are one for each CPU or thread: `PERSEQ_MODE` |
 //! | 2, 3 and 4, of System V (`M_NLBLKS`, `M_GRAIN`, `M_KEEP`) | nothing |
 //!
+//! Under musl the functions that it has not are there as well, and `perseq.h` declares glibc's structures for them. There
+//! the mode is decided when the library is loaded, as musl's `pthread_atfork` allocates.
+//!
 //! glibc's `malloc_get_state` and `malloc_set_state`, hooks and `mcheck` do not exist here.
 #![no_std]
 
 #[allow(unused_imports)] // the types of the list
 use core::ffi::{c_char, c_int, c_void};
 
-use libc::{FILE, mallinfo, mallinfo2};
+use libc::FILE;
+
+use structures::{mallinfo, mallinfo2};
 
 mod children;
 mod cxx;
 mod family;
 mod inspect;
 mod record;
+mod structures;
 
 // The `libc` crate leaves this to `std` when any package of the same build has its feature `std`.
 #[link(name = "c")]

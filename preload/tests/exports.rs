@@ -70,10 +70,19 @@ fn header() -> String {
          PERSEQ_TEST_BLESS=1 cargo test -p perseq-preload --test exports */\n\
          #ifndef PERSEQ_H\n#define PERSEQ_H\n\n#include <stddef.h>\n#include <stdio.h>\n\n\
          #ifdef __cplusplus\nextern \"C\" {{\n#endif\n\n\
-         /* Of <malloc.h>. */\nstruct mallinfo;\nstruct mallinfo2;\n\n{}\n\
+         #ifdef __GLIBC__\n/* Of <malloc.h>. */\nstruct mallinfo;\nstruct mallinfo2;\n#else\n\
+         /* As in glibc's <malloc.h>. */\n{}{}#endif\n\n{}\n\
          #ifdef __cplusplus\n}}\n#endif\n\n#endif\n",
+        structure("mallinfo", "int"),
+        structure("mallinfo2", "size_t"),
         functions.join("\n")
     )
+}
+
+/// One of the structures of src/structures.rs, as C has it.
+fn structure(name: &str, number: &str) -> String {
+    let fields = "arena, ordblks, smblks, hblks, hblkhd, usmblks, fsmblks, uordblks, fordblks, keepcost";
+    format!("struct {name} {{ {number} {fields}; }};\n")
 }
 
 #[test]
