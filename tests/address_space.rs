@@ -51,7 +51,7 @@ fn free(block: *mut u8, size: usize, align: usize) {
     unsafe { dealloc(block, layout(size, align)) };
 }
 
-fn set_limit(resource: libc::__rlimit_resource_t, bytes: usize) {
+fn set_limit(resource: kit::Resource, bytes: usize) {
     let limit = libc::rlimit { rlim_cur: bytes as u64, rlim_max: bytes as u64 };
     // SAFETY: the structure is ours.
     assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0, "{}", std::io::Error::last_os_error());
@@ -213,8 +213,8 @@ fn an_early_limit() {
         let mut attributes: libc::pthread_attr_t = std::mem::zeroed();
         assert_eq!(libc::pthread_attr_init(&mut attributes), 0);
         assert_eq!(libc::pthread_attr_setstacksize(&mut attributes, 8 * MIB), 0);
-        let mut thread = 0;
-        while threads < 500 && libc::pthread_create(&mut thread, &attributes, sleep, ptr::null_mut()) == 0 {
+        let mut thread = std::mem::MaybeUninit::uninit();
+        while threads < 500 && libc::pthread_create(thread.as_mut_ptr(), &attributes, sleep, ptr::null_mut()) == 0 {
             threads += 1;
         }
     }

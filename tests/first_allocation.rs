@@ -173,7 +173,7 @@ fn every_path(held: &mut Vec<Block>) -> usize {
     failed
 }
 
-fn set_limit(resource: libc::__rlimit_resource_t, bytes: u64) {
+fn set_limit(resource: kit::Resource, bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: reads a structure of ours.
     assert_eq!(unsafe { libc::setrlimit(resource, &limit) }, 0, "{}", std::io::Error::last_os_error());
@@ -188,7 +188,7 @@ fn status(name: &str) -> u64 {
 
 /// Two threads use a new heap, with so much more than the process has until both are through, then with all there is.
 /// Returns how many calls failed.
-fn with_little(resource: libc::__rlimit_resource_t, more: u64) -> usize {
+fn with_little(resource: kit::Resource, more: u64) -> usize {
     let barrier = Barrier::new(3);
     std::thread::scope(|scope| {
         let users = [(); 2].map(|()| {

@@ -245,6 +245,42 @@ fn thousands_of_short_threads_leave_nothing() {
     });
 }
 
+/// Some C libraries have such a thread unmap its own memory, with all that the kernel knows of it.
+#[test]
+fn threads_that_nobody_waits_for() {
+    in_every_mode("threads_that_nobody_waits_for", || {
+        const THREADS: usize = 1500;
+        let threads = || std::fs::read_dir("/proc/self/task").expect("/proc is mounted").count();
+        let round = || {
+            let before = threads();
+            for owner in 0..THREADS {
+                while threads() > before + 20 {
+                    std::thread::yield_now();
+                }
+                // Its handle is dropped: it is detached.
+                std::thread::spawn(move || {
+                    let objects: Vec<_> =
+                        SIZES.iter().map(|&size| Object::new(layout(size, 8), owner as u64)).collect();
+                    objects.into_iter().for_each(Object::free);
+                });
+            }
+            while threads() > before {
+                std::thread::yield_now();
+            }
+            perseq::stats()
+        };
+        let (before, after) = (round(), round());
+        assert_eq!(after.live_small_bytes, before.live_small_bytes);
+        assert_eq!(after.live_large_bytes, before.live_large_bytes);
+        // An own area was registered in each thread: not every allocation went past the caches.
+        let past_the_caches = (after.uncached_allocs - before.uncached_allocs) as usize;
+        assert!(
+            after.mode.active == Mode::Central || past_the_caches < THREADS,
+            "{past_the_caches} of {THREADS} threads"
+        );
+    });
+}
+
 #[test]
 fn many_threads_at_once() {
     in_every_mode("many_threads_at_once", || {

@@ -37,6 +37,16 @@ fn in_every_mode(test: &str, body: impl FnOnce()) {
     body();
 }
 
+/// Whether this C library walks stacks; says so if not, and that nothing is sampled then.
+fn stacks_are_walked() -> bool {
+    if cfg!(target_env = "gnu") {
+        return true;
+    }
+    assert!(perseq::write_profile(&mut String::new()).is_err(), "there is no profile without stacks");
+    kit::not_tested("backtrace", "heap profiles", "this C library has no backtrace()");
+    false
+}
+
 /// Samples of blocks of so many bytes that `function` allocates: live, and all.
 fn samples(size: u64, function: fn(Layout) -> *mut u8) -> (u64, u64) {
     let mut text = String::new();
@@ -92,6 +102,9 @@ fn free(block: *mut u8, layout: Layout) {
 
 #[test]
 fn samples_are_freed_by_their_layout() {
+    if !stacks_are_walked() {
+        return;
+    }
     in_every_mode("samples_are_freed_by_their_layout", || {
         const BLOCKS: u32 = 6000;
         for (size, align, function) in [
@@ -123,6 +136,9 @@ fn samples_are_freed_by_their_layout() {
 /// A block that grows or shrinks is freed, and allocated anew, for the profile: wherever it is then.
 #[test]
 fn resized_blocks_are_counted_as_new() {
+    if !stacks_are_walked() {
+        return;
+    }
     #[inline(never)]
     fn resized(layout: Layout) -> *mut u8 {
         let mut block = plain(kit::object::layout(layout.size() / 2, 8));
@@ -152,6 +168,9 @@ fn resized_blocks_are_counted_as_new() {
 /// With a sample in every few blocks, all that the torture does goes well.
 #[test]
 fn programs_run_as_ever() {
+    if !stacks_are_walked() {
+        return;
+    }
     in_every_mode("programs_run_as_ever", || {
         run(Plan::everything(kit::duration(0.5)));
         // All was freed but what the test's own thread has, and what handlers may have put aside.
@@ -167,6 +186,9 @@ fn programs_run_as_ever() {
 /// What cannot be a sample for want of memory is a block as without a profile, and is counted.
 #[test]
 fn a_limit_loses_samples_and_no_block() {
+    if !stacks_are_walked() {
+        return;
+    }
     const TEST: &str = "a_limit_loses_samples_and_no_block";
     if kit::role().is_none() {
         child(TEST).env("PERSEQ_HARD_LIMIT", "32M").run().passed();
@@ -213,6 +235,9 @@ fn without_the_variable_there_is_none() {
 /// In the hardened mode, a sample is checked as any other block is.
 #[test]
 fn misuse_of_a_sample_is_seen() {
+    if !stacks_are_walked() {
+        return;
+    }
     const TEST: &str = "misuse_of_a_sample_is_seen";
     let hardened = |misuse: &str, said: &str| {
         // A process that aborts writes no file.

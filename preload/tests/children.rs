@@ -77,6 +77,9 @@ fn of_children_of_vfork_allocate() {
 /// Java's runtime, told to use vfork, looks for open files in the child.
 #[test]
 fn of_vfork_look_for_files() {
+    if !kit::is_glibc("children that look for files", "the programs here run on glibc") {
+        return;
+    }
     children("opendir");
 }
 
@@ -103,6 +106,9 @@ fn of_clone_have_memory_of_their_own() {
 
 #[test]
 fn of_posix_spawn_popen_and_system_start() {
+    if !kit::is_glibc("how libc starts programs", "the programs here run on glibc") {
+        return;
+    }
     children("posix_spawn");
 }
 
@@ -114,6 +120,9 @@ fn that_cannot_be_made_are_refused_as_by_libc() {
 /// Python's `subprocess` starts programs by vfork where it can, here from several threads.
 #[test]
 fn of_python_start() {
+    if !kit::is_glibc("children of Python", "the programs here run on glibc") {
+        return;
+    }
     const SCRIPT: &str = "
 import subprocess, threading
 def work(number):
@@ -144,6 +153,9 @@ for thread in threads: thread.join()
 /// Java's `Process`, told to use vfork. By default it starts a small program by posix_spawn, which starts the other.
 #[test]
 fn of_java_start() {
+    if !kit::is_glibc("how Java starts programs", "the programs here run on glibc") {
+        return;
+    }
     if !kit::is_installed("java", "how Java starts programs") {
         return;
     }
@@ -157,6 +169,9 @@ fn of_java_start() {
 
 #[test]
 fn of_node_start() {
+    if !kit::is_glibc("how Node starts programs", "the programs here run on glibc") {
+        return;
+    }
     const SCRIPT: &str = "
 const { exec, spawnSync } = require('child_process');
 for (let turn = 0; turn < 10; turn++) {

@@ -38,7 +38,9 @@ fn the_expectations_of_other_suites_are_met() {
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interfaces");
     let program = program.to_str().expect("a UTF-8 path");
     kit::run(None, "cc", &["-std=gnu11", "-w", "-O1", "-fno-builtin", "-pthread", "-o", program, source]);
-    assert_eq!(kit::run(None, program, &["glibc"]).stdout, b"as expected\n");
+    if kit::is_glibc("the control", "another libc has not all of these functions") {
+        assert_eq!(kit::run(None, program, &["glibc"]).stdout, b"as expected\n");
+    }
     for mode in kit::MODES {
         assert_eq!(String::from_utf8_lossy(&kit::run(Some(mode), program, &[]).stdout), "as expected\n", "mode {mode}");
     }
@@ -49,6 +51,9 @@ fn the_expectations_of_other_suites_are_met() {
 /// A program begins with the least hard limit and the smallest caches that are taken; what is less is refused.
 #[test]
 fn the_least_bytes_that_are_taken_are_enough() {
+    if !kit::is_glibc("the least limits", "the programs here run on glibc") {
+        return;
+    }
     for (mode, hardened) in kit::MODES.map(|mode| (mode, "0")).into_iter().chain([("central", "1")]) {
         for (name, least, less) in
             [("PERSEQ_HARD_LIMIT", "1M", "1K"), ("PERSEQ_TOTAL_BYTES", "4K", "1"), ("PERSEQ_CACHE_BYTES", "4K", "1")]

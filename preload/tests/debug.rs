@@ -8,6 +8,9 @@ use kit::{MODES, debug_library, run, run_on};
 
 #[test]
 fn a_debug_build_runs_programs() {
+    if !kit::is_glibc("programs on a debug build", "the programs here run on glibc") {
+        return;
+    }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let built = |name: &str, compiler: &str, flags: &[&str], source: &str| {
         let program = folder.join(name).to_str().expect("a UTF-8 path").to_owned();

@@ -51,6 +51,9 @@ fn fork_in_a_handler_of_a_thread_that_waits() {
 /// What cannot be known there ends the child, and is not waited for.
 #[test]
 fn fork_in_a_handler_beside_the_first_decision() {
+    if !kit::is_glibc("forks beside the decision", "musl's pthread_atfork allocates, so all is decided before main") {
+        return;
+    }
     let program = build_c("life/orphaned_decision.c", &["-rdynamic"]);
     for mode in every_mode() {
         let outcome = run(on_libperseq(&program, mode, &[])).ended(0, "in the middle, child killed by 6");
@@ -164,6 +167,9 @@ fn handlers_must_not_allocate_per_thread() {
 /// Without a key, nobody would say that a thread ends whose cache is to be given back.
 #[test]
 fn threads_come_and_go_without_a_key() {
+    if !kit::is_glibc("threads without a key", "musl's pthread_atfork allocates, so all is decided before main") {
+        return;
+    }
     let program = build_c("life/no_key.c", &[]);
     for (mode, active) in [("perthread", "sharded"), ("perthread-drain", "sharded"), ("percpu-lock", "percpu-lock")] {
         let mut command = on_libperseq(&program, mode, &[]);
@@ -191,6 +197,12 @@ fn wrappers_that_allocate() {
 /// A filter that was set late kills the process at any call but those of `life/late_filter.c`.
 #[test]
 fn a_filter_set_late() {
+    if !kit::is_glibc(
+        "a filter that kills later",
+        "threads are registered by their first allocation, which the filter forbids",
+    ) {
+        return;
+    }
     in_every_mode("life/late_filter.c", &[], 0, "no other call was made");
 }
 

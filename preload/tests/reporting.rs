@@ -54,6 +54,9 @@ fn a_process_ends_with_its_last_thread() {
 
 #[test]
 fn a_signal_that_the_program_uses_is_the_programs() {
+    if !kit::is_glibc("signals of programs", "the programs here run on glibc") {
+        return;
+    }
     let (command, file) = reporting("own", ",signal=USR2", "percpu");
     timed::run(command).ended(0, "");
     reports(&file, 1..=1);
@@ -70,6 +73,9 @@ fn a_signal_that_the_program_uses_is_the_programs() {
 
 #[test]
 fn a_file_that_cannot_be_had_is_said_at_the_start() {
+    if !kit::is_glibc("files that cannot be had", "the programs here run on glibc") {
+        return;
+    }
     for path in ["/nonexistent/file", "/", "/proc/version/file"] {
         let mut command = Command::new("bash");
         command.args(["-c", "echo begun >&2"]).env("LD_PRELOAD", kit::debug_library());
@@ -90,6 +96,9 @@ fn a_file_that_cannot_be_had_is_said_at_the_start() {
 /// Who reads from a pipe waits for the report, and does not take a look at the start for its end.
 #[test]
 fn a_pipe_is_not_opened_before_there_is_a_report() {
+    if !kit::is_glibc("reports to pipes", "the programs here run on glibc") {
+        return;
+    }
     let pipe = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("reports-pipe-{}", std::process::id()));
     drop(std::fs::remove_file(&pipe));
     assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo starts").success());

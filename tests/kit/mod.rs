@@ -32,8 +32,14 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 #[allow(unused_imports)] // as above
-pub use absence::{is_installed, not_tested};
+pub use absence::{is_glibc, is_installed, not_tested};
 use perseq::{ActiveMode, Mode, Reason};
+
+/// What a limit of `setrlimit` is on, of which C libraries have their own types.
+#[cfg(target_env = "gnu")]
+pub type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+pub type Resource = libc::c_int;
 
 const ROLE: &str = "PERSEQ_TEST_ROLE";
 

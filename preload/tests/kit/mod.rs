@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 #[allow(unused_imports)] // as above
-pub use absence::{is_installed, not_tested};
+pub use absence::{is_glibc, is_installed, not_tested};
 
 /// The modes a program must run in.
 pub const MODES: [&str; Mode::ALL.len()] = {
@@ -44,6 +44,8 @@ pub fn build(name: &str, arguments: &[&str]) -> PathBuf {
 
 fn build_as(profile: &str, subfolder: &str, name: &str, arguments: &[&str]) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    // Where Cargo is told in the environment what to build for, it has a folder more.
+    let target = std::env::var("CARGO_BUILD_TARGET").unwrap_or_default();
     let status = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--profile", profile, "--package", "perseq-preload", "--target-dir"])
         .arg(&folder)
@@ -52,7 +54,7 @@ fn build_as(profile: &str, subfolder: &str, name: &str, arguments: &[&str]) -> P
         .status()
         .expect("cargo starts");
     assert!(status.success(), "libperseq.so does not build");
-    preloadable::preloadable(folder.join(subfolder).join("libperseq.so"))
+    preloadable::preloadable(folder.join(target).join(subfolder).join("libperseq.so"))
 }
 
 /// Runs `program`, on libperseq if a mode is given, and returns its output if it succeeded.

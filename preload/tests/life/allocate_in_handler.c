@@ -10,6 +10,10 @@
 #include <time.h>
 #include "watch.h"
 
+#ifndef sigev_notify_thread_id /* glibc has no name for it */
+#define sigev_notify_thread_id _sigev_un._tid
+#endif
+
 enum { THREADS = 3, HELD = 2000, LEFT = 512 };
 static atomic_int stop;
 static long interval = 150;
@@ -84,7 +88,7 @@ static void *work(void *number) {
     memset(&event, 0, sizeof event);
     event.sigev_notify = SIGEV_THREAD_ID;
     event.sigev_signo = SIGUSR1;
-    event._sigev_un._tid = (int)syscall(SYS_gettid);
+    event.sigev_notify_thread_id = (int)syscall(SYS_gettid);
     timer_t timer;
     if (timer_create(CLOCK_MONOTONIC, &event, &timer)) _exit(7);
     struct itimerspec often = {{0, interval * 1000}, {0, interval * 1000}};
