@@ -23,6 +23,7 @@ use pprof::Profile;
 use sites::Sites;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -190,7 +191,9 @@ fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
     let ids: BTreeSet<_> = processes.iter().map(|process| process.id).collect();
     let processes = if ids.len() == 1 { "1 process".to_owned() } else { format!("{} processes", ids.len()) };
     let stacks = table::counted(sites.0.len(), "stack");
-    eprint!("\n{processes}, {stacks}: {}\n{}", file.display(), view.text(&sites));
+    // Whoever reads it no more has the file.
+    let text = format!("\n{processes}, {stacks}: {}\n{}", file.display(), view.text(&sites));
+    drop(io::stderr().write_all(text.as_bytes()));
     match status.success() && !unread.is_empty() {
         true => Ok(Exit::Partial),
         false => Ok(Exit::Program(code(status))),
