@@ -94,7 +94,7 @@ RUSTC
         sources="$(compgen -G "$sid/root/usr/src/rustc-*/library")" || fail "rust-src holds no library"
         mkdir -p "$sources/.cargo"
         printf '[source.crates-io]\nreplace-with = "vendored"\n[source.vendored]\ndirectory = "vendor"\n' >"$sources/.cargo/config.toml"
-        # As the compiler's own build does it: not by features that are for others, but for what they are part of.
+        # As the compiler's own build does it. The bitcode is for programs that are optimized as a whole.
         (cd "$sources" && RUSTC_BOOTSTRAP=1 RUSTC="$sid/rustc" CARGO_TARGET_DIR="$sid/std" \
             RUSTFLAGS="-Zforce-unstable-if-unmarked -Cembed-bitcode=yes -Cforce-frame-pointers=yes" \
             cargo build --quiet --offline --release --target "$target" --package sysroot --features panic-unwind,backtrace)
