@@ -26,38 +26,8 @@ programs/* | counters/4k | kernel/4k | kernel/16k) ;;
 *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 
-fail() { printf 'aarch64: %s\n' "$*" >&2; exit 1; }
-lack() { printf 'aarch64: %s\n' "$*" >&2; exit 77; }
-step() { printf '\n== %s\n' "$*"; }
-
-command -v apt-get >/dev/null || lack "this script fetches its tools from Debian, and there is no apt-get here"
-as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
-
-# The archives' lists, once, with those of arm64.
-update() {
-    [ -z "${updated:-}" ] || return 0
-    if ! dpkg --print-foreign-architectures | grep -qx arm64; then
-        "${as_root[@]}" dpkg --add-architecture arm64
-    fi
-    "${as_root[@]}" apt-get update -qq || lack "apt-get update failed"
-    updated=1
-}
-
-# install PACKAGE...: those that are not there yet. Says which cannot be had.
-install() {
-    local package missing=()
-    for package; do
-        dpkg-query -W -f='${db:Status-Abbrev}\n' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
-    done
-    ((${#missing[@]})) || return 0
-    update
-    for package in "${missing[@]}"; do
-        apt-cache show "$package" >/dev/null 2>&1 || lack "no package $package in this Debian's archives (needs main, and bookworm-security for rustc-web)"
-    done
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
-        || lack "apt-get could not install: ${missing[*]}"
-}
+guest_as=aarch64 foreign=arm64
+. tests/guest/kit.sh
 
 step "tools"
 # Programs run on Debian's own arm64 libraries, loader and all: one part of them with another of a cross compiler's do not
@@ -97,9 +67,7 @@ if [ "$what" = programs ]; then
 fi
 
 install qemu-system-arm cpio
-work="${KEEP:-$(mktemp -d)}"
-mkdir -p "$work"
-[ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
+workshop
 
 step "a kernel with pages of $page"
 flavour=cloud-arm64
@@ -117,22 +85,7 @@ fi
 echo "$image"
 
 step "tests"
-root="$work/root"
-rm -rf "$root"
-mkdir -p "$root"/{bin,lib,proc,sys,dev,tmp,tests}
-# build PACKAGE KIND TEST...: copies the programs of these tests, which are of a KIND that cargo knows (test, bin).
-build() {
-    local package="$1" kind="$2" test arguments=() path
-    shift 2
-    for test; do arguments+=("--$kind" "$test"); done
-    cargo test --locked -p "$package" --target "$target" "${arguments[@]}" --no-run --message-format=json \
-        --config 'profile.dev.package."*".opt-level = 0' >"$work/messages"
-    for test; do
-        path="$(sed -n "s/.*\"name\":\"$test\".*\"executable\":\"\([^\"]*\)\".*/\1/p" "$work/messages" | tail -1)"
-        [ -n "$path" ] || fail "cargo named no program for the test $test"
-        aarch64-linux-gnu-strip -o "$root/tests/$package-$test" "$path"
-    done
-}
+begin_files
 machine=(-cpu neoverse-n1) wanted=() strict=
 if [ "$what" = counters ]; then
     # Instructions are counted only where each takes the same time, and then one CPU is emulated after the other.
@@ -145,38 +98,11 @@ else
     build perseq test torture model controls
 fi
 cp "$libraries"/{ld-linux-aarch64.so.1,libc.so.6,libgcc_s.so.1,libm.so.6} "$root/lib/"
-if [ ! -e "$work/busybox" ]; then
-    # Not installed: that would replace this machine's own.
-    (cd "$work" && apt-get download -qq busybox-static:arm64) || lack "busybox-static:arm64 could not be downloaded"
-    dpkg -x "$work"/busybox-static_*.deb "$work/busybox"
-fi
-cp "$work/busybox/bin/busybox" "$root/bin/busybox"
-cat >"$root/init" <<INIT
-#!/bin/busybox sh
-export PATH=/bin $strict PERSEQ_TEST_SECONDS=$PERSEQ_TEST_SECONDS RSEQ_STRESS_SECONDS=2
-/bin/busybox --install -s /bin
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
-echo "guest: \$(uname -r) \$(uname -m), \$(nproc) CPUs"
-grep -m1 KernelPageSize /proc/self/smaps
-for test in /tests/*; do
-    echo "guest: \$test"
-    if \$test ${wanted[*]} --test-threads=1 --nocapture; then echo "guest: passed \$test"; else echo "guest: FAILED \$test"; fi
-done
-echo "guest: done"
-poweroff -f
-INIT
-chmod +x "$root/init"
-(cd "$root" && find . | cpio -o -H newc --quiet) >"$work/initramfs"
+busybox arm64
+end_files "$strict" "${wanted[*]}"
 
 step "the machine, $cpus CPUs"
-timeout "${TIMEOUT:-3600}" qemu-system-aarch64 -M virt "${machine[@]}" -smp "$cpus" -m 3G -nic none -nographic -no-reboot \
-    -kernel "$image" -initrd "$work/initramfs" -append "console=ttyAMA0 quiet panic=-1 norandmaps" </dev/null \
-    | tr -d '\r' | tee "$work/output"
-grep -q '^guest: done' "$work/output" || fail "the machine did not come to its end"
-! grep '^guest: FAILED' "$work/output" || fail "tests failed"
+boot qemu-system-aarch64 -M virt "${machine[@]}" -smp "$cpus" -kernel "$image" -append console=ttyAMA0
 for test in "${wanted[@]}"; do
     grep -q "$test \.\.\. ok" "$work/output" || fail "there is no test $test"
 done

@@ -1,0 +1,112 @@
+# What the scripts share that run tests on emulated machines, to be sourced. They set `guest_as`, which messages begin with,
+# `foreign`, an architecture whose packages are wanted too, and `target`, for which tests are built where it is not the host.
+#
+# KEEP=DIR keeps what was fetched and built in DIR. Exits with 77 where the archives have not what is needed.
+
+fail() { printf '%s: %s\n' "$guest_as" "$*" >&2; exit 1; }
+lack() { printf '%s: %s\n' "$guest_as" "$*" >&2; exit 77; }
+step() { printf '\n== %s\n' "$*"; }
+
+command -v apt-get >/dev/null || lack "this script fetches its tools from Debian, and there is no apt-get here"
+as_root=()
+[ "$(id -u)" = 0 ] || as_root=(sudo)
+
+# The archives' lists, once, with those of the foreign architecture.
+update() {
+    [ -z "${updated:-}" ] || return 0
+    if [ -n "${foreign:-}" ] && ! dpkg --print-foreign-architectures | grep -qx "$foreign"; then
+        "${as_root[@]}" dpkg --add-architecture "$foreign"
+    fi
+    "${as_root[@]}" apt-get update -qq || lack "apt-get update failed"
+    updated=1
+}
+
+# install PACKAGE...: those that are not there yet. Says which cannot be had.
+install() {
+    local package missing=()
+    for package; do
+        dpkg-query -W -f='${db:Status-Abbrev}\n' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    update
+    for package in "${missing[@]}"; do
+        apt-cache show "$package" >/dev/null 2>&1 || lack "no package $package in this Debian's archives"
+    done
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" \
+        || lack "apt-get could not install: ${missing[*]}"
+}
+
+# `work`: the folder of what is fetched and built.
+workshop() {
+    work="$(realpath -m "${KEEP:-$(mktemp -d)}")"
+    mkdir -p "$work"
+    [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
+}
+
+# `root`: the files of a guest, empty but for folders.
+begin_files() {
+    root="$work/root"
+    rm -rf "$root"
+    mkdir -p "$root"/{bin,lib,proc,sys,dev,tmp,tests}
+}
+
+# build PACKAGE KIND TEST...: copies the programs of these tests, which are of a KIND that cargo knows (test, bin).
+build() {
+    local package="$1" kind="$2" test arguments=() path strip=strip
+    shift 2
+    [ "${target:-}" != aarch64-unknown-linux-gnu ] || strip=aarch64-linux-gnu-strip
+    for test; do arguments+=("--$kind" "$test"); done
+    cargo test --locked -p "$package" ${target:+--target "$target"} "${arguments[@]}" --no-run --message-format=json \
+        --config 'profile.dev.package."*".opt-level = 0' >"$work/messages"
+    for test; do
+        path="$(sed -n "s/.*\"name\":\"$test\".*\"executable\":\"\([^\"]*\)\".*/\1/p" "$work/messages" | tail -1)"
+        [ -n "$path" ] || fail "cargo named no program for the test $test"
+        "$strip" -o "$root/tests/$package-$test" "$path"
+    done
+}
+
+# busybox ARCHITECTURE: the guest's shell and tools. Not installed: that would replace this machine's own.
+busybox() {
+    if [ ! -e "$work/busybox" ]; then
+        (cd "$work" && apt-get download -qq "busybox-static:$1") || lack "busybox-static:$1 could not be downloaded"
+        dpkg -x "$work"/busybox-static_*.deb "$work/busybox"
+    fi
+    cp "$work/busybox/bin/busybox" "$root/bin/busybox"
+}
+
+# end_files VARIABLES TESTS: packs the files. The guest runs all in /tests, with these variables, and of test programs
+# those tests, or all. What is a shell's script there is run as it is.
+end_files() {
+    cat >"$root/init" <<INIT
+#!/bin/busybox sh
+export PATH=/bin:/usr/bin $1 PERSEQ_TEST_SECONDS=$PERSEQ_TEST_SECONDS RSEQ_STRESS_SECONDS=2
+/bin/busybox --install -s /bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mount -t cgroup2 cgroup /sys/fs/cgroup
+echo +cpuset +memory >/sys/fs/cgroup/cgroup.subtree_control
+ip link set lo up
+echo "guest: \$(uname -r) \$(uname -m), \$(nproc) CPUs"
+grep -m1 KernelPageSize /proc/self/smaps
+for test in /tests/*; do
+    echo "guest: \$test"
+    case \$test in *.sh) options= ;; *) options="$2 --test-threads=1 --nocapture" ;; esac
+    if \$test \$options; then echo "guest: passed \$test"; else echo "guest: FAILED \$test"; fi
+done
+echo "guest: done"
+poweroff -f
+INIT
+    chmod +x "$root/init"
+    (cd "$root" && find . | cpio -o -H newc --quiet) >"$work/initramfs"
+}
+
+# boot QEMU ARGUMENT... -append PARAMETERS: runs the guest, and fails if a test failed.
+boot() {
+    local parameters="${*: -1}"
+    timeout "${TIMEOUT:-3600}" "${@:1:$#-1}" "$parameters quiet panic=-1 norandmaps" -initrd "$work/initramfs" \
+        -m "${memory:-3G}" -nic none -nographic -no-reboot </dev/null | sed -u 's,\r,,g' | tee "$work/output"
+    grep -q '^guest: done' "$work/output" || fail "the machine did not come to its end"
+    ! grep '^guest: FAILED' "$work/output" || fail "tests failed"
+}
