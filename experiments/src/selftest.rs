@@ -181,20 +181,32 @@ fn mode_is_itself(mode: Mode) -> Check {
     let report = row.report.ok_or("no report")?;
     let proof = report.mode_proof.ok_or("no proof")?;
     let caches = proof.cpu_caches + proof.cid_caches + proof.thread_caches + proof.shard_caches;
-    let threads = report.measurement.threads;
-    let cpus = std::fs::read_to_string("/sys/devices/system/cpu/possible")
+    // On a busy host some get no turn, and then they have no cache.
+    let pairs = &report.measurement.per_thread_pairs;
+    let (threads, worked) = (pairs.len() as u64, pairs.iter().filter(|pairs| **pairs > 0).count() as u64);
+    let last = std::fs::read_to_string("/sys/devices/system/cpu/possible")
         .ok()
         .and_then(|list| list.trim().rsplit('-').next()?.parse::<u64>().ok());
     let line = format!(
-        "{} operations through {caches} caches, {} past them, {threads} threads; all objects back",
+        "{} operations through {caches} caches, {} past them, {worked} of {threads} threads; all objects back",
         proof.fast_ops, proof.fallback_ops
     );
+    match unlike(mode, caches, worked, last) {
+        Some(expected) => Err(format!("{line}; expected {expected}")),
+        None => Ok(line),
+    }
+}
+
+/// What is expected of a mode in place of so many caches, with so many threads that worked on possible CPUs up to `last`.
+fn unlike(mode: Mode, caches: u64, worked: u64, last: Option<u64>) -> Option<&'static str> {
     match mode.owner(0) {
-        Some(Owner::Cpu(_) | Owner::Cid(_)) if caches == 0 || cpus.is_some_and(|last| caches > last + 1) => {
-            Err(format!("{line}; expected 1 cache or more, and at most one for each possible CPU"))
+        Some(Owner::Cpu(_) | Owner::Cid(_)) if caches == 0 || last.is_some_and(|last| caches > last + 1) => {
+            Some("1 cache or more, and at most one for each possible CPU")
         }
-        Some(Owner::Thread(_)) if caches != threads => Err(format!("{line}; expected one cache per thread")),
-        _ => Ok(line),
+        Some(Owner::Thread(_)) if caches != worked || worked < 2 => {
+            Some("one cache for each thread that had a turn, and two or more of them")
+        }
+        _ => None,
     }
 }
 
@@ -369,6 +381,23 @@ fn twins(pairs: &[(f64, f64)]) -> Result<(Outcome, String), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn caches_are_as_many_as_their_owners_that_had_a_turn() {
+        let fits = |mode, caches, worked| unlike(mode, caches, worked, Some(3)).is_none();
+        for mode in [Mode::PerThread, Mode::PerThreadDrain] {
+            assert!(fits(mode, 8, 8) && fits(mode, 7, 7), "one of eight had no turn");
+            assert!(!fits(mode, 7, 8) && !fits(mode, 8, 7) && !fits(mode, 1, 1) && !fits(mode, 0, 0));
+        }
+        assert!(
+            fits(Mode::PerCpu, 1, 8)
+                && fits(Mode::PerCpu, 4, 8)
+                && !fits(Mode::PerCpu, 0, 8)
+                && !fits(Mode::PerCpu, 5, 8)
+        );
+        assert!(unlike(Mode::PerCpu, 5, 8, None).is_none(), "nobody says how many CPUs there are");
+        assert!(fits(Mode::Central, 0, 8));
+    }
 
     #[test]
     fn a_twin_that_drifts_or_cannot_be_resolved_is_not_ok() {
