@@ -26,8 +26,8 @@ programs/* | counters/4k | kernel/4k | kernel/16k) ;;
 *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 
-guest_as=aarch64 foreign=arm64
-. tests/guest/kit.sh
+script=aarch64 foreign=arm64
+. tests/debian.sh
 
 step "tools"
 # Programs run on Debian's own arm64 libraries, loader and all: one part of them with another of a cross compiler's do not

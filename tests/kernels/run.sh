@@ -28,8 +28,8 @@ if ! ((cpus > 0 && nodes > 0 && cpus % nodes == 0)); then
     exit 2
 fi
 
-guest_as=kernels
-. tests/guest/kit.sh
+script=kernels
+. tests/debian.sh
 export PERSEQ_TEST_SECONDS="${PERSEQ_TEST_SECONDS:-1}"
 [ "$(uname -m)" = x86_64 ] || lack "the tests are built for this machine's processor, which is no x86-64 one"
 

@@ -21,29 +21,14 @@ shared | static | quick) ;;
 *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 
-fail() { printf 'musl: %s\n' "$*" >&2; exit 1; }
-lack() { printf 'musl: %s\n' "$*" >&2; exit 77; }
-step() { printf '\n== %s\n' "$*"; }
-
+script=musl
+. tests/debian.sh
 [ "$(uname -m)" = x86_64 ] || lack "this machine is no x86-64"
-command -v apt-get >/dev/null || lack "this script fetches its tools from Debian, and there is no apt-get here"
-as_root=()
-[ "$(id -u)" = 0 ] || as_root=(sudo)
-
-work="$(realpath -m "${KEEP:-$(mktemp -d)}")"
+workshop
 mkdir -p "$work/bin" "$work/lib" "$work/include"
-[ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
 
 step "musl"
-missing=()
-for package in gcc libc6-dev linux-libc-dev musl-dev musl-tools; do
-    dpkg-query -W -f='${db:Status-Abbrev}\n' "$package" 2>/dev/null | grep -q '^ii' || missing+=("$package")
-done
-if ((${#missing[@]})); then
-    "${as_root[@]}" apt-get update -qq || lack "apt-get update failed"
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" ||
-        lack "apt-get could not install: ${missing[*]}"
-fi
+install gcc libc6-dev linux-libc-dev musl-dev musl-tools
 # The unwinder, under the names that the core library asks for.
 musl-gcc -O1 -fPIC -Wall -Wextra -c tests/musl/unwind.c -o "$work/unwind.o"
 cp "$(gcc -print-file-name=libgcc_eh.a)" "$work/lib/libunwind.a"

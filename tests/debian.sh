@@ -1,10 +1,11 @@
-# What the scripts share that run tests on emulated machines, to be sourced. They set `guest_as`, which messages begin with,
-# `foreign`, an architecture whose packages are wanted too, and `target`, for which tests are built where it is not the host.
+# What the scripts share that fetch from Debian what they need, and run tests in a folder of their own or on emulated
+# machines. To be sourced, with `script`, which messages begin with; `foreign`, an architecture whose packages are wanted
+# too; and `target`, for which tests are built where it is not the host.
 #
 # KEEP=DIR keeps what was fetched and built in DIR. Exits with 77 where the archives have not what is needed.
 
-fail() { printf '%s: %s\n' "$guest_as" "$*" >&2; exit 1; }
-lack() { printf '%s: %s\n' "$guest_as" "$*" >&2; exit 77; }
+fail() { printf '%s: %s\n' "$script" "$*" >&2; exit 1; }
+lack() { printf '%s: %s\n' "$script" "$*" >&2; exit 77; }
 step() { printf '\n== %s\n' "$*"; }
 
 command -v apt-get >/dev/null || lack "this script fetches its tools from Debian, and there is no apt-get here"
