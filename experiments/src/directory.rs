@@ -26,8 +26,8 @@ No path is recorded in a run, so libraries, plugins and traces that perseq does 
 pub struct Resume {
     /// Directory of the run.
     dir: PathBuf,
-    /// A further allocator of the run: its name and its library. May be repeated.
-    #[arg(long = "allocator", value_name = "NAME=PATH")]
+    /// A further allocator of the run: its name, its library, and variables it runs with. May be repeated.
+    #[arg(long = "allocator", value_name = "NAME=PATH[,VARIABLE=VALUE]")]
     allocators: Vec<String>,
     /// Folder of `perseq peers`. Default: `perseq/peers` in the user's cache, if it is there.
     #[arg(long, value_name = "DIR")]

@@ -50,8 +50,8 @@ pub struct Arguments {
     /// Only these modes, or `none`.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     modes: Option<Vec<String>>,
-    /// A further allocator: its name and the library to preload. May be repeated.
-    #[arg(long = "allocator", value_name = "NAME=PATH")]
+    /// A further allocator: its name, the library to preload, and variables it runs with. May be repeated.
+    #[arg(long = "allocator", value_name = "NAME=PATH[,VARIABLE=VALUE]")]
     allocators: Vec<String>,
     /// libperseq. Default: `libperseq.so` beside this program.
     #[arg(long, value_name = "PATH")]

@@ -38,6 +38,12 @@ pub struct Files<'a> {
     pub out: &'a Path,
 }
 
+/// CPUs, with a socket for each last-level group: its kernel tells programs so, and keeps threads in their group if it can.
+fn smp(machine: &Machine) -> String {
+    let Machine { cpus, llc_groups, .. } = machine;
+    format!("{cpus},sockets={llc_groups},cores={},threads=1", cpus / llc_groups)
+}
+
 /// The process of a guest, whose init gets `environment`.
 pub fn job(packages: &Packages, machine: &Machine, files: &Files, environment: &[(String, String)]) -> Job {
     let variables: String = environment.iter().map(|(name, value)| format!(" {name}={value}")).collect();
@@ -56,7 +62,7 @@ pub fn job(packages: &Packages, machine: &Machine, files: &Files, environment: &
     let arguments = [
         ("-machine", "q35".into()),
         ("-m", format!("{}M", MEMORY_BYTES >> 20)),
-        ("-smp", machine.cpus.to_string()),
+        ("-smp", smp(machine)),
         ("-accel", "tcg,thread=single".into()),
         ("-icount", format!("shift={SHIFT},sleep=off")),
         ("-rtc", "base=2020-01-01,clock=vm".into()),

@@ -1,5 +1,6 @@
 //! Inside the guest: this binary is the only process, started by the kernel as `/init`.
 
+use crate::host::cpu::last_level_caches;
 use crate::live::find::allocators;
 use crate::live::process::Process;
 use crate::live::ranges::ranges;
@@ -23,6 +24,8 @@ pub const ORDER: &str = "order.json";
 pub struct Told {
     /// The work.
     pub order: Order,
+    /// Groups of CPUs with a last-level cache each.
+    pub llc_groups: usize,
     /// How long a thread may run while others wait, by the guest's clock.
     pub slice_ns: u64,
     /// The allocator that must be active. Null: the work names it.
@@ -89,6 +92,10 @@ fn work() -> Result<String, String> {
     let told: Told = serde_json::from_str(&text).map_err(|error| format!("/{ORDER}: {error}"))?;
     lengthen_slices(told.slice_ns)?;
     let cpus = std::thread::available_parallelism().map_err(|error| format!("CPUs: {error}"))?.get();
+    let (groups, expected) = (last_level_caches()?, groups(cpus, told.llc_groups));
+    if groups != expected {
+        return Err(format!("last-level caches of CPUs {groups:?}; the model has {expected:?}"));
+    }
     let kept = disturb(told.order.seed);
     marks::look();
     test_attribution(cpus)?;
@@ -108,6 +115,16 @@ fn work() -> Result<String, String> {
     let metadata = tell()?;
     drop(kept);
     serde_json::to_string(&Answer { worker: report, metadata }).map_err(|error| error.to_string())
+}
+
+/// CPUs of each last-level cache of the model, as the kernel would write them.
+fn groups(cpus: usize, groups: usize) -> Vec<String> {
+    let together = cpus / groups;
+    let list = |first: usize| match together {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", first + together - 1),
+    };
+    (0..groups).map(|group| list(group * together)).collect()
 }
 
 /// Tells the plugin where the metadata of this process's allocators lies.
@@ -163,4 +180,16 @@ fn test_attribution(cpus: usize) -> Result<(), String> {
         sched_yield().map_err(fail)?;
     }
     sched_setaffinity(Pid::from_raw(0), &everywhere).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_named_as_the_kernel_names_them() {
+        assert_eq!(groups(8, 1), ["0-7"]);
+        assert_eq!(groups(16, 2), ["0-7", "8-15"]);
+        assert_eq!(groups(4, 4), ["0", "1", "2", "3"]);
+    }
 }

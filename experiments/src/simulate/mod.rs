@@ -79,8 +79,8 @@ pub struct Arguments {
     /// `perseq peers` built, by name.
     #[arg(long, value_delimiter = ',', value_name = "A,B", conflicts_with = "modes")]
     preload: Vec<String>,
-    /// A further allocator to preload: its name and its library. May be repeated.
-    #[arg(long = "allocator", value_name = "NAME=PATH", conflicts_with = "modes")]
+    /// A further allocator to preload: its name, its library, and variables it runs with. May be repeated.
+    #[arg(long = "allocator", value_name = "NAME=PATH[,VARIABLE=VALUE]", conflicts_with = "modes")]
     allocators: Vec<String>,
     /// Folder of `perseq peers`. Default: `perseq/peers` in the user's cache, if it is there.
     #[arg(long, value_name = "DIR")]
@@ -209,9 +209,11 @@ fn arms(arguments: &Arguments) -> Result<Vec<Arm>, Failure> {
 
 /// What the plan has in place of allocators: modes of perseq under their names, and one that stands for all others.
 fn subjects(arms: &[Arm]) -> Vec<Subject> {
-    let mut subjects: Vec<_> = arms.iter().filter_map(mode).collect();
-    if subjects.len() < arms.len() {
-        subjects.push(Subject::System);
+    let mut subjects = Vec::new();
+    for subject in arms.iter().map(|arm| mode(arm).unwrap_or(Subject::System)) {
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
+        }
     }
     subjects
 }

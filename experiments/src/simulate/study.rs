@@ -392,8 +392,9 @@ impl Study for Simulation {
                 Some(Preloaded { library: library.map(PathBuf::from), mode: arm.mode.clone() })
             }
         };
-        let told = serde_json::to_vec(&Told { order, slice_ns: emulator::slice_ns(self.machine.cpus), preloaded })
-            .map_err(|error| error.to_string())?;
+        let Machine { cpus, llc_groups, .. } = self.machine;
+        let told = Told { order, llc_groups, slice_ns: emulator::slice_ns(cpus), preloaded };
+        let told = serde_json::to_vec(&told).map_err(|error| error.to_string())?;
         image.file(ORDER, &told);
         let path = self.scratch.folder().join("image.cpio");
         fs::write(&path, image.finish()).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -22,6 +22,8 @@ const COUNTS: &[(&str, &str)] = &[
     ("llc_misses", "last-level misses"),
     ("modified_transfers_in_group", "modified lines, same last level"),
     ("modified_transfers_in_node", "modified lines, other last level"),
+    ("clean_transfers_in_group", "unmodified lines, same last level"),
+    ("clean_transfers_in_node", "unmodified lines, other last level"),
     ("upgrades", "upgrades"),
     ("invalidations", "invalidations"),
     ("dtlb_misses", "dTLB misses"),
@@ -151,8 +153,8 @@ pub fn document(run: &Run) -> Result<Document, Failure> {
     Ok(Document { title: format!("Simulated: {}", about.machine.words()), blocks })
 }
 
-/// The counts that figures show.
-const SHOWN: [&str; 3] = ["l2_misses", "modified_transfers_in_group", "dtlb_misses"];
+/// The counts that figures show; the last where there are several groups.
+const SHOWN: [&str; 4] = ["l2_misses", "modified_transfers_in_group", "dtlb_misses", "modified_transfers_in_node"];
 /// What they are drawn against.
 const ACROSS: &str = "threads_per_cpu";
 
@@ -221,7 +223,7 @@ fn figures(rows: &[Row], about: &About) -> Result<Vec<Figure>, Failure> {
             log: false,
             shared: false,
             names: names.clone(),
-            parts: SHOWN.iter().map(part).collect(),
+            parts: SHOWN[..if about.machine.llc_groups > 1 { 4 } else { 3 }].iter().map(part).collect(),
         })?);
     }
     Ok(figures)

@@ -65,7 +65,8 @@ impl Arm {
     /// Its name, and what is known of the library.
     pub fn line(&self) -> String {
         let known = [&self.version, &self.obtained, &self.file, &self.sha256, &self.seen];
-        let known: Vec<_> = known.into_iter().flatten().map(String::as_str).collect();
+        let variables = self.environment.iter().map(|(name, value)| format!("{name}={value}"));
+        let known: Vec<_> = known.into_iter().flatten().cloned().chain(variables).collect();
         format!("{:16} {}", self.name, known.join(", ")).trim_end().to_owned()
     }
 
@@ -87,6 +88,8 @@ impl Arm {
         if let Some(fault) = active.fault(self.library.as_deref(), self.mode.as_deref()) {
             return Err(fail(fault));
         }
+        // One that was named says itself in which mode it is, and has to stay in it.
+        self.mode = self.mode.or(active.perseq_mode);
         self.loaded = active.loaded;
         self.seen = active.tcmalloc.map(|tcmalloc| tcmalloc.mode());
         Ok(self)
@@ -96,7 +99,7 @@ impl Arm {
 /// What the command line says of arms.
 #[derive(Clone, Copy)]
 pub struct Choice<'a> {
-    /// `NAME=PATH`, each.
+    /// `NAME=PATH`, each, and variables behind commas.
     pub allocators: &'a [String],
     /// Folder of `perseq peers`; null: the default one, if there is one.
     pub peers: Option<&'a Path>,
@@ -149,6 +152,10 @@ pub fn again(recorded: &[Arm], choice: &Choice) -> Result<Vec<Arm>, Failure> {
             let line = format!("resume: the library of {} is not the one that was measured", arm.name);
             return Err(Failure::usage(line));
         }
+        if arm.environment != recorded.environment {
+            let line = format!("resume: {} was measured with the variables {:?}", arm.name, recorded.environment);
+            return Err(Failure::usage(line));
+        }
         Ok(arm.clone())
     };
     recorded.iter().map(same).collect()
@@ -186,18 +193,44 @@ fn built(folder: Option<&Path>) -> Result<Vec<Arm>, Failure> {
     Ok(arms)
 }
 
-/// `NAME=PATH`.
+/// `NAME=PATH[,VARIABLE=VALUE]...`.
 fn named(text: &str) -> Result<Arm, Failure> {
-    let wrong = || Failure::usage(format!("--allocator {text}: expected NAME=PATH.so"));
-    let (name, path) = text.split_once('=').ok_or_else(wrong)?;
+    let wrong = || Failure::usage(format!("--allocator {text}: expected NAME=PATH.so, or NAME=PATH.so,VARIABLE=VALUE"));
+    let mut parts = text.split(',');
+    let (name, path) = parts.next().and_then(|part| part.split_once('=')).ok_or_else(wrong)?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if name.is_empty() || path.is_empty() || !name.bytes().all(plain) {
         return Err(wrong());
     }
-    Arm::new(name, Some(&whole(Path::new(path))?))
+    let variable = |part: &str| {
+        let (name, value) = part.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(wrong)?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    let environment = parts.map(variable).collect::<Result<_, Failure>>()?;
+    Ok(Arm { environment, ..Arm::new(name, Some(&whole(Path::new(path))?))? })
 }
 
 /// The whole path of a library.
 fn whole(path: &Path) -> Result<PathBuf, Failure> {
     path.canonicalize().map_err(|error| Failure::file(path, "open", error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allocator_is_named_with_its_variables() {
+        let arm = |text: &str| named(text).map(|arm| (arm.name, arm.environment)).map_err(|error| error.to_string());
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(arm("null=/dev/null"), Ok(("null".into(), vec![])));
+        let variables = vec![pair("PERSEQ_MODE", "central"), pair("EMPTY", "")];
+        assert_eq!(arm("null=/dev/null,PERSEQ_MODE=central,EMPTY="), Ok(("null".into(), variables)));
+        for wrong in
+            ["null", "=/dev/null", "null=", "a b=/dev/null", "null=/dev/null,", "null=/dev/null,=1", "n=/dev/null,X"]
+        {
+            assert!(arm(wrong).is_err_and(|error| error.contains("expected NAME=PATH.so")), "{wrong}");
+        }
+        assert!(arm("null=/no/such.so").is_err_and(|error| error.contains("/no/such.so")));
+    }
 }

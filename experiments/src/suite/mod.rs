@@ -40,8 +40,8 @@ Examples:
   perseq suite --allocator mine=./libmine.so --profile standard
   perseq suite --report runs/TIME-suite-quick                   the report again, from the rows")]
 pub struct Arguments {
-    /// A further allocator: its name and the library to preload. May be repeated.
-    #[arg(long = "allocator", value_name = "NAME=PATH")]
+    /// A further allocator: its name, the library to preload, and variables it runs with. May be repeated.
+    #[arg(long = "allocator", value_name = "NAME=PATH[,VARIABLE=VALUE]")]
     allocators: Vec<String>,
     /// Folder of `perseq peers`. Default: `perseq/peers` in the user's cache, if it is there.
     #[arg(long, value_name = "DIR")]
