@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use perseq::Mode;
 
-const GUIDES: [&str; 12] = [
+const GUIDES: [&str; 13] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -14,6 +14,7 @@ const GUIDES: [&str; 12] = [
     "docs/architecture.md",
     "docs/adding-a-mode.md",
     "docs/cluster.md",
+    "docs/kernels.md",
     "rseq/README.md",
     "preload/README.md",
     "experiments/README.md",
