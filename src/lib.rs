@@ -214,6 +214,9 @@
 //!   allocate if the parent called [`lend_thread`] before; libperseq's `vfork` and `clone` do. Not so after such a system
 //!   call made in another way (`syscall`, assembly): that child must not allocate in `percpu` and `percpu-mmcid`.
 //!   `posix_spawn`, `popen` and `system` of glibc and musl do not allocate in their child.
+//! * A child with memory of its own of which libc tells nobody (`clone` without `CLONE_VM`, `_Fork`, such a system call) may
+//!   wait for ever for a lock that another thread of its parent held. Not so with [`Forking`], as in libperseq's `clone`
+//!   without `CLONE_SETTLS`.
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
 
@@ -270,6 +273,7 @@ pub use process::control::{
     Limits, drain, limits, release, set_background, set_limits, set_release, stats, write_json, write_profile,
     write_text,
 };
+pub use process::fork::Forking;
 pub use process::options::{RuntimeOption, options};
 pub use process::start::{active_mode, set_mode};
 pub use rseq;

@@ -1,12 +1,13 @@
 //! `vfork` and `clone`, which make children that run on their parent's memory: before the child runs, the calling
-//! thread is lent to it (`perseq::lend_thread`), so that what the child allocates goes past the caches. Otherwise they
-//! are what libc's are. libc itself does not come by here: its `pthread_create`, `posix_spawn`, `popen` and `system`
+//! thread is lent to it (`perseq::lend_thread`), so that what the child allocates goes past the caches. A child with memory
+//! of its own finds no lock held by threads that it has not (`perseq::Forking`). Otherwise they are what libc's are. libc itself does not come by here: its `pthread_create`, `posix_spawn`, `popen` and `system`
 //! call functions of its own, and their children do not allocate.
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};
+use core::mem::ManuallyDrop;
 
-use allocator::{LentThread, lend_thread, share_thread};
+use allocator::{Forking, LentThread, lend_thread, share_thread};
 
 /// The calling thread is lent. What [`after`] needs.
 extern "C" fn before() -> usize {
@@ -110,10 +111,18 @@ pub unsafe extern "C" fn clone(
     child_id: *mut c_int,
 ) -> c_int {
     let Some(child) = child.filter(|_| !stack.is_null()) else { return said(-libc::EINVAL as isize) };
+    if flags & (libc::CLONE_VM | libc::CLONE_SETTLS) == 0 {
+        let mut copied = Copied { child, argument, forking: ManuallyDrop::new(Forking::begin()) };
+        let argument = (&raw mut copied).cast();
+        // SAFETY: by our own contract; the child has a copy of our frame.
+        let answer = unsafe { start(in_child, stack, flags, argument, parent_id, tls, child_id) };
+        drop(ManuallyDrop::into_inner(copied.forking));
+        return said(answer);
+    }
     // SAFETY: by our own contract.
     let make = || unsafe { start(child, stack, flags, argument, parent_id, tls, child_id) };
-    if flags & (libc::CLONE_VM | libc::CLONE_SETTLS) != libc::CLONE_VM {
-        return said(make()); // it has memory or TLS of its own
+    if flags & libc::CLONE_SETTLS != 0 {
+        return said(make()); // it has TLS of its own
     }
     let lent = if flags & libc::CLONE_VFORK != 0 { Some(lend_thread()) } else { None };
     if lent.is_none() {
@@ -122,6 +131,23 @@ pub unsafe extern "C" fn clone(
     let answer = make();
     drop(lent);
     said(answer)
+}
+
+/// What a child with memory of its own finds in its copy of ours.
+struct Copied {
+    child: Child,
+    argument: *mut c_void,
+    forking: ManuallyDrop<Forking>,
+}
+
+/// First in such a child.
+unsafe extern "C" fn in_child(copied: *mut c_void) -> c_int {
+    // SAFETY: from `clone`, whose frame was copied, and which goes on in the parent alone.
+    let Copied { child, argument, forking } = unsafe { copied.cast::<Copied>().read() };
+    // SAFETY: this is the child, with its parent's TLS.
+    unsafe { ManuallyDrop::into_inner(forking).in_child() };
+    // SAFETY: by the contract of `clone`.
+    unsafe { child(argument) }
 }
 
 /// The system call, and the child's call of `child` on its own stack.

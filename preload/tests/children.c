@@ -161,7 +161,11 @@ static int by_clone_at_once(void) {
 }
 
 /* A child with memory of its own, by the same function. */
-static int by_clone_as_fork(void) { return ended_well(clone(child, stack + sizeof stack, SIGCHLD, (void *)20000)); }
+/* While the others are in the middle of something on another CPU, where there are two. */
+static int by_clone_as_fork(void) {
+    pin(second);
+    return ended_well(clone(child, stack + sizeof stack, SIGCHLD, (void *)2000));
+}
 
 static int by_posix_spawn(void) {
     posix_spawn_file_actions_t actions;

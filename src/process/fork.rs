@@ -12,11 +12,15 @@
 //! memory from then on and gives nothing back: it is marked, and the slow path that waits for it, if the handler
 //! interrupted one, goes without. In a process of one thread that cannot be.
 //!
+//! libc's `fork` calls our handlers; what forks in another way calls [`Forking`].
+//!
 //! The handlers have to be registered before the first lock is taken. So they are when the program is loaded, which is
 //! before it has threads; and, in a library that is loaded later, or where a call of ours comes earlier, at the first
 //! such call. glibc registers no handler while another thread forks, except while it runs another library's handler. A
 //! fork at that moment, while perseq is being loaded, is the only one that goes past our handlers.
 
+use core::marker::PhantomData;
+use core::mem;
 use core::ptr;
 use core::sync::atomic::{
     AtomicU32,
@@ -115,6 +119,59 @@ fn for_each_lock(mut f: impl FnMut(&dyn ForkLock)) {
     f(BACK_END.metadata.mutex());
     f(BACK_END.pages.releases.mutex());
     f(BACK_END.pages.mutex());
+}
+
+/// A fork of which libc tells nobody, as by the system call or by `clone` without `CLONE_VM`. All locks are held while this
+/// lives, so that the child finds every structure whole: the parent drops it, and the child calls
+/// [`in_child`](Forking::in_child). Neither may allocate before. In a signal handler, as `fork` is there.
+///
+/// libperseq does it in its `clone`. A program that has perseq for its allocator and no libperseq does it itself:
+///
+/// ```
+/// let forking = perseq::Forking::begin();
+/// // SAFETY: what `fork` does, without its handlers.
+/// let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
+/// if child == 0 {
+///     // SAFETY: this is the child.
+///     unsafe { forking.in_child() };
+///     drop(Box::new([0_u8; 64]));
+///     // SAFETY: ends the child.
+///     unsafe { libc::_exit(0) };
+/// }
+/// drop(forking);
+/// # let mut status = 1;
+/// # assert!(unsafe { libc::waitpid(child as i32, &mut status, 0) } as i64 == child && status == 0);
+/// ```
+#[derive(Debug)]
+#[must_use = "dropping it ends the fork"]
+pub struct Forking {
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Forking {
+    /// Takes all locks.
+    pub fn begin() -> Self {
+        notice_forks(); // before the first lock
+        before_fork();
+        Forking { _not_send: PhantomData }
+    }
+
+    /// In the child: its memory is its own, and other threads do not exist.
+    ///
+    /// # Safety
+    ///
+    /// * The calling thread is the only one of a process that was forked since [`begin`](Forking::begin), with memory and
+    ///   thread-local storage as they were in its parent.
+    pub unsafe fn in_child(self) {
+        mem::forget(self);
+        after_fork_child();
+    }
+}
+
+impl Drop for Forking {
+    fn drop(&mut self) {
+        after_fork_parent();
+    }
 }
 
 /// The handlers may be registered twice, if a fork came between their registration and the note of it; and a signal
