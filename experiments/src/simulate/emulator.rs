@@ -6,8 +6,10 @@ use crate::harness::process::Job;
 use std::path::Path;
 use std::time::Duration;
 
-/// Memory of a guest.
-pub const MEMORY_BYTES: u64 = 1 << 30;
+/// Memory of a guest: 1 GiB, and where there are more than 16 CPUs, 64 MiB for each.
+pub fn memory_bytes(cpus: usize) -> u64 {
+    (cpus.max(16) as u64) << 26
+}
 
 /// Nanoseconds of the guest's clock for each instruction: 2 to this power.
 const SHIFT: u32 = 3;
@@ -61,7 +63,7 @@ pub fn job(packages: &Packages, machine: &Machine, files: &Files, environment: &
     }
     let arguments = [
         ("-machine", "q35".into()),
-        ("-m", format!("{}M", MEMORY_BYTES >> 20)),
+        ("-m", format!("{}M", memory_bytes(machine.cpus) >> 20)),
         ("-smp", smp(machine)),
         ("-accel", "tcg,thread=single".into()),
         ("-icount", format!("shift={SHIFT},sleep=off")),
