@@ -123,3 +123,15 @@ impl<T: Task, R> Row<T, R> {
 pub fn count<T, R>(rows: &[Row<T, R>], status: Status) -> usize {
     rows.iter().filter(|row| row.status == status).count()
 }
+
+#[cfg(test)]
+mod tests {
+    /// As the run had them: a report made of the rows is then the one that was made at the end of the run.
+    #[test]
+    fn numbers_are_read_to_the_last_digit() {
+        for number in [0.025523361650485438, 0.013383709016393443, 0.1 + 0.2, f64::MIN_POSITIVE, 123456789.12345679] {
+            let text = serde_json::to_string(&number).unwrap();
+            assert_eq!(serde_json::from_str::<f64>(&text).unwrap().to_bits(), number.to_bits(), "{text}");
+        }
+    }
+}
