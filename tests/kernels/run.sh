@@ -160,7 +160,7 @@ for ((node = 0; node < nodes; node++)); do
         -numa "node,nodeid=$node,memdev=m$node,cpus=$((node * each))-$(((node + 1) * each - 1))")
 done
 result=passed
-(boot "${emulator[@]}" "${machine[@]}" -smp "$cpus,sockets=$nodes" -kernel "$image" -append console=ttyS0) || result=failed
+(boot "${emulator[@]}" "${machine[@]}" -smp "$cpus,sockets=$nodes" -kernel "$image" -append "console=ttyS0 tsc=reliable clocksource=tsc") || result=failed
 
 # The row: what each part said.
 part() { grep -q "^guest: passed /tests/$1" "$work/output" && echo passed || echo FAILED; }
