@@ -2,10 +2,17 @@
 //! allocator is the system's, so all that perseq is asked for comes from here.
 
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use allocator_api2::alloc::{Allocator, Layout};
 use allocator_api2::{boxed::Box, vec::Vec};
 use perseq::{Perseq, stats};
+
+/// One test at a time: what others hold is in the process's statistics as well.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a valid layout")
@@ -25,6 +32,7 @@ fn check(block: NonNull<[u8]>, layout: Layout) {
 
 #[test]
 fn blocks_are_what_the_layout_says() {
+    let _alone = alone();
     let heap = Perseq::new();
     for align in (0..14).map(|bits| 1 << bits) {
         for size in [0, 1, 7, 8, 100, 1000, 4096, 30_000, 32_768, 32_769, 100_000] {
@@ -46,6 +54,7 @@ fn blocks_are_what_the_layout_says() {
 
 #[test]
 fn contents_survive_every_change_of_size_and_alignment() {
+    let _alone = alone();
     let heap = &Perseq::new(); // a reference is an allocator too
     let sizes = [0, 1, 24, 30, 100, 127, 1000, 5000, 32_768, 40_000, 40_100, 1 << 20];
     for (index, &small) in sizes.iter().enumerate() {
@@ -83,6 +92,7 @@ fn contents_survive_every_change_of_size_and_alignment() {
 /// Every size that a class holds is the same block, and its whole length says how far that goes.
 #[test]
 fn growing_within_a_class_moves_nothing() {
+    let _alone = alone();
     let heap = Perseq::new();
     perseq::for_each_class(&mut |class| {
         let largest = class.size as usize;
@@ -112,6 +122,7 @@ fn growing_within_a_class_moves_nothing() {
 
 #[test]
 fn no_memory_is_an_error() {
+    let _alone = alone();
     let heap = Perseq::new();
     let impossible = layout(isize::MAX as usize & !4095, 4096);
     assert!(heap.allocate(impossible).is_err() && heap.allocate_zeroed(impossible).is_err());
@@ -127,6 +138,7 @@ fn no_memory_is_an_error() {
 
 #[test]
 fn collections() {
+    let _alone = alone();
     let before = stats();
     let mut numbers = Vec::new_in(Perseq::new());
     numbers.extend(0..10_000u64);
