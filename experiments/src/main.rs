@@ -50,6 +50,7 @@ mod known;
 mod limits;
 mod list;
 mod live;
+mod mappings;
 mod marks;
 mod measurement;
 mod memory;

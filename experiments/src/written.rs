@@ -1,8 +1,8 @@
-//! Files that are written whole or not at all, and the mark on what was made of changed rows.
+//! Files that are written whole or not at all, folders for them that were empty, and the mark on what was made of changed rows.
 
 use crate::failure::Failure;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes a file under another name, hands it to the disk, and gives it its own.
@@ -17,6 +17,35 @@ pub fn whole(path: &Path, contents: &[u8]) -> Result<(), Failure> {
         drop(fs::remove_file(&draft));
         fail(error)
     })
+}
+
+/// Creates the folder that was named, or `PARENT/NAME`, with a number behind it if another was made in the same second.
+/// Refuses one that holds anything.
+pub fn folder(named: Option<&Path>, parent: &str, name: &str) -> Result<PathBuf, Failure> {
+    let Some(folder) = named else { return fresh(Path::new(parent), name) };
+    let occupied = match fs::read_dir(folder) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(_) => folder.exists(),
+    };
+    if occupied {
+        let line = format!("{}: exists and is not empty; results are never overwritten", folder.display());
+        return Err(Failure::usage(line));
+    }
+    fs::create_dir_all(folder).map_err(|error| Failure::file(folder, "create", error))?;
+    Ok(folder.to_owned())
+}
+
+fn fresh(parent: &Path, name: &str) -> Result<PathBuf, Failure> {
+    fs::create_dir_all(parent).map_err(|error| Failure::file(parent, "create", error))?;
+    for number in 1.. {
+        let folder = parent.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
+        match fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Failure::file(&folder, "create", error)),
+        }
+    }
+    unreachable!("some number is free")
 }
 
 /// The rows that something is made of.

@@ -15,6 +15,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "beside",
             "gate",
             "host_file",
+            "mappings",
             "marks",
             "memory",
             "output",

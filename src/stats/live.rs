@@ -53,6 +53,7 @@ pub use crate::page_heap::huge_pages::HugePageLayout;
 pub use crate::page_heap::layout::PageHeapLayout;
 pub use crate::page_heap::span::SpanLayout;
 pub use crate::place::{Extent, Place};
+pub use crate::profile::fate::{AGES, FIRST_AGE};
 pub use crate::profile::layout::ProfileLayout;
 pub use crate::size_class::ClassLayout;
 

@@ -73,32 +73,7 @@ pub struct Contents<S: Study> {
 impl Archive {
     /// Creates the directory that was named, or `runs/NAME`. Refuses one that holds anything.
     pub fn create(named: Option<&Path>, name: &str) -> Result<Archive, Failure> {
-        let Some(root) = named else { return Archive::fresh(name) };
-        let occupied = match fs::read_dir(root) {
-            Ok(mut entries) => entries.next().is_some(),
-            Err(_) => root.exists(),
-        };
-        if occupied {
-            let line = format!("{}: exists and is not empty; results are never overwritten", root.display());
-            return Err(Failure::usage(line));
-        }
-        fs::create_dir_all(root).map_err(|error| Failure::file(root, "create", error))?;
-        Ok(Archive { root: root.to_owned() })
-    }
-
-    /// `runs/NAME`; with a number behind it if another run began in the same second.
-    fn fresh(name: &str) -> Result<Archive, Failure> {
-        let runs = Path::new("runs");
-        fs::create_dir_all(runs).map_err(|error| Failure::file(runs, "create", error))?;
-        for number in 1.. {
-            let root = runs.join(if number == 1 { name.to_owned() } else { format!("{name}-{number}") });
-            match fs::create_dir(&root) {
-                Ok(()) => return Ok(Archive { root }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Failure::file(&root, "create", error)),
-            }
-        }
-        unreachable!("some number is free")
+        written::folder(named, "runs", name).map(|root| Archive { root })
     }
 
     /// Opens a run that exists.

@@ -8,7 +8,9 @@
 
 use super::object_file::{Frame, ObjectFile};
 use super::pprof::{Function, Label, Line, Location, Mapping, Profile, Sample, Strings, ValueType};
-use super::text::{self, FIRST_AGE, Text};
+use super::text::{self, Text};
+use crate::mappings;
+use perseq::live::FIRST_AGE;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -143,7 +145,7 @@ impl Join {
                 if *age > 0 {
                     let mut value = vec![0; VALUES.len()];
                     value[FREED..FREED + 2].copy_from_slice(&both(*age));
-                    let lived = Label { key: lifetime, number: least, unit: nanoseconds, ..Label::default() };
+                    let lived = Label { key: lifetime, number: least as i64, unit: nanoseconds, ..Label::default() };
                     let label = label.iter().copied().chain([lived]).collect();
                     samples.push(Sample { location_id: location_id.clone(), value, label });
                 }
@@ -162,7 +164,7 @@ impl Join {
         let known = &self.mappings[mapping as usize - 1];
         // As if the file were where it was first seen.
         let here = known.memory_start + (address - found.start);
-        let path = &found.path;
+        let path = &found.file;
         self.place(mapping, here, |objects| {
             objects.get(path).map(|object| object.frames(found.offset + (address - found.start))).unwrap_or_default()
         })
@@ -209,15 +211,15 @@ impl Join {
         id
     }
 
-    fn mapping(&mut self, found: &text::Mapping, root: &Path) -> u64 {
-        let filename = self.strings.place(&found.path);
+    fn mapping(&mut self, found: &mappings::Mapping, root: &Path) -> u64 {
+        let filename = self.strings.place(&found.file);
         if let Some(id) = self.mapping_ids.get(&(filename, found.offset)) {
             return *id;
         }
         // Names such as [vdso] are no files.
-        let file = found.path.strip_prefix('/').map(|path| root.join(path));
+        let file = found.file.strip_prefix('/').map(|path| root.join(path));
         let read = || file.map_or_else(ObjectFile::default, |file| ObjectFile::read(&file));
-        let object = self.objects.entry(found.path.clone()).or_insert_with(read);
+        let object = self.objects.entry(found.file.clone()).or_insert_with(read);
         let build_id = self.strings.place(&object.build_id);
         let id = self.mappings.len() as u64 + 1;
         self.mappings.push(Mapping {

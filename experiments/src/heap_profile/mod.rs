@@ -17,6 +17,8 @@ use crate::failure::{Exit, Failure};
 use crate::harness::manifest;
 use crate::live;
 use crate::output;
+use crate::report::number;
+use crate::written;
 use join::Process;
 use launch::Wanted;
 use pprof::Profile;
@@ -160,13 +162,13 @@ fn rate(text: &str) -> Result<u64, String> {
 fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
     let Arguments { every, out, libperseq, view, program, .. } = arguments;
     let name = program.first().map_or("", |name| name.rsplit('/').next().unwrap_or(name));
-    let folder = create(out.as_deref(), name)?;
+    let folder = written::folder(out.as_deref(), "profiles", &format!("{}-{name}", manifest::stamp()))?;
+    let folder = folder.canonicalize().map_err(|error| Failure::file(&folder, "create", error))?;
     let wanted = Wanted { every: *every, folder: &folder, libperseq: libperseq.as_deref(), program };
     let status = launch::run(&wanted);
-    let written = launch::written(&folder);
-    let (processes, unread) = match (&status, written?) {
-        (Err(_), _) => (Vec::new(), Vec::new()),
-        (Ok(_), written) => written,
+    let (processes, unread) = match &status {
+        Ok(_) => launch::written(&folder)?,
+        Err(_) => (Vec::new(), Vec::new()),
     };
     if processes.is_empty() && unread.is_empty() {
         drop(fs::remove_dir(&folder)); // as long as nothing is in it
@@ -190,7 +192,7 @@ fn profile(arguments: &Arguments) -> Result<Exit, Failure> {
     let sites = Sites::of(&profile).map_err(|why| Failure::host(format!("{}: {why}", file.display())))?;
     let ids: BTreeSet<_> = processes.iter().map(|process| process.id).collect();
     let processes = if ids.len() == 1 { "1 process".to_owned() } else { format!("{} processes", ids.len()) };
-    let stacks = table::counted(sites.0.len(), "stack");
+    let stacks = number::count(sites.0.len(), "stack");
     // Whoever reads it no more has the file.
     let text = format!("\n{processes}, {stacks}: {}\n{}", file.display(), view.text(&sites));
     drop(io::stderr().write_all(text.as_bytes()));
@@ -208,7 +210,7 @@ fn live(pid: i32, out: Option<&Path>) -> Result<Sites, Failure> {
     let processes: Vec<_> = texts.map(|text| Process { id: pid.unsigned_abs(), text, root: root.clone() }).collect();
     let profile = join::join(&processes, now(), &[format!("perseq profile live {pid}")]);
     if let Some(out) = out {
-        profile.write(&create(Some(out), "")?.join(FILE))?;
+        profile.write(&written::folder(Some(out), "", "")?.join(FILE))?;
     }
     Sites::of(&profile).map_err(|why| Failure::host(format!("{process}: {why}")))
 }
@@ -222,23 +224,6 @@ fn now() -> i64 {
 fn code(status: ExitStatus) -> u8 {
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
-}
-
-/// A folder for the profile of a program of this name, that was not there or is empty.
-fn create(named: Option<&Path>, name: &str) -> Result<PathBuf, Failure> {
-    let folder = match named {
-        Some(folder) => folder.to_owned(),
-        None => Path::new("profiles").join(format!("{}-{name}", manifest::stamp())),
-    };
-    let occupied = match fs::read_dir(&folder) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => folder.exists(),
-    };
-    if occupied {
-        return Err(Failure::usage(format!("{}: exists and is not empty; give --out DIR another", folder.display())));
-    }
-    fs::create_dir_all(&folder).map_err(|error| Failure::file(&folder, "create", error))?;
-    folder.canonicalize().map_err(|error| Failure::file(&folder, "create", error))
 }
 
 /// The profile of a folder of ours, or of a file.

@@ -1,13 +1,13 @@
 //! The profile of a running process, read from its memory as `perseq stats` reads other numbers: the process does nothing
 //! for it.
 
-use super::text::{Fate, Site, Text, mappings};
+use super::text::{Fate, Site, Text};
 use crate::failure::Failure;
 use crate::live::find::{Allocator, allocators};
 use crate::live::process::{Process, Unread};
 use crate::live::record::{Record, word};
+use crate::mappings::Mapping;
 use perseq::live::ProfileLayout;
-use std::fs;
 
 /// More frames or places than there can be: what says so is no profile any more.
 const MOST_FRAMES: u64 = 1 << 10;
@@ -16,10 +16,10 @@ const MOST_PLACES: u32 = 1 << 24;
 /// The profiles of the process's allocators that take one; at least one.
 pub fn profiles(process: &Process) -> Result<Vec<Text>, Failure> {
     let failed = |why: Unread| process.failure(&why);
-    let maps = fs::read_to_string(format!("/proc/{}/maps", process.id())).map_err(|_| failed(Unread::Ended))?;
+    let mappings = process.mappings().map_err(failed)?;
     let mut found = Vec::new();
     for allocator in allocators(process)? {
-        found.extend(profile(process, &allocator, &maps).map_err(failed)?);
+        found.extend(profile(process, &allocator, &mappings).map_err(failed)?);
     }
     if found.is_empty() {
         return Err(Failure::usage(format!(
@@ -29,7 +29,7 @@ pub fn profiles(process: &Process) -> Result<Vec<Text>, Failure> {
     Ok(found)
 }
 
-fn profile(process: &Process, allocator: &Allocator, maps: &str) -> Result<Option<Text>, Unread> {
+fn profile(process: &Process, allocator: &Allocator, mappings: &[Mapping]) -> Result<Option<Text>, Unread> {
     let layout = allocator.read(process)?.profile;
     let (rate, table) = (word(process, layout.rate.address())?, word(process, layout.table.address())?);
     if rate == 0 || table == 0 {
@@ -46,7 +46,7 @@ fn profile(process: &Process, allocator: &Allocator, maps: &str) -> Result<Optio
         rate,
         sites: sites?.into_iter().filter(|site| site.allocs > 0).collect(),
         lost: word(process, layout.lost.address())?,
-        mappings: mappings(maps).map_err(|_| Unread::Ended)?,
+        mappings: mappings.to_vec(),
     }))
 }
 

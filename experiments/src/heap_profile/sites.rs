@@ -2,7 +2,7 @@
 
 use super::join::{ALLOCATORS, BLOCK, LIFETIME, probability};
 use super::pprof::{Profile, Sample};
-use super::text::{AGES, FIRST_AGE};
+use perseq::live::{AGES, FIRST_AGE};
 use regex::Regex;
 use std::collections::{BTreeMap, HashMap};
 use std::iter::Sum;
@@ -157,7 +157,7 @@ fn probability_of(profile: &Profile, sample: &Sample) -> f64 {
 /// The group of ages that the sample is of.
 fn age_of(profile: &Profile, sample: &Sample) -> usize {
     let lived = sample.label.iter().find(|label| profile.text(label.key) == LIFETIME).map_or(0, |label| label.number);
-    let ends = std::iter::successors(Some(FIRST_AGE), |end| end.checked_mul(10));
+    let ends = std::iter::successors(Some(FIRST_AGE as i64), |end| end.checked_mul(10));
     ends.take(AGES - 1).take_while(|end| lived >= *end).count()
 }
 

@@ -2,8 +2,8 @@
 //! profile to another.
 
 use super::sites::{Counts, Estimate, Frame, Sites};
-use super::text::FIRST_AGE;
 use crate::report::number;
+use perseq::live::FIRST_AGE;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -132,7 +132,7 @@ pub fn difference(before: &Sites, after: &Sites, rows: usize) -> String {
     }
     rest(&mut text, clear.len().saturating_sub(rows), "stack");
     if !unclear.is_empty() {
-        _ = writeln!(text, "\n{} changed by no more than samples vary", counted(unclear.len(), "stack"));
+        _ = writeln!(text, "\n{} changed by no more than samples vary", number::count(unclear.len(), "stack"));
     }
     text
 }
@@ -194,7 +194,7 @@ fn median(ages: &[f64]) -> Option<String> {
     });
     let group = group.filter(|_| all > 0.0)?;
     let is_last = group + 1 == ages.len();
-    let mut bound = FIRST_AGE * 10_i64.pow(group as u32 - u32::from(is_last));
+    let mut bound = FIRST_AGE * 10_u64.pow(group as u32 - u32::from(is_last));
     let mut units = ["us", "ms", "s"].iter();
     bound /= 1000;
     let mut unit = units.next()?;
@@ -226,14 +226,9 @@ fn frames(text: &mut String, stack: &[Frame]) {
     }
 }
 
-/// So many of these, in words.
-pub fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 fn rest(text: &mut String, count: usize, what: &str) {
     if count > 0 {
-        _ = writeln!(text, "\nand {} more; --top N shows N", counted(count, what));
+        _ = writeln!(text, "\nand {} more; --top N shows N", number::count(count, what));
     }
 }
 

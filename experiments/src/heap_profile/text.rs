@@ -1,11 +1,8 @@
 //! The text that the allocator writes of a profile, read: `src/profile/text.rs` says what is in it.
 
+use crate::mappings::Mapping;
+use perseq::live::AGES;
 use std::str::FromStr;
-
-/// Nanoseconds that end the first group of ages, each of which is ten times as wide as the one before; and how many there
-/// are, the last without an end.
-pub const FIRST_AGE: i64 = 10_000;
-pub const AGES: usize = 9;
 
 /// What a process wrote.
 #[derive(Debug, PartialEq)]
@@ -56,17 +53,6 @@ impl Site {
     }
 }
 
-/// A file in the process's memory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Mapping {
-    pub start: u64,
-    pub end: u64,
-    /// Where in the file it begins.
-    pub offset: u64,
-    /// Empty: no file.
-    pub path: String,
-}
-
 impl Text {
     /// Reads it. The error says which line makes no sense.
     pub fn parse(text: &str) -> Result<Text, String> {
@@ -88,7 +74,8 @@ impl Text {
                 sites.push(site(line).ok_or_else(|| wrong(line))?);
             }
         }
-        Ok(Text { rate, sites, lost, mappings: mappings(maps)? })
+        let mappings = maps.lines().map(|line| Mapping::parse(line).ok_or_else(|| wrong(line)));
+        Ok(Text { rate, sites, lost, mappings: mappings.collect::<Result<_, _>>()? })
     }
 
     /// The mapping of an address.
@@ -99,15 +86,10 @@ impl Text {
 
     /// The program's file name without its folders: of the first file in memory.
     pub fn program(&self) -> &str {
-        let files = self.mappings.iter().map(|mapping| &*mapping.path);
+        let files = self.mappings.iter().map(|mapping| &*mapping.file);
         let mut programs = files.filter(|path| path.starts_with('/') && !path.contains(".so"));
         programs.next().and_then(|path| path.rsplit('/').next()).unwrap_or_default()
     }
-}
-
-/// The mappings of a process, from what the kernel says of them.
-pub fn mappings(text: &str) -> Result<Vec<Mapping>, String> {
-    text.lines().map(|line| mapping(line).ok_or_else(|| wrong(line))).collect()
 }
 
 fn wrong(line: &str) -> String {
@@ -152,24 +134,6 @@ fn fate(note: &str) -> Option<Fate> {
     (sound && fate.other_cpu.max(fate.other_thread) <= all).then_some(fate)
 }
 
-/// `START-END PERMISSIONS OFFSET DEVICE INODE PATH`
-fn mapping(line: &str) -> Option<Mapping> {
-    let mut rest = line;
-    let mut word = || {
-        let (word, after) = rest.trim_start().split_once(' ').unwrap_or((rest.trim_start(), ""));
-        rest = after;
-        word
-    };
-    let (range, _permissions, offset, _device, _inode) = (word(), word(), word(), word(), word());
-    let (start, end) = range.split_once('-')?;
-    Some(Mapping {
-        start: address(start)?,
-        end: address(end)?,
-        offset: address(offset)?,
-        path: rest.trim_start().to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,8 +158,8 @@ mod tests {
         let first = Site { live: 2, live_bytes: 2048, allocs: 4, alloc_bytes: 4096, frames, fate };
         assert_eq!(first.block(), 1024);
         assert_eq!(text.sites, [first, Site { allocs: 1, alloc_bytes: 1024, ..Site::default() }]);
-        assert_eq!(text.mapping_of(0x55d0_c8f3_a1b2).unwrap().path, "/bin/a program");
-        assert_eq!(text.mapping_of(0x7f1c_2e42_724a).unwrap().path, "");
+        assert_eq!(text.mapping_of(0x55d0_c8f3_a1b2).unwrap().file, "/bin/a program");
+        assert_eq!(text.mapping_of(0x7f1c_2e42_724a).unwrap().file, "");
         for outside in [0, 0x55d0_c8f3_9fff, 0x55d0_c8f3_b000, u64::MAX] {
             assert_eq!(text.mapping_of(outside), None);
         }

@@ -1,7 +1,8 @@
 //! The allocators of a process: found in its memory by how they begin ([`perseq::live`]), not by a name.
 
-use super::process::{Mapping, Process, Unread};
+use super::process::{Process, Unread};
 use crate::failure::Failure;
+use crate::mappings::Mapping;
 use perseq::live::{ALIGNMENT, Head, Live, MAGIC, VERSION};
 use std::collections::BTreeSet;
 
@@ -46,7 +47,7 @@ impl Allocator {
 
 /// Where programs and libraries have their data: what is writable of files of which something can be executed.
 fn data(mappings: &[Mapping]) -> impl Iterator<Item = &Mapping> {
-    let code = mappings.iter().filter(|mapping| mapping.executable);
+    let code = mappings.iter().filter(|mapping| mapping.executable && mapping.is_of_file());
     let code: BTreeSet<&str> = code.map(|mapping| mapping.identity.as_str()).collect();
     mappings.iter().filter(move |mapping| mapping.writable && code.contains(mapping.identity.as_str()))
 }
@@ -88,6 +89,7 @@ mod tests {
             end: 4096,
             writable,
             executable,
+            offset: 0,
             identity: identity.into(),
             file: "file".into(),
         };
@@ -96,6 +98,8 @@ mod tests {
             mapping("a", true, false),
             mapping("b", true, false),
             mapping("c", false, false),
+            mapping("00:00 0", false, true),
+            mapping("00:00 0", true, false),
         ];
         assert_eq!(data(&mappings).collect::<Vec<_>>(), [&mappings[1]]);
     }

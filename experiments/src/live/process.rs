@@ -1,6 +1,7 @@
 //! Another process: its memory, read and never written, and what is mapped there.
 
 use crate::failure::Failure;
+use crate::mappings::Mapping;
 use nix::errno::Errno;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
@@ -27,18 +28,6 @@ pub enum Unread {
     Unmapped,
     /// The kernel says something else.
     Other(Errno),
-}
-
-/// A mapping of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    pub start: u64,
-    pub end: u64,
-    pub writable: bool,
-    pub executable: bool,
-    /// Device and inode, as the kernel writes them.
-    pub identity: String,
-    pub file: String,
 }
 
 impl Process {
@@ -79,7 +68,7 @@ impl Process {
         self.read(address, &mut bytes).map(|()| bytes)
     }
 
-    /// The files that are mapped, by address.
+    /// What is mapped, by address.
     pub fn mappings(&self) -> Result<Vec<Mapping>, Unread> {
         let text = fs::read_to_string(format!("/proc/{}/maps", self.id)).map_err(|error| match error.kind() {
             ErrorKind::PermissionDenied => Unread::Refused,
@@ -89,7 +78,7 @@ impl Process {
                 other => Unread::Other(other),
             },
         })?;
-        if text.is_empty() { Err(Unread::Empty) } else { Ok(text.lines().filter_map(mapping).collect()) }
+        if text.is_empty() { Err(Unread::Empty) } else { Ok(text.lines().filter_map(Mapping::parse).collect()) }
     }
 
     /// What to say of it.
@@ -119,44 +108,9 @@ impl fmt::Display for Unread {
     }
 }
 
-/// A line of `/proc/PID/maps`, if it is of a file.
-fn mapping(line: &str) -> Option<Mapping> {
-    let mut rest = line;
-    let mut word = || {
-        let (word, after) = rest.split_once(' ')?;
-        rest = after.trim_start();
-        Some(word)
-    };
-    let (start, end) = word()?.split_once('-')?;
-    let rights = word()?;
-    let (_offset, device, inode) = (word()?, word()?, word()?);
-    // The inode's end is where a line without a name ends.
-    (inode != "0" && !rest.is_empty()).then_some(())?;
-    Some(Mapping {
-        start: u64::from_str_radix(start, 16).ok()?,
-        end: u64::from_str_radix(end, 16).ok()?,
-        writable: rights.contains('w'),
-        executable: rights.contains('x'),
-        identity: format!("{device} {inode}"),
-        file: rest.to_owned(),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_of_maps_are_understood() {
-        let line = "7f12a0000000-7f12a0003000 rw-p 001e0000 fe:01 4711                   /usr/lib/my lib.so (deleted)";
-        let found = mapping(line).unwrap();
-        assert_eq!((found.start, found.end), (0x7f12_a000_0000, 0x7f12_a000_3000));
-        assert_eq!((found.writable, found.executable), (true, false));
-        assert_eq!((found.identity.as_str(), found.file.as_str()), ("fe:01 4711", "/usr/lib/my lib.so (deleted)"));
-        for of_no_file in ["7ffd-7ffe r-xp 00000000 00:00 0       [vdso]", "7ffd-7ffe rw-p 00000000 00:00 0 ", "x"] {
-            assert_eq!(mapping(of_no_file), None, "{of_no_file}");
-        }
-    }
 
     #[test]
     fn this_process_can_read_itself_and_no_further() {
