@@ -44,6 +44,42 @@ workshop() {
     [ -n "${KEEP:-}" ] || trap 'rm -rf "$work"' EXIT
 }
 
+# lists SUITE: another suite's lists, in a folder of their own; `apt` and `cache` are apt-get and apt-cache on them, as if
+# nothing were installed.
+lists() {
+    local suite="$1" folder="$work/apt-$1" signed="signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
+    apt=(apt-get -c "$folder/configuration") cache=(apt-cache -c "$folder/configuration")
+    [ ! -e "$folder/done" ] || return 0
+    mkdir -p "$folder"/{lists/partial,cache/archives/partial}
+    touch "$folder/status"
+    echo "deb [$signed] http://deb.debian.org/debian $suite main" >"$folder/sources"
+    [ "$suite" != bookworm ] ||
+        echo "deb [$signed] http://deb.debian.org/debian-security bookworm-security main" >>"$folder/sources"
+    cat >"$folder/configuration" <<APT
+Dir::Etc::SourceList "$folder/sources";
+Dir::Etc::SourceParts "/dev/null";
+Dir::State::Lists "$folder/lists";
+Dir::State::status "$folder/status";
+Dir::Cache "$folder/cache";
+APT::Architectures {"amd64";};
+APT::Sandbox::User "root";
+APT
+    "${apt[@]}" update -qq || lack "the lists of Debian's suite $suite cannot be had"
+    touch "$folder/done"
+}
+
+# fetch FOLDER PACKAGE...: unpacks packages there, by `apt`.
+fetch() {
+    local folder="$1" package
+    shift
+    [ ! -e "$folder/done" ] || return 0
+    mkdir -p "$folder/archives"
+    (cd "$folder/archives" && "${apt[@]}" download -qq "$@") || lack "could not be downloaded: $*"
+    for package in "$folder"/archives/*.deb; do dpkg -x "$package" "$folder"; done
+    rm -rf "$folder/archives"
+    touch "$folder/done"
+}
+
 # `root`: the files of a guest, empty but for folders.
 begin_files() {
     root="$work/root"

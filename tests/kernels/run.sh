@@ -33,39 +33,6 @@ script=kernels
 export PERSEQ_TEST_SECONDS="${PERSEQ_TEST_SECONDS:-1}"
 [ "$(uname -m)" = x86_64 ] || lack "the tests are built for this machine's processor, which is no x86-64 one"
 
-# Another suite's lists, in a folder of their own.
-lists() {
-    local suite="$1" folder="$work/apt-$1"
-    apt=(apt-get -c "$folder/configuration") cache=(apt-cache -c "$folder/configuration")
-    [ ! -e "$folder/done" ] || return 0
-    mkdir -p "$folder"/{lists/partial,cache/archives/partial,parts}
-    printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n' "$suite" >"$folder/sources"
-    [ "$suite" != bookworm ] ||
-        printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security bookworm-security main\n' >>"$folder/sources"
-    cat >"$folder/configuration" <<APT
-Dir::Etc::SourceList "$folder/sources";
-Dir::Etc::SourceParts "$folder/parts";
-Dir::State::Lists "$folder/lists";
-Dir::Cache "$folder/cache";
-Debug::NoLocking "1";
-APT::Sandbox::User "";
-APT
-    "${apt[@]}" update -qq || lack "the lists of Debian's suite $suite cannot be had"
-    touch "$folder/done"
-}
-
-# fetch FOLDER PACKAGE...: unpacks packages of the suite whose lists were taken last.
-fetch() {
-    local folder="$1" package
-    shift
-    [ ! -e "$folder/done" ] || return 0
-    mkdir -p "$folder/archives"
-    (cd "$folder/archives" && "${apt[@]}" download -qq "$@") || lack "could not be downloaded: $*"
-    for package in "$folder"/archives/*.deb; do dpkg -x "$package" "$folder"; done
-    rm -rf "$folder/archives"
-    touch "$folder/done"
-}
-
 step "tools"
 install cpio
 workshop

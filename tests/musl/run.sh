@@ -48,28 +48,15 @@ chmod +x "$work/bin/cc"
 compiler_of_debian() {
     local sid="$work/sid" library sources names
     if [ ! -e "$sid/built" ]; then
-        rm -rf "$sid" && mkdir -p "$sid"/{apt/lists/partial,apt/cache/archives/partial,root,packages}
-        touch "$sid/apt/status"
-        cat >"$sid/apt/conf" <<CONF
-Dir::Etc::SourceList "$sid/apt/sources";
-Dir::Etc::SourceParts "/dev/null";
-Dir::State::Lists "$sid/apt/lists";
-Dir::State::status "$sid/apt/status";
-Dir::Cache "$sid/apt/cache";
-APT::Architectures {"amd64";};
-APT::Sandbox::User "root";
-CONF
-        echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian sid main" \
-            >"$sid/apt/sources"
-        apt-get -c "$sid/apt/conf" update -qq || lack "Debian's newest packages are out of reach"
+        rm -rf "$sid" && mkdir -p "$sid"
+        lists sid
         # What the compiler itself runs on; the linker, and all for which there is one, is this machine's.
-        names="$(apt-get -c "$sid/apt/conf" install --print-uris -qq --no-install-recommends rustc rust-src |
+        names="$("${apt[@]}" install --print-uris -qq --no-install-recommends rustc rust-src |
             awk '{ print $2 }' | sed 's/_.*//' |
             grep -E '^(rustc|rust-src|lib(std-rust|LLVM|llvm|c6$|gcc-s1|stdc|zstd|xml2|tinfo|edit|ffi|bsd|md0|z3|lzma|icu).*|zlib1g)$' |
             grep -v -e '-dev$' || true) libstd-rust-dev"
         # shellcheck disable=SC2086 # words
-        (cd "$sid/packages" && apt-get -c "$sid/apt/conf" download -qq $names) || lack "Debian's compiler could not be downloaded"
-        for names in "$sid/packages"/*.deb; do dpkg -x "$names" "$sid/root"; done
+        fetch "$sid/root" $names
         cat >"$sid/rustc" <<RUSTC
 #!/bin/sh
 exec "$sid/root/usr/lib64/ld-linux-x86-64.so.2" --library-path "$sid/root/usr/lib/x86_64-linux-gnu" \\
@@ -92,7 +79,7 @@ RUSTC
         for names in crtbegin crtend crtbeginS crtendS; do
             cp "$(gcc -print-file-name=$names.o)" "$library/self-contained/"
         done
-        rm -rf "$sid/std" "$sid/packages" "$sid/apt"
+        rm -rf "$sid/std"
         touch "$sid/built"
     fi
     export RUSTC="$sid/rustc" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/musl-by-debian"
