@@ -173,7 +173,8 @@
 //!   allocation, allocating and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
 //!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: a
 //!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
-//!   registers its own at its first allocation, and under musl ends that before its memory goes; where the kernel lends no code for its clock, `clock_gettime`.
+//!   registers its own at its first allocation, and under musl ends that before its memory goes; where the kernel lends no
+//!   code for its clock, `clock_gettime`.
 //! * **A heap profile** (`PERSEQ_PROFILE`, with glibc) walks the stack of whoever allocates a sample, which takes some KiB of
 //!   that stack, also where a handler has one of its own. There, and where one is freed, it reads the clock, and calls `getcpu`
 //!   where the kernel keeps no CPU's number. A handler that interrupts a slow path allocates no samples. A forked child

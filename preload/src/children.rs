@@ -1,7 +1,8 @@
 //! `vfork` and `clone`, which make children that run on their parent's memory: before the child runs, the calling
 //! thread is lent to it (`perseq::lend_thread`), so that what the child allocates goes past the caches. A child with memory
-//! of its own finds no lock held by threads that it has not (`perseq::Forking`). Otherwise they are what libc's are. libc itself does not come by here: its `pthread_create`, `posix_spawn`, `popen` and `system`
-//! call functions of its own, and their children do not allocate.
+//! of its own finds no lock held by threads that it has not (`perseq::Forking`). Otherwise they are what libc's are. libc
+//! itself does not come by here: its `pthread_create`, `posix_spawn`, `popen` and `system` call functions of its own, and
+//! their children do not allocate.
 
 use core::arch::naked_asm;
 use core::ffi::{c_int, c_void};

@@ -4,8 +4,8 @@
 //! and all write errno. What an allocator or a signal handler does must not call out, so nothing in this crate uses
 //! them after [`probe`](crate::probe): a call from here runs no code of anybody else's in user space, is no
 //! cancellation point, and leaves errno alone. (With a libc other than glibc, a thread that is registered also sets a
-//! value of thread-specific data, which is none of these.) Numbers are libc's `SYS_...`, and the same for both architectures where
-//! a call is listed here.
+//! value of thread-specific data, which is none of these.) Numbers are libc's `SYS_...`, and the same for both
+//! architectures where a call is listed here.
 
 use core::ffi::{c_int, c_long};
 use core::sync::atomic::AtomicU32;

@@ -3,7 +3,8 @@
 //! It is written with write(2) when the process ends by `exit` or by a return from `main`, as reports are, to a file of
 //! the process's own: `PREFIX.PID.heap`. Nothing is locked for it, so it is written also where a handler that interrupted
 //! an allocation ends the process. Where a process has several allocators of ours, as a Rust program on perseq has under
-//! libperseq, each further one writes `PREFIX.PID.2.heap` and so on. A forked child begins with what was sampled before, as it does with the memory.
+//! libperseq, each further one writes `PREFIX.PID.2.heap` and so on. A forked child begins with what was sampled before, as
+//! it does with the memory.
 //!
 //! What walks stacks is loaded among the constructors of the program or library that this code is in. So blocks that the
 //! loader and constructors before that allocate are no samples.
