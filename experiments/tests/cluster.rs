@@ -98,8 +98,9 @@ impl Shop {
                 });
                 let alive: Vec<_> = alive.collect();
                 self.end();
-                let said = told(&scheduler.wait_with_output().expect("it ends"));
-                panic!("no row of part 2 after {:?}, ended: {ended}\n{said}\n{}", begin.elapsed(), alive.join("\n"));
+                let output = scheduler.wait_with_output().expect("it ends");
+                let (after, status, said) = (begin.elapsed(), output.status, told(&output));
+                panic!("no row of part 2 after {after:?}, ended: {ended}, {status}\n{said}\n{}", alive.join("\n"));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -168,15 +169,18 @@ fn gnu_parallel_takes_up_a_part_that_was_killed() {
         return absence::not_tested("parallel", "parts of a plan on several hosts", "no GNU parallel is installed");
     }
     let shop = Shop::new();
-    // Notes down the host, and does here what is to be done there.
+    // Notes down the host, and does here what is to be done there, with a SHELL as sshd sets it: without one, GNU parallel
+    // runs nothing there and reports success.
     let ssh = shop.path().join("ssh");
-    let text = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do echo \"$1\" >>\"${0%/*}/hosts\"; shift; done\nshift\nexec sh -c \"$*\"\n";
+    let text = "#!/bin/sh\nwhile [ \"$1\" != -- ]; do echo \"$1\" >>\"${0%/*}/hosts\"; shift; done\nshift\n\
+                exec env SHELL=/bin/sh sh -c \"$*\"\n";
     fs::write(&ssh, text).expect("a script");
     fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).expect("a program");
     let start = || {
         let mut command = shop.command("sh", &["with-parallel.sh"]);
         // Its HOME is the folder: what it has of earlier runs there is not this user's.
         command
+            .env_remove("SHELL") // that of whoever tests is no part of this
             .env("HOME", shop.path())
             .env("HOSTS", "alpha,beta")
             .env("PARALLEL", format!("--will-cite --ssh {}", ssh.display()));
