@@ -11,6 +11,7 @@
 //! lock then ([`Mutex::lock_unless_orphaned`]); what only reports ends the process.
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ops::{Deref, DerefMut};
 
 #[cfg(not(loom))]
@@ -44,9 +45,7 @@ static STUCK: AtomicBool = AtomicBool::new(false);
 
 /// Mutual exclusion over a `T`.
 pub struct Mutex<T> {
-    /// [`FREE`], or the holder's number ([`this_thread`]) and marks.
-    state: AtomicU32,
-    order: Order,
+    lock: Lock,
     value: UnsafeCell<T>,
 }
 
@@ -55,33 +54,33 @@ unsafe impl<T: Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
     /// Where its word and its value are, in bytes from its beginning. The word is 0 while nobody has the lock.
-    pub const WORD_AT: usize = core::mem::offset_of!(Mutex<T>, state);
-    pub const VALUE_AT: usize = core::mem::offset_of!(Mutex<T>, value);
+    pub const WORD_AT: usize = offset_of!(Mutex<T>, lock) + offset_of!(Lock, state);
+    pub const VALUE_AT: usize = offset_of!(Mutex<T>, value);
 
     pub const fn new(rank: Rank, value: T) -> Self {
-        Mutex { state: AtomicU32::new(FREE), order: Order::new(rank), value: UnsafeCell::new(value) }
+        Mutex { lock: Lock { state: AtomicU32::new(FREE), order: Order::new(rank) }, value: UnsafeCell::new(value) }
     }
 
     #[inline]
     pub fn lock(&self) -> Guard<'_, T> {
-        self.order.before_waiting();
-        self.acquire();
+        self.lock.order.before_waiting();
+        self.lock.acquire();
         Guard(self)
     }
 
     /// As [`Mutex::lock_unless_orphaned`], by a thread that may hold locks of the same rank, for which somebody else has
     /// said why no two threads do that at once.
     pub fn lock_another(&self) -> Option<Guard<'_, T>> {
-        self.order.before_waiting_for_another();
-        self.acquire_unless(Excuse::Orphaned)
+        self.lock.order.before_waiting_for_another();
+        self.lock.acquire_unless(Excuse::Orphaned).then_some(Guard(self))
     }
 
     /// As [`Mutex::lock`]. `None`, and [`this_thread::went_without`], in a child process where the holder does not exist,
     /// of a fork in a signal handler: what the lock guards may be half changed.
     #[inline]
     pub fn lock_unless_orphaned(&self) -> Option<Guard<'_, T>> {
-        self.order.before_waiting();
-        self.acquire_unless(Excuse::Orphaned)
+        self.lock.order.before_waiting();
+        self.lock.acquire_unless(Excuse::Orphaned).then(|| Guard(self))
     }
 
     /// As [`Mutex::lock`], for who can do without: `None`, and [`this_thread::went_without`], if a fork holds the lock
@@ -92,33 +91,29 @@ impl<T> Mutex<T> {
     /// nobody does for a thread that does not exist.
     #[inline]
     pub fn lock_unless_forking(&self) -> Option<Guard<'_, T>> {
-        self.order.before_waiting();
-        self.acquire_unless(Excuse::Forking)
-    }
-
-    #[inline]
-    fn acquire_unless(&self, excuse: Excuse) -> Option<Guard<'_, T>> {
-        let this = this_thread::enter();
-        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() && !self.acquire_slow(this, excuse) {
-            this_thread::leave();
-            this_thread::go_without();
-            return None;
-        }
-        self.order.taken();
-        Some(Guard(self))
+        self.lock.order.before_waiting();
+        self.lock.acquire_unless(Excuse::Forking).then(|| Guard(self))
     }
 
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        let this = this_thread::enter();
-        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
-            this_thread::leave();
-            return None;
-        }
-        self.order.taken();
-        Some(Guard(self))
+        self.lock.try_acquire().then(|| Guard(self))
     }
 
+    /// The lock alone, as fork sees it.
+    pub fn bare(&self) -> &Lock {
+        &self.lock
+    }
+}
+
+/// What a [`Mutex`] is without its content.
+pub struct Lock {
+    /// [`FREE`], or the holder's number ([`this_thread`]) and marks.
+    state: AtomicU32,
+    order: Order,
+}
+
+impl Lock {
     #[inline]
     fn acquire(&self) {
         let this = this_thread::enter();
@@ -127,6 +122,29 @@ impl<T> Mutex<T> {
             self.acquire_slow(this, Excuse::None);
         }
         self.order.taken();
+    }
+
+    #[inline]
+    fn acquire_unless(&self, excuse: Excuse) -> bool {
+        let this = this_thread::enter();
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() && !self.acquire_slow(this, excuse) {
+            this_thread::leave();
+            this_thread::go_without();
+            return false;
+        }
+        self.order.taken();
+        true
+    }
+
+    #[inline]
+    fn try_acquire(&self) -> bool {
+        let this = this_thread::enter();
+        if self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
+            this_thread::leave();
+            return false;
+        }
+        self.order.taken();
+        true
     }
 
     /// In models: a signal ends the calls of the futex for this lock, and they are made again.
@@ -193,7 +211,7 @@ impl<T> Mutex<T> {
     ///
     /// * The caller holds the lock and has no guard for it.
     #[inline]
-    pub unsafe fn release(&self) {
+    unsafe fn release(&self) {
         self.order.giving_up();
         if self.state.swap(FREE, Release) & WAITERS != 0 {
             #[cfg(all(test, not(loom)))]
@@ -235,32 +253,15 @@ pub enum Taken {
     Not,
 }
 
-/// A mutex of any content, as fork sees it.
-pub trait ForkLock {
-    /// Takes the lock for the time of a fork.
-    fn take(&self, patience: Patience) -> Taken;
-    /// In the parent: unlocks, if the fork took it.
-    ///
-    /// # Safety
-    ///
-    /// * The calling thread forked.
-    unsafe fn give(&self);
-    /// In the child, where the threads that were asleep on the lock do not exist: unlocks, if the fork took it. False if
-    /// it is held by a thread that does not exist: then nobody waits for it any more.
-    ///
-    /// # Safety
-    ///
-    /// * The calling thread forked, and is the process's only one.
-    unsafe fn give_in_child(&self) -> bool;
-}
-
 /// A fork has ended, or is about to begin.
 pub fn forget_stuck_fork() {
     STUCK.store(false, Relaxed); // a hint
 }
 
-impl<T> ForkLock for Mutex<T> {
-    fn take(&self, patience: Patience) -> Taken {
+/// What a fork does with it.
+impl Lock {
+    /// Takes the lock for the time of a fork.
+    pub fn take(&self, patience: Patience) -> Taken {
         if self.state.load(Relaxed) & ORPHANED != 0 {
             return Taken::Not; // for ever
         }
@@ -290,7 +291,12 @@ impl<T> ForkLock for Mutex<T> {
         Taken::ForFork
     }
 
-    unsafe fn give(&self) {
+    /// In the parent: unlocks, if the fork took it.
+    ///
+    /// # Safety
+    ///
+    /// * The calling thread forked.
+    pub unsafe fn give(&self) {
         let state = self.state.load(Relaxed);
         if state & FORKING != 0 && state & this_thread::NUMBER == this_thread::number() {
             // SAFETY: taken by `take`, so there is no guard for it.
@@ -298,7 +304,13 @@ impl<T> ForkLock for Mutex<T> {
         }
     }
 
-    unsafe fn give_in_child(&self) -> bool {
+    /// In the child, where the threads that were asleep on the lock do not exist: unlocks, if the fork took it. False if
+    /// it is held by a thread that does not exist: then nobody waits for it any more.
+    ///
+    /// # Safety
+    ///
+    /// * The calling thread forked, and is the process's only one.
+    pub unsafe fn give_in_child(&self) -> bool {
         let state = self.state.load(Relaxed);
         let ours = state & this_thread::NUMBER == this_thread::number();
         // What another thread took for a fork of its own is whole as well.
@@ -346,7 +358,7 @@ impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: a guard exists only while its lock is held.
-        unsafe { self.0.release() }
+        unsafe { self.0.lock.release() }
     }
 }
 

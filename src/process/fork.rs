@@ -46,7 +46,7 @@ use crate::process::background;
 use crate::process::exit_report;
 use crate::process::options;
 use crate::process::reporter;
-use crate::sync::{self, ForkLock, Patience, Taken};
+use crate::sync::{self, Lock, Patience, Taken};
 use crate::this_thread;
 use crate::way;
 
@@ -97,28 +97,29 @@ fn notice_forks_slow() {
     NOTICED.store(DONE, Release);
 }
 
-fn for_each_lock(mut f: impl FnMut(&dyn ForkLock)) {
-    f(&DECIDING);
-    f(options::mutex());
-    f(reclaim::mutex());
-    f(registry::mutex());
+#[inline(never)] // one for all that is done with them
+fn for_each_lock(f: &mut dyn FnMut(&Lock)) {
+    f(DECIDING.bare());
+    f(options::mutex().bare());
+    f(reclaim::mutex().bare());
+    f(registry::mutex().bare());
     for cache in registry::all() {
-        f(cache.shape());
+        f(cache.shape().bare());
     }
     for cache in registry::all() {
-        f(&cache.lists);
+        f(cache.lists.bare());
     }
-    f(hardened::mutex());
+    f(hardened::mutex().bare());
     for transfer in BACK_END.transfer.all() {
-        f(transfer.mutex());
+        f(transfer.mutex().bare());
     }
     for central in &BACK_END.central {
-        f(central.mutex());
+        f(central.mutex().bare());
     }
-    f(SPARE_ARRAYS.mutex());
-    f(BACK_END.metadata.mutex());
-    f(BACK_END.pages.releases.mutex());
-    f(BACK_END.pages.mutex());
+    f(SPARE_ARRAYS.mutex().bare());
+    f(BACK_END.metadata.mutex().bare());
+    f(BACK_END.pages.releases.mutex().bare());
+    f(BACK_END.pages.mutex().bare());
 }
 
 /// A fork of which libc tells nobody, as by the system call or by `clone` without `CLONE_VM`. All locks are held while this
@@ -182,7 +183,7 @@ extern "C" fn before_fork() {
     }
     let patience = if this_thread::locks() == 0 { Patience::Waits } else { Patience::Tries };
     let mut all = true;
-    for_each_lock(|lock| all &= lock.take(patience) != Taken::Not);
+    for_each_lock(&mut |lock| all &= lock.take(patience) != Taken::Not);
     if patience == Patience::Waits && all {
         lock_order::assert_all_held(registry::all().next().is_some());
     }
@@ -194,7 +195,7 @@ extern "C" fn after_fork_parent() {
     }
     // SAFETY: this thread forked. No cache is added while this walks the caches, although the registry's lock is free
     // again: that takes metadata's as well, which is freed after the caches'.
-    for_each_lock(|lock| unsafe { lock.give() });
+    for_each_lock(&mut |lock| unsafe { lock.give() });
     sync::forget_stuck_fork();
 }
 
@@ -205,7 +206,7 @@ extern "C" fn after_fork_child() {
     NOTICED.store(DONE, Release); // by the thread whose note of it may not have come along
     let mut whole = true;
     // SAFETY: this thread forked, and is the child's only one.
-    for_each_lock(|lock| whole &= unsafe { lock.give_in_child() });
+    for_each_lock(&mut |lock| whole &= unsafe { lock.give_in_child() });
     sync::forget_stuck_fork();
     background::forget_in_child();
     exit_report::forget_in_child();

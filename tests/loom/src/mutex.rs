@@ -9,7 +9,7 @@ use rseq::{Fault, explore};
 
 use crate::lock_order::Rank;
 use crate::must_fail;
-use crate::sync::{ForkLock, Mutex};
+use crate::sync::Mutex;
 
 struct Counter {
     lock: Mutex<()>,
@@ -77,10 +77,10 @@ fn model_of_a_child(marks: bool, wait: fn(&Mutex<()>) -> bool) {
         let waiter = thread::spawn(move || wait(&waiting));
         if marks {
             // SAFETY: the handler's thread stands still meanwhile, or in the model does what it may do then.
-            let whole = unsafe { lock.give_in_child() };
+            let whole = unsafe { lock.bare().give_in_child() };
             assert!(!whole, "who holds it does not exist");
         }
-        lock.interrupt();
+        lock.bare().interrupt();
         assert!(waiter.join().unwrap(), "it goes without the lock");
     });
 }
