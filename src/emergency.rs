@@ -25,6 +25,7 @@ use core::sync::atomic::{
 };
 
 use crate::config::PAGE_SIZE;
+use crate::names::{self, Name};
 use crate::os;
 use crate::place::Place;
 use crate::size_class::{CLASSES, SizeClass};
@@ -170,6 +171,14 @@ fn take_pages(class: SizeClass) -> Option<usize> {
     None
 }
 
+/// Memory of the kernel's, for a region or a large block.
+fn map(bytes: usize, align: usize) -> Option<NonNull<u8>> {
+    let start = os::map_apart(bytes, align)?;
+    // SAFETY: mapped just now, in whole pages.
+    unsafe { names::give(Name::Emergency, start, bytes.next_multiple_of(os::page_size())) };
+    Some(start)
+}
+
 fn region_bytes(region: usize) -> usize {
     FIRST_REGION << region
 }
@@ -181,7 +190,7 @@ fn region_at(region: usize) -> Option<*const Header> {
         return Some(known as *const Header);
     }
     let bytes = region_bytes(region);
-    let start = os::map_apart(bytes, PAGE_SIZE)?;
+    let start = map(bytes, PAGE_SIZE)?;
     let header = start.as_ptr().cast::<Header>();
     let before = (size_of::<Header>() + bytes / PAGE_SIZE * size_of::<AtomicU32>()).div_ceil(PAGE_SIZE);
     // SAFETY: new and ours alone, zeroed, and that long.
@@ -219,7 +228,7 @@ pub fn object_at(address: usize) -> Option<(SizeClass, usize)> {
 /// A large block that reads as zero. `None` if the kernel has no memory, or there are too many.
 pub fn allocate_large(layout: Layout) -> Option<NonNull<u8>> {
     let bytes = layout.size().checked_next_multiple_of(PAGE_SIZE)?.max(PAGE_SIZE);
-    let start = os::map_apart(bytes, layout.align().max(PAGE_SIZE))?;
+    let start = map(bytes, layout.align().max(PAGE_SIZE))?;
     let slot = slots(start.as_ptr() as usize)
         .find(|slot| slot.address.compare_exchange(FREE_SLOT, CLAIMED_SLOT, Acquire, Relaxed).is_ok());
     let Some(slot) = slot else {

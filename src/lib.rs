@@ -94,7 +94,7 @@
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `emergency.rs` | memory for a thread that must not wait for a lock |
-//! | `os.rs`, `vdso.rs`, `errno.rs` | the kernel's memory calls, its clock, errno |
+//! | `os.rs`, `names.rs`, `vdso.rs`, `errno.rs` | the kernel's memory calls, names of mappings, its clock, errno |
 //! | `sync.rs`, `this_thread.rs`, `lock_order.rs` | the lock, who holds how many, their order |
 //! | `misuse.rs`, `fatal.rs`, `message.rs` | what a program may not do, and the last words |
 //!
@@ -120,6 +120,7 @@
 //! | `PERSEQ_IDLE_DRAIN` | milliseconds after which the cache of an idle CPU or thread is emptied | milliseconds, 1 to 86400000, or off | `10000` |
 //! | `PERSEQ_SHARDS` | caches in the mode sharded | a number from 1 to 4096 | 4 for each CPU |
 //! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches, among which CPUs are dealt out in turn | a number from 1 to 64 | 1 for each last-level cache, as /sys says |
+//! | `PERSEQ_NAMES` | whether mappings have names in /proc/PID/maps and smaps, as [anon:perseq:heap], where the kernel has that; prctl(2) is then among the calls that are made at any time | 0 or 1 | `0` |
 //! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file; also every so many seconds, or when a signal arrives, which takes a thread | text, json, text:PATH or json:PATH, and behind it ,every=SECONDS (to 86400) or ,signal=USR1 or ,signal=USR2 | not set |
 //! | `PERSEQ_PROFILE` | a heap profile by sampling, for pprof, written to PREFIX.PID.heap at exit: bytes from one sample to the next, in the mean | bytes, at least 4K, as in 512K, and behind it perhaps ,PREFIX | not set; PREFIX is perseq |
 //! | `PERSEQ_HARDENED` | 1: no caches, and every operation is checked; for programs that may misuse memory | 0 or 1 | `0` |
@@ -171,10 +172,10 @@
 //!   another thread held one at that moment, the child allocates from those regions only, and gives nothing back.
 //! * **No call is a point where a thread is cancelled**, and none but the first opens a file. After the first
 //!   allocation, allocating and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
-//!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: a
-//!   background thread is a thread, made by libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread
-//!   registers its own at its first allocation, and under musl ends that before its memory goes; where the kernel lends no
-//!   code for its clock, `clock_gettime`.
+//!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: with
+//!   `PERSEQ_NAMES=1`, `prctl` after what maps, until it is refused; a background thread is a thread, made by libc; where
+//!   libc registers no rseq areas (before glibc 2.35, musl) each thread registers its own at its first allocation, and
+//!   under musl ends that before its memory goes; where the kernel lends no code for its clock, `clock_gettime`.
 //! * **A heap profile** (`PERSEQ_PROFILE`, with glibc) walks the stack of whoever allocates a sample, which takes some KiB of
 //!   that stack, also where a handler has one of its own. There, and where one is freed, it reads the clock, and calls `getcpu`
 //!   where the kernel keeps no CPU's number. A handler that interrupts a slow path allocates no samples. A forked child
@@ -245,6 +246,7 @@ mod message;
 mod middle;
 mod misuse;
 mod mode;
+mod names;
 pub mod objects;
 mod os;
 mod owner;

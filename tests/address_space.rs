@@ -26,6 +26,18 @@ fn alone(test: &str, body: impl FnOnce()) {
     }
 }
 
+/// As [`alone`], and once more with names for all mappings, where the kernel has them: what is mapped may still be joined.
+fn alone_and_named(test: &str, body: impl FnOnce()) {
+    if kit::role().is_none() {
+        if kit::kernel::has_names() {
+            Child::of(test, "alone").env("PERSEQ_NAMES", "1").run().passed();
+        } else {
+            not_tested("mapping-names", "the number of mappings with names", "prctl(PR_SET_VMA) is refused");
+        }
+    }
+    alone(test, body);
+}
+
 /// Bytes of a line of `/proc/self/status`.
 fn status(name: &str) -> usize {
     let text = std::fs::read_to_string("/proc/self/status").expect("/proc is mounted");
@@ -292,7 +304,7 @@ fn mappings() -> usize {
 /// program's, too, and Linux lets it have 65,530.
 #[test]
 fn few_mappings() {
-    alone("few_mappings", || {
+    alone_and_named("few_mappings", || {
         const BLOCKS: usize = 12_000;
         let mut blocks = vec![(ptr::null_mut::<u8>(), 0_usize); BLOCKS];
         for round in 0..6 {
@@ -336,7 +348,7 @@ fn few_mappings() {
 /// Holes between blocks are mappings more, and so few.
 #[test]
 fn few_holes() {
-    alone("few_holes", || {
+    alone_and_named("few_holes", || {
         let small: Vec<_> = (0..20_000).map(|_| (block(64 << 10, 8), block(5 * MIB, 8))).collect();
         small.iter().for_each(|(_, large)| free(*large, 5 * MIB, 8));
         perseq::release();

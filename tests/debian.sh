@@ -45,14 +45,21 @@ workshop() {
 }
 
 # lists SUITE: another suite's lists, in a folder of their own; `apt` and `cache` are apt-get and apt-cache on them, as if
-# nothing were installed.
+# nothing were installed. The suite noble is Ubuntu's, by the keys that Debian's sid has in a package.
 lists() {
-    local suite="$1" folder="$work/apt-$1" signed="signed-by=/usr/share/keyrings/debian-archive-keyring.gpg"
+    local suite="$1" folder="$work/apt-$1" keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    local archive=http://deb.debian.org/debian
+    if [ "$suite" = noble ]; then
+        lists sid
+        fetch "$work/keys" ubuntu-keyring
+        keys="$work/keys/usr/share/keyrings/ubuntu-archive-keyring.gpg" archive=http://archive.ubuntu.com/ubuntu
+    fi
+    local signed="signed-by=$keys"
     apt=(apt-get -c "$folder/configuration") cache=(apt-cache -c "$folder/configuration")
     [ ! -e "$folder/done" ] || return 0
     mkdir -p "$folder"/{lists/partial,cache/archives/partial}
     touch "$folder/status"
-    echo "deb [$signed] http://deb.debian.org/debian $suite main" >"$folder/sources"
+    echo "deb [$signed] $archive $suite main" >"$folder/sources"
     [ "$suite" != bookworm ] ||
         echo "deb [$signed] http://deb.debian.org/debian-security bookworm-security main" >>"$folder/sources"
     cat >"$folder/configuration" <<APT
@@ -64,7 +71,7 @@ Dir::Cache "$folder/cache";
 APT::Architectures {"amd64";};
 APT::Sandbox::User "root";
 APT
-    "${apt[@]}" update -qq || lack "the lists of Debian's suite $suite cannot be had"
+    "${apt[@]}" update -qq || lack "the lists of the suite $suite cannot be had"
     touch "$folder/done"
 }
 
@@ -78,6 +85,23 @@ fetch() {
     for package in "$folder"/archives/*.deb; do dpkg -x "$package" "$folder"; done
     rm -rf "$folder/archives"
     touch "$folder/done"
+}
+
+# `emulator`: QEMU for x86-64. Unpacked where it is not installed: to install it would replace what this machine may have
+# of another version.
+emulator() {
+    emulator=(qemu-system-x86_64)
+    if ! command -v "${emulator[0]}" >/dev/null; then
+        local wanted
+        apt=(apt-get)
+        wanted="$(apt-get install -s --no-install-recommends qemu-system-x86 | sed -n 's/^Inst \([^ ]*\) (.*/\1/p')"
+        [ -n "$wanted" ] || lack "no package qemu-system-x86 in this Debian's archives; apt-get update may help"
+        # shellcheck disable=SC2086 # one word each
+        fetch "$work/qemu" $wanted
+        emulator=(env LD_LIBRARY_PATH="$work/qemu/usr/lib/x86_64-linux-gnu:$work/qemu/lib/x86_64-linux-gnu"
+            "$work/qemu/usr/bin/qemu-system-x86_64" -L "$work/qemu/usr/share/qemu" -L "$work/qemu/usr/share/seabios")
+    fi
+    "${emulator[@]}" --version | head -1
 }
 
 # `root`: the files of a guest, empty but for folders.

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["mode"],
     &["owner"],
     // Leaves.
+    &["names"],
     &["os"],
     &["vdso"],
     &["size_class"],

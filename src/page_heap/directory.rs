@@ -33,6 +33,7 @@ use core::sync::atomic::{
 };
 
 use crate::config::PAGE_SIZE;
+use crate::names::{self, Name};
 use crate::os::{self, ADDRESS_BITS};
 use crate::page_heap::huge_pages::{HugePage, HugePageLayout, PAGES_PER_HUGE};
 use crate::page_heap::span::{Span, SpanId, SpanLayout};
@@ -295,6 +296,8 @@ impl Directory {
         if self.limit.load(Relaxed) - self.next.load(Relaxed) < bytes {
             let length = bytes.next_multiple_of(os::MAX_OS_PAGE).max(TABLE_STEP);
             let start = os::map_anywhere(length, os::MAX_OS_PAGE)?;
+            // SAFETY: mapped just now.
+            unsafe { names::give(Name::Tables, start, length) };
             if bytes * 2 > length {
                 return Some(start); // what is left of the last step serves smaller ones
             }

@@ -473,7 +473,7 @@ impl<S: PageSource> PageHeap<S> {
 impl PageHeap<Mmap> {
     /// The process's heap. There is one: its tables are the process's.
     pub const fn of_process() -> Self {
-        PageHeap::over(Space::of_process(Mmap::new(), &DIRECTORY))
+        PageHeap::over(Space::of_process(Mmap::of_process(), &DIRECTORY))
     }
 }
 

@@ -7,6 +7,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
 use crate::config::{HUGE_PAGE, SMALL_HEAP_BYTES};
+use crate::names::{self, Name};
 pub use crate::os::Relocation;
 use crate::os::{self, HugeAdvice, MAX_OS_PAGE};
 
@@ -111,6 +112,8 @@ impl Thp {
 #[derive(Debug, Default)]
 pub struct Mmap {
     thp: AtomicU8,
+    /// Of what it maps.
+    name: Name,
 }
 
 impl Mmap {
@@ -123,7 +126,12 @@ impl Mmap {
     /// With advice on huge pages.
     #[must_use]
     pub const fn with_thp(thp: Thp) -> Mmap {
-        Mmap { thp: AtomicU8::new(thp as u8) }
+        Mmap { thp: AtomicU8::new(thp as u8), name: Name::Apart }
+    }
+
+    /// The process's.
+    pub(crate) const fn of_process() -> Mmap {
+        Mmap { thp: AtomicU8::new(Thp::Default as u8), name: Name::Heap }
     }
 
     /// Changes the advice for what will be committed.
@@ -141,7 +149,10 @@ unsafe impl PageSource for Mmap {
     }
 
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        os::reserve(bytes)
+        let start = os::reserve(bytes)?;
+        // SAFETY: mapped just now. What is committed of it keeps the name.
+        unsafe { names::give(self.name, start, bytes) };
+        Some(start)
     }
 
     unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize) {
@@ -161,7 +172,13 @@ unsafe impl PageSource for Mmap {
 
     unsafe fn relocate(&self, from: NonNull<u8>, to: NonNull<u8>, bytes: usize) -> Relocation {
         // SAFETY: by our own contract.
-        unsafe { os::relocate(from.as_ptr(), to.as_ptr(), bytes) }
+        let outcome = unsafe { os::relocate(from.as_ptr(), to.as_ptr(), bytes) };
+        if outcome == Relocation::Refused {
+            // The kernel may have unmapped the new place, which then was mapped again.
+            // SAFETY: ours, by our own contract.
+            unsafe { names::give(self.name, to, bytes) };
+        }
+        outcome
     }
 
     unsafe fn committed(&self, start: NonNull<u8>, bytes: usize, before: usize) {

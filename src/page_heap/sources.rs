@@ -10,6 +10,7 @@ use core::sync::atomic::{
 };
 
 use crate::config::HUGE_PAGE;
+use crate::names::{self, Name};
 use crate::os;
 use crate::page_heap::source::{PageSource, Relocation};
 
@@ -49,7 +50,10 @@ unsafe impl PageSource for HugeTlb {
     const GRANULE: usize = HUGE_PAGE;
 
     fn reserve(&self, bytes: usize) -> Option<NonNull<u8>> {
-        os::reserve(bytes)
+        let start = os::reserve(bytes)?;
+        // SAFETY: mapped just now. Huge pages take the place of what has the name, and have a file's.
+        unsafe { names::give(Name::Apart, start, bytes) };
+        Some(start)
     }
 
     unsafe fn unreserve(&self, start: NonNull<u8>, bytes: usize) {
@@ -65,6 +69,7 @@ unsafe impl PageSource for HugeTlb {
                 return true;
             }
             let done = os::commit(start.as_ptr(), bytes);
+            names::give(Name::Apart, start, bytes); // it may have been mapped again meanwhile
             self.ordinary.fetch_add(if done { bytes } else { 0 }, Relaxed);
             done
         }

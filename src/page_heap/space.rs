@@ -34,6 +34,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::AtomicU32;
 
 use crate::config::{GROW_PAGES, HUGE_PAGE, MAX_STEP_PAGES, PAGE_SIZE};
+use crate::names::{self, Name};
 use crate::os::{self, Refusal};
 use crate::page_heap::directory::{Directory, LAST_PAGE};
 use crate::page_heap::huge_pages::{HugePage, PAGES_PER_HUGE};
@@ -175,6 +176,8 @@ impl<S: PageSource> Space<S> {
                     return Err(Refusal::NoMemory);
                 }
                 os::map_at(start, bytes)?;
+                // SAFETY: mapped just now.
+                unsafe { names::give(Name::Heap, place, bytes) };
             }
             // SAFETY: a part of a region that was never committed.
             None if unsafe { self.source.commit(place, bytes) } => {}
@@ -233,8 +236,11 @@ impl<S: PageSource> Space<S> {
                 unsafe { os::unmap(start, pages * PAGE_SIZE) };
                 return None;
             }
-            // SAFETY: committed just now.
-            unsafe { self.source.committed(start, pages * PAGE_SIZE, committed * PAGE_SIZE) };
+            // SAFETY: committed just now, and mapped whole.
+            unsafe {
+                names::give(Name::Heap, start, pages * PAGE_SIZE);
+                self.source.committed(start, pages * PAGE_SIZE, committed * PAGE_SIZE);
+            }
             Some(Frontier { next: first, committed: first + pages, end: LAST_PAGE })
         })
     }

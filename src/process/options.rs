@@ -17,6 +17,7 @@ use crate::middle::back_end::BACK_END;
 use crate::middle::shards;
 use crate::middle::topology::MAX_GROUPS;
 use crate::mode::Mode;
+use crate::names;
 use crate::page_heap::release::Policy;
 use crate::page_heap::source::Thp;
 use crate::process::background;
@@ -53,7 +54,7 @@ const HARD_LIMIT: &str = "bytes, at least 1M, as in 512M or 2G, or 1% to 100% of
 const BYTES: &str = "bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, \
                      PERSEQ_MODE=central";
 
-static OPTIONS: [RuntimeOption; 15] = [
+static OPTIONS: [RuntimeOption; 16] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -140,6 +141,14 @@ static OPTIONS: [RuntimeOption; 15] = [
         expected: "a number from 1 to 64",
         default: "1 for each last-level cache, as /sys says",
         apply: |text| number(text, 1..=MAX_GROUPS).map(shards::set_transfer_shards).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_NAMES",
+        meaning: "whether mappings have names in /proc/PID/maps and smaps, as [anon:perseq:heap], where the kernel has \
+                  that; prctl(2) is then among the calls that are made at any time",
+        expected: "0 or 1",
+        default: "0",
+        apply: |text| matches!(text, "0" | "1").then(|| names::set(text == "1")).is_some(),
     },
     RuntimeOption {
         name: "PERSEQ_STATS",

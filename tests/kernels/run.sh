@@ -36,18 +36,7 @@ export PERSEQ_TEST_SECONDS="${PERSEQ_TEST_SECONDS:-1}"
 step "tools"
 install cpio
 workshop
-# Unpacked where it is not installed: to install it would replace what this machine may have of another version.
-emulator=(qemu-system-x86_64)
-if ! command -v "${emulator[0]}" >/dev/null; then
-    apt=(apt-get)
-    wanted="$(apt-get install -s --no-install-recommends qemu-system-x86 | sed -n 's/^Inst \([^ ]*\) (.*/\1/p')"
-    [ -n "$wanted" ] || lack "no package qemu-system-x86 in this Debian's archives; apt-get update may help"
-    # shellcheck disable=SC2086 # one word each
-    fetch "$work/qemu" $wanted
-    emulator=(env LD_LIBRARY_PATH="$work/qemu/usr/lib/x86_64-linux-gnu:$work/qemu/lib/x86_64-linux-gnu"
-        "$work/qemu/usr/bin/qemu-system-x86_64" -L "$work/qemu/usr/share/qemu" -L "$work/qemu/usr/share/seabios")
-fi
-"${emulator[@]}" --version | head -1
+emulator
 
 step "a kernel: $kernel"
 case "$kernel" in

@@ -131,6 +131,20 @@ pub mod kernel {
         commands > 0 && commands & i64::from(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED_RSEQ) != 0
     }
 
+    /// Gives names to mappings (Linux 5.17, with `CONFIG_ANON_VMA_NAME`).
+    pub fn has_names() -> bool {
+        let (flags, access) = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, libc::PROT_READ | libc::PROT_WRITE);
+        let bytes = super::page_bytes() as usize;
+        // SAFETY: a mapping of our own, which is gone afterwards, and a string.
+        unsafe {
+            let page = libc::mmap(std::ptr::null_mut(), bytes, access, flags, -1, 0);
+            let name = c"asked".as_ptr();
+            let answer = libc::prctl(libc::PR_SET_VMA, libc::PR_SET_VMA_ANON_NAME, page, bytes, name);
+            libc::munmap(page, bytes);
+            answer == 0
+        }
+    }
+
     /// Fills `mm_cid` (Linux 6.3): the rseq area it knows of is 28 bytes or more.
     pub fn has_mm_cid() -> bool {
         const AT_RSEQ_FEATURE_SIZE: u64 = 27;

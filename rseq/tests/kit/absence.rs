@@ -26,6 +26,7 @@ const KNOWN: &[&str] = &[
     "hardware-counters",    // a counter of instructions that this user may read
     "overcommit-heuristic", // vm.overcommit_memory is 0, as Linux comes
     "SCHED_FIFO",           // SCHED_FIFO for this user
+    "mapping-names",        // names of mappings (Linux 5.17 with CONFIG_ANON_VMA_NAME)
     "seccomp",              // filters of system calls
     "x86-64",               // what is written for this architecture
     "aarch64-tools",        // qemu-user and binutils for aarch64
