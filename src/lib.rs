@@ -120,7 +120,7 @@
 //! | `PERSEQ_IDLE_DRAIN` | milliseconds after which the cache of an idle CPU or thread is emptied | milliseconds, 1 to 86400000, or off | `10000` |
 //! | `PERSEQ_SHARDS` | caches in the mode sharded | a number from 1 to 4096 | 4 for each CPU |
 //! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches, among which CPUs are dealt out in turn | a number from 1 to 64 | 1 for each last-level cache, as /sys says |
-//! | `PERSEQ_NAMES` | whether mappings have names in /proc/PID/maps and smaps, as [anon:perseq:heap], where the kernel has that; prctl(2) is then among the calls that are made at any time | 0 or 1 | `0` |
+//! | `PERSEQ_NAMES` | whether mappings have names in /proc/PID/maps and smaps, as perseq:heap, where the kernel has that; prctl(2) is then among the calls that are made at any time | 0 or 1 | `0` |
 //! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file; also every so many seconds, or when a signal arrives, which takes a thread | text, json, text:PATH or json:PATH, and behind it ,every=SECONDS (to 86400) or ,signal=USR1 or ,signal=USR2 | not set |
 //! | `PERSEQ_PROFILE` | a heap profile by sampling, for pprof, written to PREFIX.PID.heap at exit: bytes from one sample to the next, in the mean | bytes, at least 4K, as in 512K, and behind it perhaps ,PREFIX | not set; PREFIX is perseq |
 //! | `PERSEQ_HARDENED` | 1: no caches, and every operation is checked; for programs that may misuse memory | 0 or 1 | `0` |

@@ -144,7 +144,7 @@ static OPTIONS: [RuntimeOption; 16] = [
     },
     RuntimeOption {
         name: "PERSEQ_NAMES",
-        meaning: "whether mappings have names in /proc/PID/maps and smaps, as [anon:perseq:heap], where the kernel has \
+        meaning: "whether mappings have names in /proc/PID/maps and smaps, as perseq:heap, where the kernel has \
                   that; prctl(2) is then among the calls that are made at any time",
         expected: "0 or 1",
         default: "0",
