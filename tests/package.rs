@@ -25,6 +25,7 @@ fn packages_hold_what_builds_them() {
     for (package, needed) in [
         ("perseq", &["src/lib.rs", "build.rs", "build/config.rs", "build/default.toml", "CHANGELOG.md"] as &[&str]),
         ("perseq-rseq", &["src/lib.rs", "asm/README.md", "asm/x86_64/pop.s", "asm/aarch64/pop.s"]),
+        ("perseq-test-kit", &["src/lib.rs", "src/subject/c.rs", "examples/preloaded.rs"]),
     ] {
         let files = files(package);
         for file in needed.iter().chain(&["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"]) {
@@ -34,7 +35,11 @@ fn packages_hold_what_builds_them() {
             |file: &&String| ["results/", "experiments/", "target/", ".ci"].iter().any(|name| file.contains(name));
         assert_eq!(files.iter().filter(is_data).collect::<Vec<_>>(), Vec::<&String>::new(), "{package}");
         let sizes = files.iter().filter_map(|file| {
-            let folder = if package == "perseq" { ROOT.into() } else { Path::new(ROOT).join("rseq") };
+            let folder = match package {
+                "perseq" => ROOT.into(),
+                "perseq-rseq" => Path::new(ROOT).join("rseq"),
+                _ => Path::new(ROOT).join("tests/test-kit"),
+            };
             std::fs::metadata(folder.join(file)).ok() // not those that cargo makes
         });
         assert!(sizes.map(|file| file.len()).sum::<u64>() < 2 << 20, "{package} is a small download");

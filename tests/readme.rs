@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use perseq::Mode;
 
-const GUIDES: [&str; 13] = [
+const GUIDES: [&str; 14] = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
@@ -20,6 +20,7 @@ const GUIDES: [&str; 13] = [
     "experiments/README.md",
     "experiments/PROTOCOL.md",
     "results/README.md",
+    "tests/test-kit/README.md",
 ];
 
 fn root() -> PathBuf {
@@ -111,7 +112,7 @@ fn the_files_that_guides_name_exist() {
 fn contributing_names_every_file_of_tests() {
     let text = read("CONTRIBUTING.md");
     let mut missing = BTreeSet::new();
-    for folder in ["tests", "rseq/tests", "preload/tests", "experiments/tests"] {
+    for folder in ["tests", "rseq/tests", "preload/tests", "experiments/tests", "tests/test-kit/tests"] {
         for entry in fs::read_dir(root().join(folder)).expect(folder) {
             let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
             let is_test = name.ends_with(".rs") || root().join(folder).join(&name).join("main.rs").exists();
@@ -130,7 +131,7 @@ fn the_targets_that_guides_name_exist() {
     let packages: Vec<_> =
         lock.lines().filter_map(|line| line.strip_prefix("name = \"perseq")?.strip_suffix('"')).collect();
     let is_ours = |name: &str| name.strip_prefix("perseq").is_some_and(|rest| packages.contains(&rest));
-    let folders = [".", "rseq", "preload", "experiments"];
+    let folders = [".", "rseq", "preload", "experiments", "tests/test-kit"];
     let exists = |folder: &str, name: &str| {
         folders.iter().any(|package| {
             let folder = root().join(package).join(folder);
