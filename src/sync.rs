@@ -240,6 +240,8 @@ pub enum Patience {
     Waits,
     /// Looks for a moment: the forking thread holds locks already, one of which the holder may be waiting for.
     Tries,
+    /// Looks once: it went without another lock.
+    Looks,
 }
 
 /// What a fork did with a lock.
@@ -273,12 +275,15 @@ impl Lock {
                 self.order.before_waiting_for_another();
                 self.acquire();
             }
-            Patience::Tries => {
+            Patience::Tries | Patience::Looks => {
                 let this = this_thread::enter();
+                let most = if patience == Patience::Tries { 1000 * SPINS } else { 0 };
                 let mut turns = 0;
                 while self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_err() {
                     turns += 1;
-                    if turns > 1000 * SPINS {
+                    #[cfg(all(test, not(loom)))]
+                    tests::LOOKS.fetch_add(1, Relaxed);
+                    if turns > most {
                         this_thread::leave();
                         return Taken::Not;
                     }
@@ -417,6 +422,9 @@ mod tests {
     pub static WAITS: AtomicU64 = AtomicU64::new(0);
     pub static WAKES: AtomicU64 = AtomicU64::new(0);
 
+    /// Looks of forks at locks that were held.
+    pub static LOOKS: AtomicU64 = AtomicU64::new(0);
+
     const WAITERS: u64 = 32;
     static LOCK: Mutex<u64> = Mutex::new(Rank::PageHeap, 0);
 
@@ -443,5 +451,24 @@ mod tests {
         let (waits, wakes) = (WAITS.load(Relaxed), WAKES.load(Relaxed) - wakes);
         assert!(wakes <= WAITERS + 1, "{WAITERS} waiters were woken {wakes} times");
         assert!(waits <= 2 * WAITERS, "{WAITERS} waiters went to sleep {waits} times");
+    }
+
+    /// A fork that went without one lock does not wait for the others, of which there are hundreds: their holders may be
+    /// forks as well, that wait for what it has.
+    #[test]
+    fn a_fork_looks_once_at_what_it_need_not_have() {
+        static LOCK: Mutex<()> = Mutex::new(Rank::PageHeap, ());
+        let held = LOCK.lock();
+        let looks = |patience| {
+            let looked = std::thread::scope(|scope| {
+                let fork = scope.spawn(|| LOCK.bare().take(patience) == Taken::Not);
+                fork.join().expect("it looks")
+            });
+            assert!(looked, "the lock is held");
+            LOOKS.swap(0, Relaxed)
+        };
+        assert_eq!(looks(Patience::Looks), 1);
+        assert!(looks(Patience::Tries) > 1000);
+        drop(held);
     }
 }

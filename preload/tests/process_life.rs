@@ -37,6 +37,12 @@ fn fork_in_a_handler_beside_threads() {
     in_every_mode("life/fork_in_handler_with_threads.c", &[], 0, "60 forks");
 }
 
+/// Handlers of threads that hold locks which the others lack. (With glibc's malloc, this program hangs.)
+#[test]
+fn forks_in_handlers_at_once() {
+    in_every_mode("life/forks_at_once.c", &[], 0, "32 forks");
+}
+
 /// The child goes on in a slow path that waits for a lock of a thread that it does not have. A debug build sees a fork of
 /// that child take locks that are nobody's.
 #[test]

@@ -181,10 +181,14 @@ extern "C" fn before_fork() {
     if this_thread::begin_fork() > 0 {
         return;
     }
-    let patience = if this_thread::locks() == 0 { Patience::Waits } else { Patience::Tries };
-    let mut all = true;
-    for_each_lock(&mut |lock| all &= lock.take(patience) != Taken::Not);
-    if patience == Patience::Waits && all {
+    let mut patience = if this_thread::locks() == 0 { Patience::Waits } else { Patience::Tries };
+    for_each_lock(&mut |lock| {
+        // The child is not whole then, and each further lock that it lacks changes nothing of that.
+        if lock.take(patience) == Taken::Not {
+            patience = Patience::Looks;
+        }
+    });
+    if patience == Patience::Waits {
         lock_order::assert_all_held(registry::all().next().is_some());
     }
 }
