@@ -87,6 +87,8 @@ pub enum Operation {
     },
     /// Waits until the threads have done all they were sent.
     Await,
+    /// The same; then the threads end, and blocks are sent to new ones.
+    EndThreads,
     /// This thread runs on another CPU from now on.
     MoveToCpu {
         /// Which of those allowed.
@@ -147,6 +149,7 @@ impl fmt::Display for Operation {
                 }
             }
             Operation::Await => write!(f, "wait for the threads"),
+            Operation::EndThreads => write!(f, "end the threads"),
             Operation::MoveToCpu { cpu } => write!(f, "move to CPU #{cpu}"),
             Operation::Signals { every: 0 } => write!(f, "no more signals"),
             Operation::Signals { every } => write!(f, "a signal every {every} us"),

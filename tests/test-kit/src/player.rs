@@ -1,6 +1,7 @@
 //! Does the operations of a stream.
 
 use std::alloc::Layout;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crate::block::Block;
 use crate::books::{Books, MOST_BLOCKS};
@@ -16,9 +17,9 @@ use crate::verdict::{FAULT, Kind, Page, count};
 /// How many of the next operations a child of the operation `fork` does.
 const OF_A_CHILD: usize = 8;
 /// Bytes beyond those held when memory is limited.
-const HEADROOM: usize = 8 << 20;
+const HEADROOM: usize = 4 << 20;
 /// Bytes and blocks after which a limit is not one that keeps this process from memory.
-const UNLIMITED: usize = 48 << 20;
+const UNLIMITED: usize = 24 << 20;
 const UNLIMITED_BLOCKS: usize = 8192;
 
 /// From the key of a block to that of the next, where one operation allocates many: it shares no factor with their
@@ -34,7 +35,7 @@ struct Player<'a, S> {
     signals: Signals<'a, S>,
     cpus: Cpus,
     /// What was live at the beginning, where no block can have been lost since.
-    live: Option<u64>,
+    live: Option<[u64; 2]>,
     in_child: bool,
 }
 
@@ -92,6 +93,7 @@ impl<'a, S: Subject> Player<'a, S> {
                 });
             }
             Operation::Await => self.wait(),
+            Operation::EndThreads => self.end_threads(),
             Operation::MoveToCpu { cpu } => {
                 self.cpus.run_on_one(cpu.into());
                 count(&counters.moved);
@@ -144,6 +146,13 @@ impl<'a, S: Subject> Player<'a, S> {
         }
     }
 
+    fn end_threads(&mut self) {
+        self.wait();
+        if self.team.take().is_some() {
+            count(&self.judge.page.counters.ended);
+        }
+    }
+
     fn fork(&mut self, next: &[Operation], number: usize) {
         let page = self.judge.page;
         if self.in_child {
@@ -181,6 +190,9 @@ impl<'a, S: Subject> Player<'a, S> {
     /// The child has this thread alone. Blocks that the others had are lost to it.
     fn go_on_in_child(&mut self, next: &[Operation], number: usize) -> ! {
         self.in_child = true;
+        if self.signals.leave_behind() {
+            self.live = None;
+        }
         if let Some(team) = self.team.take() {
             if !team.is_idle() {
                 self.live = None;
@@ -207,7 +219,10 @@ impl<'a, S: Subject> Player<'a, S> {
         if own || limit.is_some() {
             count(&page.counters.limited);
             while taken.len() * size < UNLIMITED && taken.room() > 0 && self.judge.books.have_room() {
-                let Some(block) = self.judge.allocate(layout, false, 0) else { break };
+                let Some(block) = self.judge.allocate(layout, false, 0) else {
+                    count(&page.counters.exhausted);
+                    break;
+                };
                 taken.push(block);
             }
             self.check();
@@ -227,20 +242,32 @@ impl<'a, S: Subject> Player<'a, S> {
     fn finish(&mut self) {
         let page = self.judge.page;
         self.signals.every(0);
-        self.wait();
-        // The threads end before what is live is counted.
-        self.team = None;
+        // Before what is live is counted.
+        self.end_threads();
         self.check();
         while let Some(block) = self.held.pop() {
             self.judge.free(block);
         }
-        if let (Some(before), Some(after)) = (self.live, self.judge.subject.live_bytes())
-            && before != after
-        {
-            let text = format_args!("{after} bytes are live when all is freed, and were {before} at the beginning");
-            page.fail(Kind::Leak, text);
-        }
+        self.count_live();
         self.cpus.run_on_all();
         page.progress();
+    }
+
+    /// Fails if more or less is live than at the beginning.
+    fn count_live(&self) {
+        let (page, subject) = (self.judge.page, self.judge.subject);
+        let Some(before) = self.live else { return };
+        let mut after = subject.live_bytes();
+        if after != Some(before) && page.counters.in_handlers.load(Relaxed) > 0 {
+            // What a handler freed may have been put off.
+            subject.drain(false);
+            after = subject.live_bytes();
+        }
+        if let Some(after) = after
+            && before != after
+        {
+            let text = format_args!("{after:?} bytes are live when all is freed, and were {before:?} at the beginning");
+            page.fail(Kind::Leak, text);
+        }
     }
 }

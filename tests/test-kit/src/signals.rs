@@ -4,7 +4,7 @@
 
 use std::alloc::Layout;
 use std::ptr::{NonNull, null_mut};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::block::Block;
 use crate::errno;
@@ -15,6 +15,9 @@ use crate::verdict::{Kind, Page, count};
 static CONTEXT: AtomicPtr<()> = AtomicPtr::new(null_mut());
 /// Microseconds to the next signal; 0: there is none.
 static EVERY: AtomicU32 = AtomicU32::new(0);
+
+/// Handlers that are on their way, in any thread.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 /// Sizes that a handler asks for, in turn.
 const SIZES: [usize; 6] = [24, 200, 1000, 16, 5000, 40_000];
@@ -37,7 +40,10 @@ impl<'a, S: Subject> Signals<'a, S> {
 
     /// One every so many microseconds from now on; 0: no more.
     pub fn every(&mut self, every: u32) {
-        if self.before.is_none() && every == 0 {
+        if every == 0 {
+            if self.before.is_some() {
+                stop();
+            }
             return;
         }
         if self.before.is_none() {
@@ -56,22 +62,39 @@ impl<'a, S: Subject> Signals<'a, S> {
         EVERY.store(every, SeqCst);
         set_timer(every);
     }
+
+    /// In the child of a fork, which has neither the timer nor the other threads: whether one of them handled a signal just
+    /// then, and took with it what it had allocated.
+    pub fn leave_behind(&self) -> bool {
+        EVERY.store(0, SeqCst);
+        RUNNING.swap(0, SeqCst) > 0
+    }
 }
 
 impl<S> Drop for Signals<'_, S> {
     fn drop(&mut self) {
         let Some(before) = self.before else { return };
-        EVERY.store(0, SeqCst);
+        stop();
         // SAFETY: structures of ours. What is still on its way is ignored, and the old action comes back.
         unsafe {
             let mut ignored = std::mem::zeroed::<libc::sigaction>();
             ignored.sa_sigaction = libc::SIG_IGN;
             libc::sigaction(libc::SIGALRM, &ignored, null_mut());
-            set_timer(0);
             libc::sigaction(libc::SIGALRM, &before, null_mut());
         }
         CONTEXT.store(null_mut(), SeqCst);
     }
+}
+
+/// No more signals, and none that is still being handled, in whichever thread.
+fn stop() {
+    // Who begins later sees this, and does nothing.
+    EVERY.store(0, SeqCst);
+    while RUNNING.load(SeqCst) > 0 {
+        std::thread::yield_now();
+    }
+    // Who began before may have set it.
+    set_timer(0);
 }
 
 fn set_timer(microseconds: u32) {
@@ -84,17 +107,19 @@ fn set_timer(microseconds: u32) {
 
 extern "C" fn interrupted<S: Subject>(_: libc::c_int) {
     let before = errno::get();
-    // SAFETY: the context of `every`; threads that could be interrupted later are joined before it is dropped.
-    if let Some(context) = unsafe { CONTEXT.load(SeqCst).cast::<Context<'_, S>>().as_ref() } {
-        count(&context.page.counters.interrupted);
-        if context.subject.allows_handlers() {
-            use_heap(context);
-        }
-    }
+    RUNNING.fetch_add(1, SeqCst);
     let every = EVERY.load(SeqCst);
     if every != 0 {
+        // SAFETY: the context of `every`, which waits for us before it is gone.
+        if let Some(context) = unsafe { CONTEXT.load(SeqCst).cast::<Context<'_, S>>().as_ref() } {
+            count(&context.page.counters.interrupted);
+            if context.subject.allows_handlers() {
+                use_heap(context);
+            }
+        }
         set_timer(every);
     }
+    RUNNING.fetch_sub(1, SeqCst);
     errno::set(before);
 }
 

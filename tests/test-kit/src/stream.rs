@@ -16,9 +16,9 @@ use crate::kit::Ability;
 use crate::operation::{Errand, Operation};
 
 /// Sizes worth trying: where classes end and just beyond, primes, and pages.
-const SIZES: [usize; 36] = [
-    1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 24, 31, 32, 33, 48, 64, 65, 96, 127, 128, 129, 251, 256, 257, 509, 1021, 1024,
-    1025, 2039, 4093, 4096, 8192, 8193, 16381, 32749, 32768,
+const SIZES: [usize; 46] = [
+    1, 2, 3, 5, 7, 8, 9, 13, 16, 17, 24, 31, 32, 33, 40, 48, 61, 64, 65, 80, 96, 127, 128, 129, 160, 251, 256, 257,
+    509, 512, 640, 1021, 1024, 1025, 1280, 2039, 2048, 4093, 4096, 8191, 8192, 8193, 16381, 20480, 32749, 32768,
 ];
 /// The same of whole pages.
 const LARGE_SIZES: [usize; 12] =
@@ -108,6 +108,7 @@ impl Shape {
         });
         add(Ability::Threads, 4, send.boxed());
         add(Ability::Threads, 1, Just(Operation::Await).boxed());
+        add(Ability::Threads, 1, Just(Operation::EndThreads).boxed());
         if most >= 1 << 14 {
             let large = (1 << 14..=most.min(1 << 22)).prop_map(|size| Operation::Exhaust { size });
             add(Ability::Exhaust, 1, large.boxed());

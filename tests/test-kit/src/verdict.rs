@@ -116,6 +116,8 @@ tally! {
     freed
     /// Blocks sent to another thread.
     sent
+    /// Times that the threads ended.
+    ended
     /// Moves to another CPU.
     moved
     /// Signals that interrupted.
@@ -128,6 +130,8 @@ tally! {
     drained
     /// Times that memory was limited.
     limited
+    /// Times that it came to an end then.
+    exhausted
 }
 
 /// Counts one more.

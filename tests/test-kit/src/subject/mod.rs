@@ -80,7 +80,8 @@ pub unsafe trait Subject: Sync {
     }
 
     /// The bytes that are held, if it knows exactly: as many at the end of a stream as at its beginning, or there is a leak.
-    fn live_bytes(&self) -> Option<u64> {
+    /// What handlers of signals freed may count as held until [`drain`](Self::drain). Two numbers, for those that count small and large blocks apart; else one is 0.
+    fn live_bytes(&self) -> Option<[u64; 2]> {
         None
     }
 
@@ -125,7 +126,7 @@ unsafe impl<S: Subject> Subject for &S {
         (**self).limit(bytes)
     }
 
-    fn live_bytes(&self) -> Option<u64> {
+    fn live_bytes(&self) -> Option<[u64; 2]> {
         (**self).live_bytes()
     }
 

@@ -174,9 +174,9 @@ unsafe impl Subject for Arena {
         let moved = self.allocate_now(new);
         if !moved.is_null() {
             let lost = usize::from(self.is(Wrong::LostAtResize) && size > layout.size());
-            // SAFETY: both are held, and so long.
+            // SAFETY: both are so long. They may overlap, where that is what is wrong.
             unsafe {
-                moved.copy_from_nonoverlapping(block, layout.size().min(size) - lost);
+                moved.copy_from(block, layout.size().min(size) - lost);
                 self.free(block, layout);
             }
         }
@@ -205,9 +205,9 @@ unsafe impl Subject for Arena {
         true
     }
 
-    fn live_bytes(&self) -> Option<u64> {
+    fn live_bytes(&self) -> Option<[u64; 2]> {
         let shared = self.carved.load(SeqCst) - self.count_given_back();
-        Some(self.live.load(SeqCst) as u64 + (shared * SHARED) as u64)
+        Some([(shared * SHARED) as u64, self.live.load(SeqCst) as u64])
     }
 
     fn allows_handlers(&self) -> bool {

@@ -26,7 +26,7 @@ fn finds(wrong: Wrong, kind: Kind, most: usize) -> Failure {
 /// Short streams of small blocks, for faults that take long to show, each time.
 fn brief() -> Kit {
     let kit = Kit::new().longest(30).most(1 << 16, 64).limit(Duration::from_millis(500));
-    let kit = kit.shrink_for(Duration::from_secs(15));
+    let kit = kit.shrink_for(Duration::from_secs(8));
     [Ability::Exhaust, Ability::Fork, Ability::Cpus, Ability::Drain].into_iter().fold(kit, Kit::without)
 }
 
@@ -38,7 +38,7 @@ fn an_arena_that_is_right_passes() {
     assert_eq!(passed.cases, 30);
     // A stream that reaches nothing finds nothing.
     let reached = [passed.allocated, passed.refused, passed.resized, passed.freed, passed.sent, passed.moved];
-    let also = [passed.interrupted, passed.in_handlers, passed.forked, passed.drained, passed.limited];
+    let also = [passed.interrupted, passed.in_handlers, passed.forked, passed.drained, passed.exhausted, passed.ended];
     assert!(reached.iter().chain(&also).all(|count| *count > 0), "{passed:?}");
     // Children free what they inherited, too.
     assert!(passed.freed >= passed.allocated, "{passed:?}");
