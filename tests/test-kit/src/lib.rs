@@ -29,7 +29,7 @@
 //! Cargo's harness has threads, so a case may be forked while another thread holds a lock. The child calls no code that
 //! takes one of theirs: it reads the stream, which is in memory, and uses the subject, system calls, threads of the C
 //! library (whose locks are put right in a child) and locks that were made in the child. It prints nothing, and leaves by
-//! `_exit`. A subject whose own locks other threads use meanwhile must allow forks, or be tested by a process of one thread.
+//! `_exit`. What makes the subject runs there as well, and should wait for nothing that another thread does. A subject whose own locks other threads use meanwhile must allow forks, or be tested by a process of one thread.
 //!
 //! # Modules
 //!

@@ -77,7 +77,7 @@ impl ByC {
     }
 
     /// That it promises this of errno, and not what POSIX asks.
-    pub fn errno(self, errno: Errno) -> ByC {
+    pub fn promising(self, errno: Errno) -> ByC {
         ByC { errno, ..self }
     }
 
