@@ -2,14 +2,17 @@
 
 mod kit;
 
-use std::ptr::NonNull;
+use std::alloc::Layout;
+use std::mem::MaybeUninit;
+use std::ptr::{NonNull, null_mut};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use allocator_test_kit::{Ability, Kit, Subject};
 use kit::Child;
 use kit::probe::{Ledger, Probe, Source, torture};
 use kit::seccomp::{MEMBARRIER_FORBIDDEN, NO_RSEQ, RSEQ_FORBIDDEN, install};
-use perseq::objects::{ByFn, ObjectCache};
+use perseq::objects::{ByFn, ObjectCache, Uninit};
 use perseq::rseq::{CpuId, Index, MmCid, Registrant, probe};
 
 #[global_allocator]
@@ -148,4 +151,70 @@ fn fork() {
     drop(held);
     drop(cache);
     ledger.assert_over();
+}
+
+/// Objects as blocks of memory, for the test kit: all of one size, which is the most that a block may have.
+struct Blocks<I: Index>(ObjectCache<MaybeUninit<[u8; MOST]>, Uninit, I>);
+
+const MOST: usize = 640;
+const ALIGN: usize = 64;
+
+// SAFETY: passes calls on.
+unsafe impl<I: Index + Sync> Subject for Blocks<I> {
+    unsafe fn allocate(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > MOST {
+            return null_mut();
+        }
+        self.0.take_raw().map_or(null_mut(), |object| object.as_ptr().cast())
+    }
+
+    unsafe fn allocate_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the contract is the same.
+        let block = unsafe { self.allocate(layout) };
+        if !block.is_null() {
+            // SAFETY: an object is so long.
+            unsafe { block.write_bytes(0, MOST) };
+        }
+        block
+    }
+
+    unsafe fn resize(&self, block: *mut u8, _: Layout, size: usize) -> *mut u8 {
+        if size > MOST { null_mut() } else { block }
+    }
+
+    unsafe fn free(&self, block: *mut u8, _: Layout) {
+        let object = NonNull::new(block.cast()).expect("a block that is held");
+        // SAFETY: of this cache, and used no more; any bytes are valid.
+        unsafe { self.0.put_raw(object) };
+    }
+
+    fn drain(&self, _: bool) -> bool {
+        self.0.shrink();
+        true
+    }
+
+    fn live_bytes(&self) -> Option<[u64; 2]> {
+        Some([self.0.stats().out() * MOST as u64, 0])
+    }
+}
+
+/// A child of a fork may use a cache if no other thread was using it at that moment: so a stream has either.
+fn streams<I: Index + Sync>() {
+    for ((per_cpu, shared), absent) in [((30, 240), Ability::Fork), ((2, 3), Ability::Fork), ((5, 0), Ability::Threads)]
+    {
+        let kit = Kit::new().cases(25).most(MOST, ALIGN).without(absent);
+        let make = || {
+            let builder = ObjectCache::<MaybeUninit<[u8; MOST]>>::builder().uninit().align(ALIGN);
+            Blocks(builder.per_cpu(per_cpu).shared(shared).index::<I>().build().expect("memory"))
+        };
+        let passed = kit.run(make).unwrap_or_else(|failure| panic!("{failure}"));
+        let reached = [passed.allocated, passed.freed, passed.moved, passed.drained, passed.sent + passed.forked];
+        assert!(reached.iter().all(|count| *count > 0), "{passed:?}");
+    }
+}
+
+#[test]
+fn streams_of_objects() {
+    streams::<CpuId>();
+    streams::<MmCid>();
 }

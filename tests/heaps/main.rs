@@ -7,6 +7,7 @@
 mod absence;
 mod blocks;
 mod refusals;
+mod streams;
 
 use std::alloc::GlobalAlloc;
 use std::mem::MaybeUninit;

@@ -5,6 +5,10 @@
 //!   then operations: a byte that says which, and those that say how large, how aligned, which block, how many
 //! ```
 //!
+//! These are not the operations of the test kit (`tests/test-kit`): libFuzzer counts what an input reaches in the process
+//! that plays it, and shortens what fails itself; the kit plays each stream in a child and shrinks it there. The memory can
+//! be far smaller here, and the source may refuse.
+//!
 //! Any bytes mean something, so none are wasted. What is wrong is a panic: a block that overlaps another, is not as
 //! aligned as was asked, is not zero where it should be, changed while it was held; blocks or pages that are gone when
 //! all was freed; or an assertion of the heap's own.
