@@ -324,6 +324,61 @@ fn frees_on_another_cpu_and_by_another_thread_are_told() {
     assert!(old >= 262_144.0, "{old}");
 }
 
+/// On which CPU and by which thread what is in use was allocated, as the program did it: for a reader that is not ours.
+#[test]
+fn what_is_in_use_has_labels_of_where_it_was_allocated() {
+    if !is_installed("go", "labels, by a reader of profiles that is not ours") {
+        return;
+    }
+    let folder = folder();
+    let (out, program) = (folder.path().join("out"), program("../preload/tests/profile.c", &[]));
+    let said = stdout(&ended(profile(&out, &[], &[text(&program), "places"]), 0));
+    if said.contains("one CPU") {
+        return absence::not_tested("second-cpu", "labels of two CPUs", "one CPU only");
+    }
+    let places: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("place ")).collect();
+    let places: Vec<Vec<f64>> =
+        places.iter().map(|line| line.split(' ').map(|number| number.parse().expect("a number")).collect()).collect();
+    assert_eq!(places.len(), 4, "{said}");
+    let file = out.join("heap.pb.gz");
+    let in_use = |focus: &[String]| {
+        let arguments = ["-top", "-unit=B", "-nodefraction=0", "-sample_index=inuse_space"].map(str::to_owned);
+        let arguments: Vec<_> = arguments.iter().chain(focus).map(String::as_str).collect();
+        let top = go_pprof(&arguments, &file);
+        let line = top.lines().find(|line| line.ends_with("  by_malloc")).unwrap_or_else(|| panic!("{top}"));
+        line.split_whitespace().next().and_then(|flat| flat.trim_end_matches('B').parse::<f64>().ok()).expect("bytes")
+    };
+    let as_planted = |focus: &[String], mine: &dyn Fn(&[f64]) -> bool| {
+        let (mut expected, mut variance) = (0.0, 0.0);
+        for place in places.iter().filter(|place| mine(place)) {
+            let (size, blocks) = (place[2], place[3]);
+            let p = 1.0 - (-size / RATE).exp();
+            expected += size * blocks;
+            variance += blocks * (1.0 - p) / p * size * size;
+        }
+        let (found, deviation) = (in_use(focus), f64::sqrt(variance));
+        assert!((found - expected).abs() <= 6.0 * deviation, "{focus:?}: {found}, expected {expected} +- {deviation}");
+    };
+    let [first, .., second] = &places[..] else { panic!("{said}") };
+    let (cpus, of_cpu) = ([first[0], second[0]], |cpu: f64| format!("cpu=^{cpu}$"));
+    assert_ne!(cpus[0], cpus[1], "{said}");
+    for cpu in cpus {
+        as_planted(&[format!("-tagfocus={}", of_cpu(cpu))], &|place| place[0] == cpu);
+    }
+    for thread in places[..3].iter().map(|place| place[1]) {
+        let focus = format!("-tagfocus=thread=^{thread}$");
+        as_planted(std::slice::from_ref(&focus), &|place| place[1] == thread);
+        // The last one allocated on both.
+        if thread == second[1] {
+            let ignore = format!("-tagignore={}", of_cpu(cpus[0]));
+            as_planted(&[focus, ignore], &|place| place[1] == thread && place[0] == cpus[1]);
+        }
+    }
+    // All that is in use has labels.
+    let (all, labelled) = (in_use(&[]), in_use(&["-tagfocus=thread=.".to_owned()]));
+    assert_eq!(all, labelled);
+}
+
 /// What is read of a process while it waits is what it writes at its end.
 #[test]
 fn a_running_process_is_read_as_it_writes_itself() {
@@ -343,6 +398,12 @@ fn a_running_process_is_read_as_it_writes_itself() {
     for (function, sites) in PLANTED {
         as_planted(function, sites, of_function(&live, function));
         assert_eq!(of_function(&live, function), of_function(&table, function), "{function}:\n{live}\n{table}");
+    }
+    // Their labels as well.
+    if is_installed("go", "labels of a running process, by a reader of profiles that is not ours") {
+        let tags = |out: &Path| go_pprof(&["-tags", "-unit=B", "-sample_index=inuse_space"], &out.join("heap.pb.gz"));
+        assert!(tags(&running).contains(" thread: Total "), "{}", tags(&running));
+        assert_eq!(tags(&running), tags(&at_end));
     }
     let shown = stdout(&ended(perseq(&["profile", "show", text(&running), "--top", "1000"]), 0));
     assert_eq!(shown, live);

@@ -6,6 +6,8 @@
  *   handler  ends in a handler that interrupts allocations
  *   fates    frees blocks on this CPU and another, by this thread and another, and says "fate SIZE ALL ON_ANOTHER_CPU
  *            BY_ANOTHER_THREAD" of each size, or "one CPU"
+ *   places   keeps blocks that threads allocated on one CPU and another, and says "place CPU THREAD SIZE BLOCKS" of each, or
+ *            "one CPU"
  *   ask      writes the profile to the file of the second argument, in a handler that interrupts allocations
  */
 #define _GNU_SOURCE
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -180,18 +183,54 @@ static int of_a_fate(size_t size, int all, int other_cpu, int other_thread) {
     return printf("fate %zu %d %d %d\n", size, all, other_cpu, other_thread);
 }
 
-static void fates(void) {
+static int here, there;
+
+/* Finds two CPUs, or says that there is one only. */
+static int two_cpus(void) {
     cpu_set_t allowed;
     CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
     int cpus[2], found = 0;
     for (int cpu = 0; cpu < CPU_SETSIZE && found < 2; cpu++)
         if (CPU_ISSET(cpu, &allowed))
             cpus[found++] = cpu;
-    if (found < 2) {
+    if (found < 2)
         printf("one CPU\n");
-        return;
+    here = cpus[0], there = cpus[found - 1];
+    return found == 2;
+}
+
+/* Allocates so many blocks on a CPU and frees half of them. */
+static void place(int cpu, size_t size, int blocks) {
+    on_cpu(cpu);
+    for (int i = 0; i < blocks; i++) {
+        CHECK(by_malloc(size));
+        free(by_malloc(size));
     }
-    int here = cpus[0], there = cpus[1];
+    printf("place %d %d %zu %d\n", cpu, (int)syscall(SYS_gettid), size, blocks);
+}
+
+static void *place_here(void *unused) {
+    place(here, 1024, SOME);
+    return unused;
+}
+
+static void *place_both(void *unused) {
+    place(there, 1024, SOME / 2);
+    place(here, 2048, SOME / 2);
+    return unused;
+}
+
+static void places(void) {
+    if (!two_cpus())
+        return;
+    place(there, 2048, SOME);
+    in_thread(place_here, NULL);
+    in_thread(place_both, NULL);
+}
+
+static void fates(void) {
+    if (!two_cpus())
+        return;
     fate(1024, here, here, 0);
     of_a_fate(1024, SOME, 0, 0);
     fate(1280, here, there, 0);
@@ -273,6 +312,8 @@ int main(int argc, char **argv) {
         printf("parent %d child %d\n", getpid(), child);
     } else if (strcmp(argv[1], "fates") == 0) {
         fates();
+    } else if (strcmp(argv[1], "places") == 0) {
+        places();
     } else if (strcmp(argv[1], "handler") == 0) {
         be_interrupted();
     } else if (strcmp(argv[1], "ask") == 0 && argc == 3) {

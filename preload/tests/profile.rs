@@ -95,13 +95,23 @@ fn read_as(path: &Path, is_interrupted: bool) -> Profile {
     let header = lines.next().and_then(|line| line.strip_prefix("heap profile: ")).expect("a header");
     let (total, form) = counts(header);
     assert_eq!(form, format!(" heap_v2/{RATE}"));
-    let mut lines = lines.peekable();
+    // `# SITE in use: CPU NUMBER, thread NUMBER`, behind all sites.
+    let (in_use, lines): (Vec<_>, Vec<_>) = lines.partition(|line| line.contains(" in use: "));
+    let in_use = in_use.into_iter().map(|line| {
+        let (site, place) = line.strip_prefix("# ").and_then(|line| line.split_once(" in use: CPU ")).expect("a site");
+        let (cpu, thread) = place.split_once(", thread ").expect("a thread");
+        assert!(cpu.parse::<u32>().is_ok() && thread.parse::<u32>().is_ok(), "{line}");
+        site
+    });
+    let in_use: Vec<_> = in_use.collect();
+    let mut lines = lines.into_iter().peekable();
     let read = std::iter::from_fn(|| {
         let line = lines.next()?;
-        Some((line, lines.next_if(|next| next.starts_with('#')).map(fate)))
+        let fate = lines.next_if(|next| next.starts_with("# of ")).map(fate);
+        Some((line, fate, lines.next_if(|next| next.starts_with('#')).and_then(|line| line.strip_prefix("# site "))))
     });
     let lines: Vec<_> = read
-        .map(|(line, fate)| {
+        .map(|(line, fate, site)| {
             // Of each that was freed it is known, and of each that is in use it is not.
             let (numbers, _) = counts(line);
             let freed = fate.as_ref().map_or(0, |fate| fate.ages.iter().sum());
@@ -112,6 +122,8 @@ fn read_as(path: &Path, is_interrupted: bool) -> Profile {
             assert!(counts[0] <= counts[2] && counts[1] <= counts[3] && !frames.is_empty(), "{line}");
             // One line has blocks of one size.
             assert!(counts[3].is_multiple_of(counts[2]) && counts[1] == counts[0] * (counts[3] / counts[2]), "{line}");
+            let placed = in_use.iter().filter(|of| Some(**of) == site).count() as u64;
+            assert!(placed == counts[0] || is_interrupted, "{line}: {placed} in use");
             Line { counts, frames, fate }
         })
         .collect();

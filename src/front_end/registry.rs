@@ -2,11 +2,9 @@
 
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{
-    AtomicPtr, AtomicU32, AtomicUsize,
+    AtomicPtr, AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
-
-use rseq::syscall;
 
 use crate::front_end::budget;
 use crate::front_end::cache::Cache;
@@ -16,6 +14,7 @@ use crate::middle::back_end::BACK_END;
 use crate::os;
 use crate::place::Place;
 use crate::sync::Mutex;
+use crate::this_thread;
 
 /// `AtomicPtr<Cache>` for each index the kernel can give.
 static ROWS: AtomicPtr<AtomicPtr<Cache>> = AtomicPtr::new(ptr::null_mut());
@@ -89,7 +88,7 @@ pub fn thread_cache() -> Option<&'static Cache> {
         }
         None => state.make()?,
     };
-    state.give(cache, thread_id());
+    state.give(cache, this_thread::kernel_number());
     Some(cache)
 }
 
@@ -166,20 +165,6 @@ pub fn check() {
         (spare, seen) = (cache.next_spare.load(Relaxed), seen + 1);
     }
     law!(seen + owned == state.made, "retired: a cache has an owner or is spare");
-}
-
-/// The kernel's number of the calling thread.
-///
-/// A sandbox that was set up before the thread came here may forbid to ask for it, but hardly the futex: a free lock of the
-/// kind that lends priority is taken by writing the thread's number into it, and given back by forgetting it.
-pub fn thread_id() -> u32 {
-    let lock = AtomicU32::new(0);
-    let operation = (libc::FUTEX_TRYLOCK_PI | libc::FUTEX_PRIVATE_FLAG) as usize;
-    // SAFETY: the word is ours, and live while the call lasts; the kernel keeps nothing of a lock that nobody waits for.
-    match unsafe { syscall::call(libc::SYS_futex, [lock.as_ptr() as usize, operation]) } {
-        Ok(_) => lock.load(Relaxed) & libc::FUTEX_TID_MASK,
-        Err(_) => syscall::thread_id(), // a kernel without such locks, or an emulator
-    }
 }
 
 pub(crate) fn mutex() -> &'static Mutex<impl Sized> {

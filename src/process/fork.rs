@@ -75,7 +75,7 @@ fn exists(thread: u32) -> bool {
 
 #[cold]
 fn notice_forks_slow() {
-    let this = registry::thread_id();
+    let this = this_thread::kernel_number();
     loop {
         match NOTICED.load(Acquire) {
             DONE => return,
@@ -227,7 +227,7 @@ extern "C" fn after_fork_child() {
     let mut finding = Ok(());
     for cache in registry::all().filter(|cache| cache.in_use.load(Relaxed)) {
         if own.is_some_and(|own| ptr::eq(own, cache)) {
-            cache.owner.store(registry::thread_id(), Relaxed);
+            cache.owner.store(this_thread::kernel_number(), Relaxed);
             continue;
         }
         cache.gate.reset();

@@ -22,7 +22,7 @@ use crate::process::environment;
 use crate::process::exit_report::without_signals;
 use crate::process::output_path::{OutputPath, close};
 use crate::process::resident;
-use crate::profile::{sampler, samples, sites, stack, text};
+use crate::profile::{in_use, sampler, samples, sites, stack, text};
 use crate::stats::file_writer::FileWriter;
 
 /// The variable that asks for it.
@@ -89,7 +89,7 @@ pub fn prepare() -> bool {
         sampler::seed(if random.is_null() { 0 } else { random.read_unaligned() });
     }
     BEGAN.store(os::date(), Relaxed);
-    sites::prepare()
+    sites::prepare() && in_use::prepare()
 }
 
 /// Arranges for the file at exit, if a profile is taken. May allocate. Says at once if it cannot be had.

@@ -12,15 +12,13 @@ use core::sync::atomic::{
 use crate::decided;
 use crate::os;
 use crate::place::bytes;
+use crate::profile::in_use::UNKNOWN_CPU;
 use crate::this_thread;
 
 /// Groups of ages: the first is below [`FIRST_AGE`], each further one ten times as wide, and the last has no end.
 pub const AGES: usize = 9;
 /// Nanoseconds. A sample lives not much less: its stack is walked.
 pub const FIRST_AGE: u64 = 10_000;
-
-/// In place of a CPU where the kernel says none.
-const UNKNOWN_CPU: u32 = u32::MAX;
 
 /// When, where and by whom a sample was allocated.
 #[derive(Clone, Copy)]
@@ -35,6 +33,11 @@ impl Birth {
     /// Now, here and by the calling thread. Once the process [is ready](decided::is_ready).
     pub fn now() -> Self {
         Birth { time: os::nanoseconds(), cpu: decided::current_cpu(), thread: this_thread::number() }
+    }
+
+    /// The CPU, or [`UNKNOWN_CPU`].
+    pub fn cpu(self) -> u32 {
+        self.cpu
     }
 
     /// As two words.

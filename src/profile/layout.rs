@@ -2,6 +2,7 @@
 
 use crate::place::{Place, bytes};
 use crate::profile::fate::{AGES, Fates};
+use crate::profile::in_use;
 use crate::profile::samples;
 use crate::profile::sites::{self, PLACES, Site};
 
@@ -33,6 +34,16 @@ pub struct ProfileLayout {
     pub ages: u32,
     /// How many groups of ages there are.
     pub age_groups: u32,
+    /// A word: the address of a table of samples in use, of which not all need be in it. 0: there is none.
+    pub in_use: Place,
+    /// How many entries it has.
+    pub in_use_entries: u32,
+    /// Bytes of an entry.
+    pub in_use_bytes: u32,
+    /// 64 bits: the address of its site. Less than 2: the entry is free.
+    pub in_use_site: u32,
+    /// 32 bits: the kernel's number of the thread that allocated it; and 32 bits: the CPU, or all bits set.
+    pub in_use_place: u32,
 }
 
 /// See [`ProfileLayout`].
@@ -40,6 +51,7 @@ pub const fn layout() -> ProfileLayout {
     let ([rate, lost], [table, others]) = (samples::places(), sites::places());
     let [depth, allocs, alloc_bytes, frees, free_bytes, fates] = Site::LAYOUT;
     let [other_cpu, other_thread, ages] = Fates::LAYOUT;
+    let (in_use, [in_use_site, in_use_place]) = in_use::LAYOUT;
     ProfileLayout {
         rate,
         lost,
@@ -53,5 +65,10 @@ pub const fn layout() -> ProfileLayout {
         other_thread: fates + other_thread,
         ages: fates + ages,
         age_groups: bytes(AGES),
+        in_use,
+        in_use_entries: bytes(in_use::ENTRIES),
+        in_use_bytes: in_use::ENTRY_BYTES,
+        in_use_site,
+        in_use_place,
     }
 }

@@ -12,7 +12,7 @@
 //! A run of pages of its own, also where the block is small, whose span says so. A free of another block looks at nothing
 //! that it would not look at anyway. The stack and the bytes are counted in a [site](sites): one for each pair of them, so
 //! that all blocks of a site have the same probability. The span also says when, on which CPU and by which thread the
-//! sample was allocated, for what is counted when it is [freed](fate).
+//! sample was allocated, for what is counted when it is [freed](fate); who allocated what is [in use](in_use) is in a table.
 //!
 //! # What it costs who does not ask
 //!
@@ -26,6 +26,7 @@
 //! handler that interrupts the taking of one.
 
 pub mod fate;
+pub mod in_use;
 pub mod layout;
 pub mod sampler;
 pub mod samples;

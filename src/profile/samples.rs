@@ -17,6 +17,7 @@ use crate::page_heap::large;
 use crate::page_heap::span::{SpanId, SpanState};
 use crate::place::Place;
 use crate::profile::fate::Birth;
+use crate::profile::in_use::{self, InUse, Ticket};
 use crate::profile::{sampler, sites, stack};
 use crate::size_class::SizeClass;
 use crate::this_thread;
@@ -126,7 +127,10 @@ fn note(id: SpanId, frames: &[usize], bytes: usize, class: Option<SizeClass>) {
     let site = sites::find(frames, bytes);
     this_thread::went_without(); // all that was missing is a line of its own
     site.count_alloc(bytes);
-    mark(id, Sample { site, bytes, class, born: Birth::now() });
+    let born = Birth::now();
+    let address = core::ptr::from_ref(site) as usize;
+    let ticket = in_use::note(InUse { site: address, cpu: born.cpu(), thread: this_thread::kernel_number() });
+    mark(id, Sample { site, bytes, class, born, ticket });
 }
 
 /// Bytes of a large block that are the program's.
@@ -142,11 +146,17 @@ pub struct Sample {
     /// What the program takes it for; `None` for a large block.
     class: Option<SizeClass>,
     born: Birth,
+    ticket: Ticket,
 }
 
+/// Where the word with a sample's bytes has its ticket: no block has so many bytes.
+const TICKET_BIT: u32 = 48;
+const _: () = assert!(size_of::<usize>() == 8);
+
 /// Notes in the large span `id`, the caller's, that it is a sample.
-pub fn mark(id: SpanId, Sample { site, bytes, class, born }: Sample) {
+pub fn mark(id: SpanId, Sample { site, bytes, class, born, ticket }: Sample) {
     let span = BACK_END.pages.span(id);
+    let bytes = bytes | usize::from(ticket.number()) << TICKET_BIT;
     // SAFETY: a large span is its owner's, and the caller is.
     unsafe { span.locked() }.note_sample(core::ptr::from_ref(site) as usize, bytes, born.words());
     span.set_sampled(true, class);
@@ -165,11 +175,14 @@ pub fn unmark(id: SpanId) -> Option<Sample> {
     let (site, bytes, born) = unsafe { span.locked() }.sample();
     // SAFETY: `mark` noted the address of a site, which lives for ever.
     let site = unsafe { &*(site as *const sites::Site) };
-    Some(Sample { site, bytes, class, born: Birth::of_words(born) })
+    let ticket = Ticket::of_number((bytes >> TICKET_BIT) as u16);
+    let bytes = bytes & ((1 << TICKET_BIT) - 1);
+    Some(Sample { site, bytes, class, born: Birth::of_words(born), ticket })
 }
 
 /// The calling thread freed a sample now.
 pub fn count_free(sample: Sample) {
+    in_use::forget(sample.ticket);
     sample.site.count_free(sample.bytes, Some(sample.born));
 }
 
@@ -184,6 +197,7 @@ pub fn note_free(id: SpanId) {
 /// As [`note_free`], of what was freed before, by whichever thread: what became of it is not known.
 pub fn note_late_free(id: SpanId) {
     if let Some(sample) = unmark(id) {
+        in_use::forget(sample.ticket);
         sample.site.count_free(sample.bytes, None);
     }
 }

@@ -4,7 +4,11 @@
 //! heap profile: 3: 3072 [ 5: 5120] @ heap_v2/524288
 //! 2: 2048 [ 4: 4096] @ 0x55d0c8f3a1b2 0x55d0c8f3a0c4 0x7f1c2e42724a
 //! # of 2 freed: 1 on another CPU, 0 by another thread, after 0 0 1 0 1 0 0 0 0
+//! # site 0x7f1c2a001440
 //! 1: 1024 [ 1: 1024] @ 0x55d0c8f3a1d9 0x55d0c8f3a0c4 0x7f1c2e42724a
+//! # site 0x7f1c2a001980
+//! # 0x7f1c2a001440 in use: CPU 3, thread 4711
+//! # 0x7f1c2a001980 in use: CPU 0, thread 4711
 //!
 //! MAPPED_LIBRARIES:
 //! ```
@@ -16,13 +20,15 @@
 //! What became of freed ones is a comment for such readers: samples that were freed on another CPU than the one they were
 //! allocated on, by another thread, and how many lived for less than 10 us, from there to 100 us, and so on by
 //! [powers of ten](crate::profile::fate), the last for 100 s and more. Those that a handler gave up which could not wait for
-//! a lock are not among them.
+//! a lock are not among them. So are the samples in use, of which a site [with such](crate::profile::in_use) has a name: the
+//! CPU that each was allocated on, or `-`, and the kernel's number of the thread.
 
 use core::fmt::{self, Write};
 
 use rseq::syscall;
 
 use crate::profile::fate::FateCounts;
+use crate::profile::in_use::{self, InUse, UNKNOWN_CPU};
 use crate::profile::samples::{lost, rate};
 use crate::profile::sites;
 
@@ -54,6 +60,18 @@ pub fn write(out: &mut dyn Write) -> fmt::Result {
             ages.iter().try_for_each(|age| write!(out, " {age}"))?;
             out.write_str("\n")?;
         }
+        if counts.live > 0 {
+            writeln!(out, "# site {site:p}")?;
+        }
+    }
+    for InUse { site, cpu, thread } in in_use::all() {
+        write!(out, "# {site:#x} in use: CPU ")?;
+        if cpu == UNKNOWN_CPU {
+            out.write_str("-")?
+        } else {
+            write!(out, "{cpu}")?
+        }
+        writeln!(out, ", thread {thread}")?;
     }
     if lost() > 0 {
         writeln!(out, "# {} samples were not taken, for want of memory", lost())?;

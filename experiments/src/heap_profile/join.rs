@@ -44,6 +44,9 @@ const PROCESS: &str = "process";
 /// The label of samples that were freed, by nothing but how long they lived: at least so many nanoseconds, and less than
 /// ten times as many.
 pub const LIFETIME: &str = "lifetime";
+/// The labels of samples in use, by nothing but where they were allocated: the CPU, and the kernel's number of the thread.
+pub const CPU: &str = "cpu";
+pub const THREAD: &str = "thread";
 /// In place of a stack for which there was no room.
 const NO_STACK: &str = "[stacks for which there was no room]";
 
@@ -136,10 +139,20 @@ impl Join {
                 vec![Label { key: block, number: site.block() as i64, unit: bytes, ..Label::default() }, process];
             let both = |samples: u64| [weigh(samples), weigh(samples * site.block())];
             let [other_cpu, other_thread] = [site.fate.other_cpu, site.fate.other_thread].map(both);
-            // How many were freed is said with how long they lived, and only there: values add up.
-            let value = [site.live, site.live_bytes, site.allocs, site.alloc_bytes].map(weigh);
+            let places = self.places(site);
+            let placed: u64 = places.iter().map(|(_, count)| count).sum();
+            // How many were freed is said with how long they lived, and where those in use were allocated with them, and
+            // only there: values add up.
+            let in_use = [site.live - placed, site.live_bytes - placed * site.block()];
+            let value = [in_use[0], in_use[1], site.allocs, site.alloc_bytes].map(weigh);
             let value = value.into_iter().chain([0, 0]).chain(other_cpu).chain(other_thread).collect();
             let mut samples = vec![Sample { location_id: location_id.clone(), value, label: label.clone() }];
+            for (place, count) in places {
+                let mut value = vec![0; VALUES.len()];
+                value[..FREED - 2].copy_from_slice(&both(count));
+                let label = label.iter().copied().chain(place).collect();
+                samples.push(Sample { location_id: location_id.clone(), value, label });
+            }
             let mut least = 0;
             for age in &site.fate.ages {
                 if *age > 0 {
@@ -154,6 +167,23 @@ impl Join {
             samples
         };
         text.sites.iter().flat_map(samples).collect()
+    }
+
+    /// Labels of a site's samples in use, and how many have them: not more than are in use. Where blocks differ in size,
+    /// none.
+    fn places(&mut self, site: &text::Site) -> Vec<(Vec<Label>, u64)> {
+        let mut left = if site.live_bytes == site.live * site.block() { site.live } else { 0 };
+        let mut label = |key: &str, number: u32| {
+            let [key, text] = [key, &number.to_string()].map(|text| self.strings.place(text));
+            Label { key, text, ..Label::default() }
+        };
+        let places = site.places.iter().map(|(place, count)| {
+            let count = (*count).min(left);
+            left -= count;
+            let labels = place.cpu.map(|cpu| label(CPU, cpu)).into_iter().chain([label(THREAD, place.thread)]);
+            (labels.collect(), count)
+        });
+        places.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The location of the call that returns to `returns`.
@@ -239,6 +269,42 @@ impl Join {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is in use is said with where it was allocated, as far as that is known, and never more than is in use.
+    #[test]
+    fn samples_in_use_have_labels() {
+        let known = "# 0x40 in use: CPU 2, thread 7\n";
+        let text = format!(
+            "heap profile: 4: 4000 [ 5: 5000] @ heap_v2/1000\n4: 4000 [ 5: 5000] @ 0x1\n# site 0x40\n\
+            1: 10 [ 2: 30] @\n# site 0x80\n{known}# 0x40 in use: CPU -, thread 8\n# 0x80 in use: CPU 2, thread 7\n"
+        );
+        let weight = 1.0 / (1.0 - (-1.0_f64).exp());
+        for (more, [unknown, other, usual]) in [(0, [2, 1, 1]), (1, [1, 1, 2]), (2, [0, 1, 3]), (9, [0, 1, 3])] {
+            let text = Text::parse(&format!("{text}{}\nMAPPED_LIBRARIES:\n", known.repeat(more))).unwrap();
+            let profile = join(&[Process { id: 1, text, root: "/".into() }], 0, &[]);
+            let labels = |sample: &Sample| {
+                let labels = sample.label.iter().skip(2); // the bytes of a block, and the process
+                labels.map(|label| [label.key, label.text].map(|text| profile.text(text)).join("=")).collect::<Vec<_>>()
+            };
+            let expected = [(unknown, vec![]), (other, vec!["thread=8"]), (usual, vec!["cpu=2", "thread=7"])];
+            for (sample, (count, expected)) in profile.sample.iter().zip(expected) {
+                let weighed = |value: i32| (f64::from(value) * weight).round() as i64;
+                assert_eq!(
+                    (&sample.value[..2], labels(sample)),
+                    (
+                        &[weighed(count), weighed(count * 1000)][..],
+                        expected.iter().map(|text| (*text).to_owned()).collect()
+                    )
+                );
+            }
+            // All that is said of it is in the first, and blocks of several sizes have no labels.
+            assert_eq!(
+                profile.sample.iter().map(|sample| sample.value[2] > 0).collect::<Vec<_>>(),
+                [true, false, false, true]
+            );
+            assert!(labels(&profile.sample[3]).is_empty());
+        }
+    }
 
     fn process(id: u32, at: u64) -> Process {
         let text = format!(

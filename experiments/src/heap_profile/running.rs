@@ -1,13 +1,14 @@
 //! The profile of a running process, read from its memory as `perseq stats` reads other numbers: the process does nothing
 //! for it.
 
-use super::text::{Fate, Site, Text};
+use super::text::{Fate, Place, Site, Text};
 use crate::failure::Failure;
 use crate::live::find::{Allocator, allocators};
 use crate::live::process::{Process, Unread};
 use crate::live::record::{Record, word};
 use crate::mappings::Mapping;
 use perseq::live::ProfileLayout;
+use std::collections::BTreeMap;
 
 /// More frames or places than there can be: what says so is no profile any more.
 const MOST_FRAMES: u64 = 1 << 10;
@@ -41,13 +42,39 @@ fn profile(process: &Process, allocator: &Allocator, mappings: &[Mapping]) -> Re
     let places = process.bytes(table, layout.places as usize * 8)?;
     let places = places.chunks_exact(8).map(|place| u64::from_ne_bytes(place.try_into().expect("eight bytes")));
     let addresses = places.filter(|address| *address != 0).chain([layout.others.address()]);
-    let sites: Result<Vec<_>, _> = addresses.map(|address| site(process, &layout, address)).collect();
+    let read = |address: u64| Ok((address, site(process, &layout, address)?));
+    let mut sites: BTreeMap<_, _> = addresses.map(read).collect::<Result<_, _>>()?;
+    for (site, place) in in_use(process, &layout)? {
+        // Of one that is newer than the others nothing else is known.
+        if let Some(site) = sites.get_mut(&site) {
+            *site.places.entry(place).or_default() += 1;
+        }
+    }
     Ok(Some(Text {
         rate,
-        sites: sites?.into_iter().filter(|site| site.allocs > 0).collect(),
+        sites: sites.into_values().filter(|site| site.allocs > 0).collect(),
         lost: word(process, layout.lost.address())?,
         mappings: mappings.to_vec(),
     }))
+}
+
+/// The samples in use that have an entry: the site of each, and where it was allocated.
+fn in_use(process: &Process, layout: &ProfileLayout) -> Result<Vec<(u64, Place)>, Unread> {
+    let (table, stride) = (word(process, layout.in_use.address())?, layout.in_use_bytes as usize);
+    if layout.in_use_entries > MOST_PLACES || stride == 0 {
+        return Err(Unread::Unmapped);
+    }
+    if table == 0 {
+        return Ok(Vec::new());
+    }
+    let entries = process.bytes(table, layout.in_use_entries as usize * stride)?;
+    let entries = entries.chunks_exact(stride).map(|entry| {
+        let entry = Record(entry.to_vec());
+        let place = entry.u64(layout.in_use_place);
+        let cpu = Some((place >> 32) as u32).filter(|cpu| *cpu != u32::MAX);
+        (entry.u64(layout.in_use_site), Place { cpu, thread: place as u32 })
+    });
+    Ok(entries.filter(|(site, _)| *site > 1).collect())
 }
 
 /// A site, as it is at about this moment.
@@ -74,5 +101,6 @@ fn site(process: &Process, layout: &ProfileLayout, address: u64) -> Result<Site,
             other_thread: record.u64(layout.other_thread),
             ages: if is_fate_known { ages } else { Vec::new() },
         },
+        places: BTreeMap::new(),
     })
 }

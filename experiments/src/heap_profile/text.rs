@@ -2,6 +2,7 @@
 
 use crate::mappings::Mapping;
 use perseq::live::AGES;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 
 /// What a process wrote.
@@ -26,6 +27,17 @@ pub struct Site {
     /// Where calls return to, innermost first. Empty: of stacks for which there was no room.
     pub frames: Vec<u64>,
     pub fate: Fate,
+    /// Who allocated those in use, as far as it is known: each with how many.
+    pub places: BTreeMap<Place, u64>,
+}
+
+/// Where and by whom a sample was allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The CPU, if the kernel said it.
+    pub cpu: Option<u32>,
+    /// The kernel's number of the thread.
+    pub thread: u32,
 }
 
 /// What became of those that were freed, in samples.
@@ -62,6 +74,7 @@ impl Text {
         let rate = header.strip_prefix("heap profile: ").and_then(|_| number(header.rsplit_once(" @ heap_v2/")?.1));
         let rate = rate.filter(|rate| *rate > 0).ok_or_else(|| wrong(header))?;
         let (mut sites, mut lost) = (Vec::<Site>::new(), 0);
+        let mut named = HashMap::new();
         for line in lines {
             if let Some(note) = line.strip_prefix("# ") {
                 if let Some(count) = note.strip_suffix(" samples were not taken, for want of memory") {
@@ -69,6 +82,15 @@ impl Text {
                 } else if note.starts_with("of ") {
                     let site = sites.last_mut().ok_or_else(|| wrong(line))?;
                     site.fate = fate(note).ok_or_else(|| wrong(line))?;
+                } else if let Some(name) = note.strip_prefix("site ") {
+                    let site = sites.len().checked_sub(1).ok_or_else(|| wrong(line))?;
+                    named.insert(address(name).ok_or_else(|| wrong(line))?, site);
+                } else if note.contains(" in use: ") {
+                    let (name, place) = in_use(note).ok_or_else(|| wrong(line))?;
+                    // Of a process that writes while it runs: what is not named was free, or was not there, a moment before.
+                    if let Some(site) = named.get(&name) {
+                        *sites[*site].places.entry(place).or_default() += 1;
+                    }
                 }
             } else {
                 sites.push(site(line).ok_or_else(|| wrong(line))?);
@@ -117,9 +139,17 @@ fn site(line: &str) -> Option<Site> {
         allocs: number(allocs)?,
         alloc_bytes: number(alloc_bytes)?,
         frames: frames.split_whitespace().map(address).collect::<Option<_>>()?,
-        fate: Fate::default(),
+        ..Site::default()
     };
     (site.allocs > 0 && site.live <= site.allocs).then_some(site)
+}
+
+/// `SITE in use: CPU NUMBER, thread NUMBER`
+fn in_use(note: &str) -> Option<(u64, Place)> {
+    let (name, rest) = note.split_once(" in use: CPU ")?;
+    let (cpu, thread) = rest.split_once(", thread ")?;
+    let cpu = if cpu == "-" { None } else { Some(number(cpu)?) };
+    Some((address(name)?, Place { cpu, thread: number(thread)? }))
 }
 
 /// `of ALL freed: MANY on another CPU, MANY by another thread, after AGES`
@@ -141,7 +171,11 @@ mod tests {
     const TEXT: &str = "heap profile: 2: 2048 [ 5: 5120] @ heap_v2/524288\n\
         2: 2048 [ 4: 4096] @ 0x55d0c8f3a1b2 0x7f1c2e42724a\n\
         # of 2 freed: 1 on another CPU, 0 by another thread, after 0 0 1 0 1 0 0 0 0\n\
+        # site 0x7f1c2a001440\n\
         0: 0 [ 1: 1024] @\n\
+        # 0x7f1c2a001440 in use: CPU 3, thread 4711\n\
+        # 0x7f1c2a001980 in use: CPU 3, thread 4711\n\
+        # 0x7f1c2a001440 in use: CPU -, thread 12\n\
         # 7 samples were not taken, for want of memory\n\
         # what a later version has to say\n\
         \n\
@@ -155,7 +189,8 @@ mod tests {
         assert_eq!((text.rate, text.lost), (524_288, 7));
         let frames = vec![0x55d0_c8f3_a1b2, 0x7f1c_2e42_724a];
         let fate = Fate { other_cpu: 1, other_thread: 0, ages: vec![0, 0, 1, 0, 1, 0, 0, 0, 0] };
-        let first = Site { live: 2, live_bytes: 2048, allocs: 4, alloc_bytes: 4096, frames, fate };
+        let places = [(None, 12), (Some(3), 4711)].map(|(cpu, thread)| (Place { cpu, thread }, 1)).into();
+        let first = Site { live: 2, live_bytes: 2048, allocs: 4, alloc_bytes: 4096, frames, fate, places };
         assert_eq!(first.block(), 1024);
         assert_eq!(text.sites, [first, Site { allocs: 1, alloc_bytes: 1024, ..Site::default() }]);
         assert_eq!(text.mapping_of(0x55d0_c8f3_a1b2).unwrap().file, "/bin/a program");
@@ -178,6 +213,13 @@ mod tests {
             ("# of 2 freed", "# of 3 freed", "`# of 3 freed: 1 on"),
             ("1 on another CPU", "3 on another CPU", "`# of 2 freed: 3 on"),
             ("after 0 0", "after x 0", "thread, after x 0 1"),
+            ("# site 0x7f1c2a001440", "# site main", "`# site main` makes"),
+            (
+                "CPU 3, thread 4711\n# 0x7f1c2a001980",
+                "CPU x, thread 4711\n# 0x7f1c2a001980",
+                "CPU x, thread 4711` makes",
+            ),
+            ("CPU -, thread 12", "CPU -, by 12", "CPU -, by 12` makes"),
             ("# 7 samples", "# many samples", "`# many samples"),
             ("7f1c2e400000-", "7f1c2e400000", "r-xp 00000000 00:00 0 ` makes"),
             ("MAPPED_LIBRARIES", "MAPPED", "cut off"),

@@ -10,6 +10,7 @@ use crate::front_end::cache::{Cache, Shape};
 use crate::front_end::contract::{Fallback, FrontEnd, Held, Prepared};
 use crate::front_end::lists::{Exclusive, Guarded};
 use crate::front_end::registry;
+use crate::this_thread;
 use crate::front_end::thread::{self, home};
 use crate::owner::Owner;
 use crate::size_class::CLASSES;
@@ -36,7 +37,7 @@ impl FrontEnd for Sharded {
         if let Some(cache) = thread::cache(home()) {
             return Some((cache, Locked(cache)));
         }
-        let cache = registry::indexed_cache(shard_of(registry::thread_id()), |_| ())?;
+        let cache = registry::indexed_cache(shard_of(this_thread::kernel_number()), |_| ())?;
         home().set(&cache.slab);
         Some((cache, Locked(cache)))
     }
