@@ -7,44 +7,12 @@ use std::time::{Duration, Instant};
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 
+use crate::ability::Ability;
 use crate::case::{in_child, in_place};
 use crate::operation::Operation;
 use crate::stream::{Shape, Streams};
 use crate::subject::Subject;
 use crate::verdict::{Fault, Kind, Tally};
-
-/// What streams may do beyond allocating, resizing and freeing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Ability {
-    /// Send blocks to other threads.
-    Threads,
-    /// Fork.
-    Fork,
-    /// Be interrupted by signals.
-    Signals,
-    /// Move to other CPUs.
-    Cpus,
-    /// Have the subject give back what it keeps.
-    Drain,
-    /// Run out of memory.
-    Exhaust,
-    /// Ask for more than there can be.
-    Impossible,
-}
-
-impl Ability {
-    /// All of them.
-    pub const ALL: [Ability; 7] = [
-        Ability::Threads,
-        Ability::Fork,
-        Ability::Signals,
-        Ability::Cpus,
-        Ability::Drain,
-        Ability::Exhaust,
-        Ability::Impossible,
-    ];
-}
 
 /// How many streams are tried once one failed.
 const MOST_SHRINKS: u32 = 3000;
@@ -135,7 +103,15 @@ impl Kit {
         Kit { ages: true, ..self }
     }
 
-    /// Does one stream, in a child, on what `make` makes there.
+    /// Does one stream, in a child, on what `make` makes there: one that was found before, or that somebody thought of.
+    ///
+    /// ```
+    /// use allocator_test_kit::{ByGlobal, Kit, Operation};
+    ///
+    /// let stream = [Operation::Allocate { size: 100, align_bits: 3, key: 1 }, Operation::Fork, Operation::Free { which: 1 }];
+    /// let done = Kit::new().play(|| ByGlobal(std::alloc::System), &stream).expect("nothing is wrong");
+    /// assert_eq!((done.allocated, done.forked, done.freed), (1, 1, 2)); // the child frees its own
+    /// ```
     ///
     /// # Errors
     ///
@@ -237,7 +213,10 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Failure { operations, fault, seed, cases, before, shrinks, repeats } = self;
-        writeln!(f, "{fault}")?;
+        match fault.operation {
+            number if number < operations.len() => writeln!(f, "{fault}")?,
+            _ => writeln!(f, "{:?} at the end{}: {}", fault.kind, fault.in_whom(), fault.text)?,
+        }
         writeln!(f, "the stream, {before} operations before {shrinks} attempts to shrink it:")?;
         for (number, operation) in operations.iter().enumerate() {
             writeln!(f, "{number:>4}  {operation}")?;

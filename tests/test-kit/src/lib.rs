@@ -35,14 +35,17 @@
 //!
 //! ```text
 //!   kit        seeds, cases, shrinking             stream      how a stream is made and shrunk
-//!     case     a stream in a child                 operation   what it is made of
+//!     case     a stream in a child                 ability     what it may do
+//!                                                  operation   what it is made of
 //!     player   does the operations                 team        the threads that it sends blocks to
 //!     judge    asks the subject, checks answers    signals     the timer that interrupts
 //!     block    contents of a block                 books       which addresses are held
 //!     verdict  the page that outlives the child    own         memory of the kit's own
-//!     subject  what is tested                      errno       the calling thread's
+//!     subject  what is tested                      system      what the kernel is asked for
+//!                                                  errno       the calling thread's
 //! ```
 
+mod ability;
 mod block;
 mod books;
 mod case;
@@ -59,7 +62,8 @@ mod system;
 mod team;
 mod verdict;
 
-pub use kit::{Ability, Failure, Kit};
+pub use ability::Ability;
+pub use kit::{Failure, Kit};
 pub use operation::{Errand, Operation};
 #[cfg(feature = "allocator-api2")]
 pub use subject::allocator::ByAllocator;

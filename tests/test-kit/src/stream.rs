@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::strategy::{NewTree, Union, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use crate::kit::Ability;
+use crate::ability::Ability;
 use crate::operation::{Errand, Operation};
 
 /// Sizes worth trying: where classes end and just beyond, primes, and pages.

@@ -260,9 +260,15 @@ impl Write for Writer<'_> {
     }
 }
 
+impl Fault {
+    /// Words for who saw it, where that is not the stream's own process.
+    pub(crate) fn in_whom(&self) -> &'static str {
+        if self.in_child { ", in the child of a fork" } else { "" }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let child = if self.in_child { ", in the child of a fork" } else { "" };
-        write!(f, "{:?} at operation {}{child}: {}", self.kind, self.operation, self.text)
+        write!(f, "{:?} at operation {}{}: {}", self.kind, self.operation, self.in_whom(), self.text)
     }
 }

@@ -158,6 +158,17 @@ fn the_same_seed_finds_the_same() {
     assert!(found.iter().any(|length| *length != found[0]), "{found:?}");
 }
 
+/// One that was found is played again, as a test that stays.
+#[test]
+fn a_stream_by_hand() {
+    let allocate = |key| Operation::Allocate { size: 40, align_bits: 0, key };
+    let stream = [allocate(500), allocate(100), allocate(300), Operation::Free { which: 200 }, Operation::Check];
+    let done = Kit::new().play(|| Arena::new(Wrong::Nothing), &stream).unwrap_or_else(|fault| panic!("{fault}"));
+    assert_eq!((done.cases, done.allocated, done.freed), (1, 3, 3));
+    let fault = Kit::new().play(|| Arena::new(Wrong::Twice), &stream).expect_err("it is found");
+    assert_eq!((fault.kind, fault.operation, fault.in_child), (Kind::Overlap, 1, false), "{fault}");
+}
+
 /// What is printed is what a reader needs: the fault, the operations one a line, the seed.
 #[test]
 fn a_failure_reads_well() {
