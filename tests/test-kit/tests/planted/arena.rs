@@ -25,6 +25,8 @@ pub enum Wrong {
     Leaks,
     /// Failure says EINVAL.
     ErrnoOfFailure,
+    /// What succeeds changes errno.
+    ErrnoOfSuccess,
     /// `free` changes errno.
     ErrnoOfFree,
     /// A size near the largest is granted: it overflows.
@@ -248,6 +250,9 @@ impl Arena {
         }
         if block.is_null() {
             return self.say_no();
+        }
+        if self.is(Wrong::ErrnoOfSuccess) {
+            set_errno(libc::EAGAIN);
         }
         self.last_size.store(layout.size(), SeqCst);
         self.last.store(block as usize, SeqCst);

@@ -88,6 +88,7 @@ fn a_leak() {
 #[test]
 fn wrong_errno() {
     finds(Wrong::ErrnoOfFailure, Kind::Errno, 1);
+    finds(Wrong::ErrnoOfSuccess, Kind::Errno, 1);
     finds(Wrong::ErrnoOfFree, Kind::Errno, 1);
 }
 
