@@ -28,6 +28,7 @@ fn short_torture() {
 fn torture_in(active: Mode, reason: Reason) {
     let mode = perseq::active_mode();
     assert_eq!((mode.active, mode.reason), (active, reason));
+    kit::await_harness();
     run(Plan { duration: Duration::from_millis(100), ..Plan::everything(Duration::ZERO) });
     let before = perseq::stats();
     short_torture();

@@ -101,7 +101,7 @@ pub fn absent(reason: Reason) -> &'static str {
 
 /// Waits until the process's first thread, the test harness's, is asleep waiting for the test: what it
 /// allocates before that would be counted as the test's.
-fn await_harness() {
+pub fn await_harness() {
     // SAFETY: both calls have no preconditions.
     let (process, thread) = unsafe { (libc::getpid(), libc::gettid()) };
     if process == thread {
