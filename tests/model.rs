@@ -9,6 +9,7 @@ mod kit;
 use std::alloc::Layout;
 
 use allocator_test_kit::{ByGlobal, Errno, Kit, Subject, Tally};
+use kit::Child;
 use perseq::{Limits, Mode, Perseq};
 
 #[global_allocator]
@@ -105,4 +106,14 @@ fn operations_in_little_address_space() {
         let cases = (kit::duration(1.0).as_secs_f64() * 20.0).ceil() as u32;
         println!("{:?}", passes(&Kit::new().seed(!seed()).cases(cases), || Ours { limits: false }));
     });
+}
+
+#[test]
+fn operations_hardened() {
+    if kit::role().is_none() {
+        Child::of("operations_hardened", "hardened").env("PERSEQ_HARDENED", "1").run().passed();
+        return;
+    }
+    let cases = (kit::duration(1.0).as_secs_f64() * 20.0).ceil() as u32;
+    println!("{:?}", passes(&Kit::new().seed(seed()).cases(cases).ages(), || Ours { limits: true }));
 }
