@@ -10,11 +10,11 @@ use crate::front_end::cache::{Cache, Shape};
 use crate::front_end::contract::{Fallback, FrontEnd, Held, Prepared};
 use crate::front_end::lists::{Exclusive, Guarded};
 use crate::front_end::registry;
-use crate::this_thread;
 use crate::front_end::thread::{self, home};
 use crate::owner::Owner;
 use crate::size_class::CLASSES;
 use crate::sync::Mutex;
+use crate::this_thread;
 
 /// A fixed number of caches. A thread's is chosen by a hash of its id, and its home names it from then on.
 pub enum Sharded {}
