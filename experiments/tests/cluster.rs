@@ -168,6 +168,9 @@ fn gnu_parallel_takes_up_a_part_that_was_killed() {
     if !version.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with("GNU parallel")) {
         return absence::not_tested("parallel", "parts of a plan on several hosts", "no GNU parallel is installed");
     }
+    if let Err(why) = Command::new("perl").arg("-v").output() {
+        return absence::not_tested("perl", "parts of a plan on several hosts", format_args!("perl: {why}"));
+    }
     let shop = Shop::new();
     // Notes down the host, and does here what is to be done there, with a SHELL as sshd sets it: without one, GNU parallel
     // runs nothing there and reports success.
