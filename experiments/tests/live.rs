@@ -346,9 +346,8 @@ fn top_repeats_itself_and_ends_with_the_process() {
     assert_eq!(lines.len(), 4);
     assert!(lines.windows(2).all(|pair| pair[0]["unix_ms"].as_u64() < pair[1]["unix_ms"].as_u64()), "{lines:?}");
     // A reader that has seen enough ends it.
-    let script = format!("{} top {} --interval 0.01 | head -n 1", env!("CARGO_BIN_EXE_perseq"), held.id());
     let mut shell = Command::new("bash");
-    shell.args(["-c", &script]);
+    shell.args(["-c", "\"$0\" top \"$1\" --interval 0.01 | head -n 1", env!("CARGO_BIN_EXE_perseq"), &held.id()]);
     assert!(stdout(&ended(shell)).starts_with("process "));
     // It ends with the process, however that ends.
     let mut top = Command::new(env!("CARGO_BIN_EXE_perseq"));

@@ -257,8 +257,8 @@ fn every_process_is_in_the_profile() {
     let folder = folder();
     let program = program("tests/profile/sites.cpp", &[]);
     let out = folder.path().join("out");
-    let script = format!("{0} 0 1000 0; {0} 0 0 3000; exit 7", text(&program));
-    let output = ended(profile(&out, &["--top", "1000"], &["bash", "-c", &script]), 7);
+    let script = "\"$0\" 0 1000 0; \"$0\" 0 0 3000; exit 7";
+    let output = ended(profile(&out, &["--top", "1000"], &["bash", "-c", script, text(&program)]), 7);
     let table = stderr(&output);
     assert!(table.contains("3 processes, "), "{table}");
     likely("by_new", of_function(&table, "planted::by_new(int)")[0], 2048.0, 1000.0);

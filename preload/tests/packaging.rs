@@ -51,10 +51,12 @@ fn what_pkg_config_says_builds_a_program_wherever_the_whole_was_moved() {
     let (staged, moved) = (stage.join(folder.strip_prefix("/").expect("a whole path")), folder.join("moved"));
     fs::rename(staged.join("my/prefix"), &moved).expect("moved");
     let lib = moved.join("lib");
+    // As a shell reads it: blanks in paths are escaped.
     let pkg_config = |argument: &str| {
         let path = lib.join("pkgconfig");
-        let said = succeeds(Command::new("pkg-config").args([argument, "perseq"]).env("PKG_CONFIG_PATH", path));
-        said.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        let script = "eval \"printf '%s\\n' $(pkg-config \"$0\" perseq)\"";
+        let said = succeeds(Command::new("sh").args(["-c", script, argument]).env("PKG_CONFIG_PATH", path));
+        said.lines().map(str::to_owned).collect::<Vec<_>>()
     };
     assert_eq!(pkg_config("--modversion"), [VERSION]);
     fs::write(folder.join("version.c"), SOURCE).expect("a source file");
@@ -180,7 +182,9 @@ fn a_debian_package_is_installed_and_removed() {
     dpkg(&["--install", package.to_str().expect("a path in UTF-8")]);
     let library = root.join("usr/lib/libperseq.so.0");
     let mut program = Command::new("ls");
-    let output = program.arg("/").env("LD_PRELOAD", &library).env("PERSEQ_STATS", "json").output().expect("ls starts");
+    let preloaded = kit::preloadable::preloadable(library.clone());
+    let output =
+        program.arg("/").env("LD_PRELOAD", &preloaded).env("PERSEQ_STATS", "json").output().expect("ls starts");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("{\"perseq\":"), "{said}");
     for file in ["include/perseq.h", "share/man/man3/libperseq.3.gz", "share/doc/libperseq/copyright"] {

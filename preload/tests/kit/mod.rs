@@ -4,7 +4,7 @@
 #[path = "../../../rseq/tests/kit/absence.rs"]
 mod absence;
 #[path = "../../../rseq/tests/kit/preloadable.rs"]
-mod preloadable;
+pub mod preloadable;
 
 use allocator::Mode;
 use std::path::{Path, PathBuf};
