@@ -72,7 +72,7 @@ impl<T> Mutex<T> {
     /// said why no two threads do that at once.
     pub fn lock_another(&self) -> Option<Guard<'_, T>> {
         self.lock.order.before_waiting_for_another();
-        self.lock.acquire_unless(Excuse::Orphaned).then_some(Guard(self))
+        self.guard_if(self.lock.acquire_unless(Excuse::Orphaned))
     }
 
     /// As [`Mutex::lock`]. `None`, and [`this_thread::went_without`], in a child process where the holder does not exist,
@@ -80,7 +80,7 @@ impl<T> Mutex<T> {
     #[inline]
     pub fn lock_unless_orphaned(&self) -> Option<Guard<'_, T>> {
         self.lock.order.before_waiting();
-        self.lock.acquire_unless(Excuse::Orphaned).then(|| Guard(self))
+        self.guard_if(self.lock.acquire_unless(Excuse::Orphaned))
     }
 
     /// As [`Mutex::lock`], for who can do without: `None`, and [`this_thread::went_without`], if a fork holds the lock
@@ -92,12 +92,18 @@ impl<T> Mutex<T> {
     #[inline]
     pub fn lock_unless_forking(&self) -> Option<Guard<'_, T>> {
         self.lock.order.before_waiting();
-        self.lock.acquire_unless(Excuse::Forking).then(|| Guard(self))
+        self.guard_if(self.lock.acquire_unless(Excuse::Forking))
     }
 
     #[inline]
     pub fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.lock.try_acquire().then(|| Guard(self))
+        self.guard_if(self.lock.try_acquire())
+    }
+
+    /// One of a lock that was had. Made only then: it gives the lock back when it is dropped.
+    #[inline]
+    fn guard_if(&self, had: bool) -> Option<Guard<'_, T>> {
+        had.then(|| Guard(self))
     }
 
     /// The lock alone, as fork sees it.
@@ -469,6 +475,26 @@ mod tests {
         };
         assert_eq!(looks(Patience::Looks), 1);
         assert!(looks(Patience::Tries) > 1000);
+        drop(held);
+    }
+
+    /// Each way to ask for the lock of a thread that does not exist, twice: who did not get it does not give it back.
+    #[test]
+    fn an_orphaned_lock_is_nobodys_again_and_again() {
+        static LOCK: Mutex<()> = Mutex::new(Rank::PageHeap, ());
+        let held = LOCK.lock();
+        std::thread::scope(|scope| {
+            let child = scope.spawn(|| {
+                // SAFETY: as if this thread had forked, and were the only one of its process; the other waits.
+                assert!(!unsafe { LOCK.bare().give_in_child() });
+                for _ in 0..2 {
+                    assert!(LOCK.lock_another().is_none() && LOCK.lock_unless_orphaned().is_none());
+                    assert!(LOCK.lock_unless_forking().is_none() && LOCK.try_lock().is_none());
+                }
+                assert_eq!(this_thread::locks(), 0);
+            });
+            child.join().expect("it only asks");
+        });
         drop(held);
     }
 }
