@@ -62,7 +62,8 @@ impl Gate {
     /// Lets the owner in no more. The owner may be inside now: a [`fence`] comes next, one for any number of gates, and
     /// then [`Closing::closed`]. `None` if the gate is closed already.
     pub fn close(&self) -> Option<Closing<'_>> {
-        (self.closed.swap(1, Acquire) == 0).then_some(Closing(self))
+        // Made only then: it opens the gate when it is dropped.
+        (self.closed.swap(1, Acquire) == 0).then(|| Closing(self))
     }
 
     /// Forgets an owner that does not exist any more, after a fork.
@@ -115,6 +116,15 @@ mod tests {
     use super::*;
     use core::sync::atomic::{AtomicBool, AtomicU64};
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn who_finds_it_closed_leaves_it_closed() {
+        let gate = Gate::new();
+        let closing = gate.close().expect("it is open");
+        assert!(gate.close().is_none() && gate.close().is_none() && gate.enter().is_none());
+        drop(closing);
+        assert!(gate.enter().is_some() && gate.close().is_some());
+    }
 
     /// How the other side closes.
     #[derive(Clone, Copy, PartialEq)]
