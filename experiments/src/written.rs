@@ -1,4 +1,5 @@
-//! Files that are written whole or not at all, folders for them that were empty, and the mark on what was made of changed rows.
+//! Files that are written whole or not at all, folders for them that were empty, and the mark on what was made of changed
+//! rows.
 
 use crate::failure::Failure;
 use std::fs::{self, File};
