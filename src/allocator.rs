@@ -266,6 +266,7 @@ pub unsafe fn dealloc_slow(class: SizeClass, object: NonNull<u8>) {
         }
         // An object from before the first allocation was done is of emergency memory.
         if emergency::is_now() || !decided::is_ready() {
+            BACK_END.middle(class).count_free_elsewhere();
             return emergency::defer(object);
         }
         if let Some(id) = samples::sampled_small(class, object) {

@@ -118,24 +118,26 @@ pub fn allocate(class: SizeClass) -> Option<NonNull<u8>> {
 
 /// Checks that `object` is a live one of `class`, and puts it into quarantine. The caller holds no lock.
 pub fn free(class: SizeClass, object: NonNull<u8>) {
-    if judge(quarantine(class, object)) {
-        BACK_END.middle(class).count_uncached_free();
-    }
+    BACK_END.middle(class).count_free_elsewhere();
+    free_counted(class, object);
 }
 
-/// False if the object waits to be freed later.
-fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<bool, Misuse> {
+/// As [`free`], for an object whose free was counted when it was put off.
+pub fn free_counted(class: SizeClass, object: NonNull<u8>) {
+    judge(quarantine(class, object));
+}
+
+fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<(), Misuse> {
     let address = object.as_ptr() as usize;
     let id = BACK_END.pages.span_of(address).unwrap_or(SpanId::NONE);
     if id == SpanId::NONE && emergency::object_at(address) == Some((class, 0)) {
-        BACK_END.central[class.index()].insert_range(class, &BACK_END.pages, &[object.as_ptr()])?;
-        return Ok(true);
+        return BACK_END.central[class.index()].insert_range(class, &BACK_END.pages, &[object.as_ptr()]);
     }
     let index = object_at(class, &BACK_END.pages, id, address)?;
     let Some(mut quarantine) = QUARANTINE.lock_unless_forking() else {
         // SAFETY: the object is its owner's last act, whose fault it is if that is not so.
         unsafe { emergency::defer_all(&[object.as_ptr()]) };
-        return Ok(false);
+        return Ok(());
     };
     let is_free = BACK_END.central[class.index()].is_free(class, &BACK_END.pages, id, index);
     if is_free || quarantine.small.contains(address) {
@@ -146,7 +148,7 @@ fn quarantine(class: SizeClass, object: NonNull<u8>) -> Result<bool, Misuse> {
     let finding = quarantine.make_room_for(class.size());
     quarantine.small.push(address, class.index() as u32, class.size());
     quarantine.objects[class.index()] += 1;
-    finding.map(|()| true)
+    finding
 }
 
 impl Quarantine {

@@ -6,6 +6,8 @@
 
 mod kit;
 
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
 use kit::object::{LARGE_SIZES, Object, SIZES, layout};
 use kit::random::Random;
 use kit::torture::{Plan, run};
@@ -277,6 +279,64 @@ fn sums_agree() {
         held.into_iter().for_each(Object::free);
     });
 }
+
+/// A fork holds the locks and does not end before another thread has allocated and freed, which then goes without them:
+/// each allocation and each free is counted once all the same.
+#[test]
+fn what_goes_without_a_lock_is_counted_once() {
+    in_every_mode("what_goes_without_a_lock_is_counted_once", || {
+        let counted = COUNTS_HITS || stats().mode.active == Mode::Central;
+        let beside = std::thread::spawn(|| {
+            let mut held: Vec<_> =
+                (0..600).map(|serial| Object::new(layout(SIZES[serial % SIZES.len()], 1), 1)).collect();
+            while FORK.load(SeqCst) != HOLDS_LOCKS {
+                std::thread::yield_now();
+            }
+            for step in 0..600 {
+                let at = step * 7 % held.len();
+                let layout = held[at].layout();
+                std::mem::replace(&mut held[at], Object::new(layout, 2)).free();
+            }
+            FORK.store(MAY_END, SeqCst);
+            held.into_iter().for_each(Object::free);
+        });
+        FORK.store(WANTED, SeqCst);
+        kit::reap(kit::fork(60, || ()));
+        beside.join().expect("no panic");
+        drain();
+        for_each_class(&mut |class| {
+            let free = class.cached_objects + class.transfer_objects + class.central_objects;
+            assert_eq!(class.live_objects + free, class.spans * (class.span_size / class.size), "{class:?}");
+            let allocs = class.alloc_hits + class.underflows + class.uncached_allocs;
+            let frees = class.free_hits + class.overflows + class.uncached_frees;
+            assert!(!counted || allocs - frees == class.live_objects, "{class:?}");
+        });
+    });
+}
+
+/// How far the fork of [`what_goes_without_a_lock_is_counted_once`] is.
+static FORK: AtomicU32 = AtomicU32::new(0);
+const WANTED: u32 = 1;
+const HOLDS_LOCKS: u32 = 2;
+const MAY_END: u32 = 3;
+
+/// Before the allocator asked for the same, so that it is called after the allocator took its locks.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_FORK: extern "C" fn() = {
+    extern "C" fn wait() {
+        if FORK.compare_exchange(WANTED, HOLDS_LOCKS, SeqCst, SeqCst).is_ok() {
+            while FORK.load(SeqCst) != MAY_END {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+    }
+    extern "C" fn register() {
+        // SAFETY: the function lives for ever.
+        unsafe { libc::pthread_atfork(Some(wait), None, None) };
+    }
+    register
+};
 
 /// Text and JSON say what the numbers are, also at exit.
 #[test]

@@ -9,7 +9,7 @@ use crate::config::MAX_BATCH;
 use crate::emergency;
 use crate::middle::central_free_list::CentralFreeList;
 use crate::middle::tables::Tables;
-use crate::middle::transfer_cache::TransferCounts;
+use crate::middle::transfer_cache::{TransferCache, Uncached};
 use crate::middle::transfer_caches::TransferCaches;
 use crate::misuse::Misuse;
 use crate::page_heap::source::PageSource;
@@ -43,20 +43,18 @@ impl<S: PageSource> Middle<'_, S> {
     pub fn remove_uncached(&self) -> Option<*mut u8> {
         let mut out = [ptr::null_mut()];
         let mut counted = false;
-        let count = |counts: &mut TransferCounts| {
+        let count = |uncached: &mut Uncached| {
             counted = true;
-            counts.uncached_allocs = counts.uncached_allocs.wrapping_add(1);
+            uncached.allocs += 1;
         };
         if self.remove(&mut out, count) == 0 {
-            // Memory is exhausted. The thread may be in another shard by now: only the sum over shards is right.
             if counted {
-                self.count(|counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_sub(1));
+                self.own().discount_alloc();
             }
             return None;
         }
         if !counted {
-            // The transfer cache was passed by: a fork had it.
-            self.count(|counts| counts.uncached_allocs = counts.uncached_allocs.wrapping_add(1));
+            self.own().count_past_alloc();
         }
         Some(out[0])
     }
@@ -67,12 +65,21 @@ impl<S: PageSource> Middle<'_, S> {
     ///
     /// As for [`Middle::insert_range`].
     pub fn insert_uncached(&self, object: *mut u8) -> Result<(), Misuse> {
-        self.insert(&[object], |counts| counts.uncached_frees += 1)
+        let mut counted = false;
+        let inserted = self.insert(&[object], |uncached| {
+            counted = true;
+            uncached.frees += 1;
+        });
+        if !counted {
+            self.count_free_elsewhere();
+        }
+        inserted
     }
 
-    /// TransferCounts the free of an object that went elsewhere.
-    pub fn count_uncached_free(&self) {
-        self.count(|counts| counts.uncached_frees += 1);
+    /// Counts the free of an object that goes elsewhere, or waits: when it comes here it is not counted again. Takes no
+    /// lock.
+    pub fn count_free_elsewhere(&self) {
+        self.own().count_past_free();
     }
 
     /// Empties the transfer caches into the spans, and gives a span that became empty back.
@@ -97,11 +104,12 @@ impl<S: PageSource> Middle<'_, S> {
         finding
     }
 
-    fn count(&self, count: impl FnOnce(&mut TransferCounts)) {
-        self.transfer.get(self.transfer.own(), self.class).count(count);
+    /// The thread may be in another shard by now: only sums over shards are right.
+    fn own(&self) -> &TransferCache {
+        self.transfer.get(self.transfer.own(), self.class)
     }
 
-    fn remove(&self, out: &mut [*mut u8], count: impl FnOnce(&mut TransferCounts)) -> usize {
+    fn remove(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Uncached)) -> usize {
         let (own, shards) = (self.transfer.own(), self.transfer.count());
         let transfer = self.transfer.get(own, self.class);
         let mut removed = transfer.remove_range(out, count);
@@ -121,8 +129,8 @@ impl<S: PageSource> Middle<'_, S> {
         removed
     }
 
-    fn insert(&self, objects: &[*mut u8], count: impl FnOnce(&mut TransferCounts)) -> Result<(), Misuse> {
-        let transfer = self.transfer.get(self.transfer.own(), self.class);
+    fn insert(&self, objects: &[*mut u8], count: impl FnOnce(&mut Uncached)) -> Result<(), Misuse> {
+        let transfer = self.own();
         let inserted = transfer.insert_range(self.class, self.tables, objects, count);
         if inserted == objects.len() {
             return Ok(());

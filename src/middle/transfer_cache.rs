@@ -22,13 +22,24 @@ pub struct TransferCache {
     length: AtomicUsize,
     /// Times that threads of this shard went on to the central free list.
     central_visits: AtomicU64,
+    /// What passed by without the lock, beside `State::uncached`. Allocations wrap below zero: one may be taken off here
+    /// that is counted there.
+    past_allocs: AtomicU64,
+    past_frees: AtomicU64,
 }
 
 struct State {
     /// `capacity(class)` pointers, allocated at the first insert; null before.
     objects: *mut *mut u8,
     length: usize,
-    counts: TransferCounts,
+    uncached: Uncached,
+}
+
+/// Single objects for threads that had no cache to use.
+#[derive(Clone, Copy)]
+pub struct Uncached {
+    pub allocs: u64,
+    pub frees: u64,
 }
 
 // SAFETY: `objects` is this structure's own memory.
@@ -37,7 +48,7 @@ unsafe impl Send for State {}
 /// What went through, in objects, and through which door.
 #[derive(Clone, Copy, Default)]
 pub struct TransferCounts {
-    /// Single objects for a thread that had no cache to use.
+    /// Single objects for threads that had no cache to use.
     pub uncached_allocs: u64,
     pub uncached_frees: u64,
     /// Objects now in the array.
@@ -60,6 +71,10 @@ pub struct TransferCacheLayout {
     pub uncached_allocs: u32,
     /// Frees that went past the caches.
     pub uncached_frees: u32,
+    /// More of them that had no lock, less those that found no memory: to be added, wrapping.
+    pub past_allocs: u32,
+    /// More of them that had no lock.
+    pub past_frees: u32,
     /// Times the central free list was asked or given to.
     pub central_visits: u32,
 }
@@ -69,32 +84,35 @@ impl TransferCache {
     pub const LAYOUT: TransferCacheLayout = {
         let state = offset_of!(TransferCache, state);
         let value = state + Mutex::<State>::VALUE_AT;
-        let counts = value + offset_of!(State, counts);
+        let uncached = value + offset_of!(State, uncached);
         TransferCacheLayout {
             lock: bytes(state + Mutex::<State>::WORD_AT),
             objects: bytes(value + offset_of!(State, objects)),
             length: bytes(value + offset_of!(State, length)),
-            uncached_allocs: bytes(counts + offset_of!(TransferCounts, uncached_allocs)),
-            uncached_frees: bytes(counts + offset_of!(TransferCounts, uncached_frees)),
+            uncached_allocs: bytes(uncached + offset_of!(Uncached, allocs)),
+            uncached_frees: bytes(uncached + offset_of!(Uncached, frees)),
+            past_allocs: bytes(offset_of!(TransferCache, past_allocs)),
+            past_frees: bytes(offset_of!(TransferCache, past_frees)),
             central_visits: bytes(offset_of!(TransferCache, central_visits)),
         }
     };
 
     pub const fn new() -> Self {
-        let counts = TransferCounts { uncached_allocs: 0, uncached_frees: 0, length: 0, central_visits: 0 };
-        let state = State { objects: ptr::null_mut(), length: 0, counts };
+        let state = State { objects: ptr::null_mut(), length: 0, uncached: Uncached { allocs: 0, frees: 0 } };
         TransferCache {
             state: Mutex::new(Rank::TransferCache, state),
             length: AtomicUsize::new(0),
             central_visits: AtomicU64::new(0),
+            past_allocs: AtomicU64::new(0),
+            past_frees: AtomicU64::new(0),
         }
     }
 
     /// Takes out the newest objects, as many as there are and `out` has room for; returns how many. `count` has the
     /// lock.
-    pub fn remove_range(&self, out: &mut [*mut u8], count: impl FnOnce(&mut TransferCounts)) -> usize {
+    pub fn remove_range(&self, out: &mut [*mut u8], count: impl FnOnce(&mut Uncached)) -> usize {
         let Some(mut state) = self.state.lock_unless_forking() else { return 0 };
-        count(&mut state.counts);
+        count(&mut state.uncached);
         let removed = state.remove_range(out);
         self.length.store(state.length, Relaxed); // a hint
         removed
@@ -106,10 +124,10 @@ impl TransferCache {
         class: SizeClass,
         tables: Tables<'_, impl PageSource>,
         objects: &[*mut u8],
-        count: impl FnOnce(&mut TransferCounts),
+        count: impl FnOnce(&mut Uncached),
     ) -> usize {
         let Some(mut state) = self.state.lock_unless_forking() else { return 0 };
-        count(&mut state.counts);
+        count(&mut state.uncached);
         let inserted = state.insert_range(class, tables, objects);
         self.length.store(state.length, Relaxed); // a hint
         inserted
@@ -125,11 +143,19 @@ impl TransferCache {
         self.central_visits.fetch_add(1, Relaxed);
     }
 
-    /// Changes the counts, unless a fork has the lock: a count is not worth waiting for it.
-    pub fn count(&self, count: impl FnOnce(&mut TransferCounts)) {
-        if let Some(mut state) = self.state.lock_unless_forking() {
-            count(&mut state.counts);
-        }
+    /// An allocation went past the caches and had no lock.
+    pub fn count_past_alloc(&self) {
+        self.past_allocs.fetch_add(1, Relaxed);
+    }
+
+    /// An allocation that was counted found no memory.
+    pub fn discount_alloc(&self) {
+        self.past_allocs.fetch_sub(1, Relaxed);
+    }
+
+    /// A free went past the caches and had no lock.
+    pub fn count_past_free(&self) {
+        self.past_frees.fetch_add(1, Relaxed);
     }
 
     /// Looks at the array: `is_out` says whether an address is an object of `class` that has left its span.
@@ -147,7 +173,12 @@ impl TransferCache {
 
     pub fn counts(&self) -> TransferCounts {
         let state = self.state.lock();
-        TransferCounts { length: state.length, central_visits: self.central_visits.load(Relaxed), ..state.counts }
+        TransferCounts {
+            uncached_allocs: state.uncached.allocs.wrapping_add(self.past_allocs.load(Relaxed)),
+            uncached_frees: state.uncached.frees + self.past_frees.load(Relaxed),
+            length: state.length,
+            central_visits: self.central_visits.load(Relaxed),
+        }
     }
 
     pub(crate) fn mutex(&self) -> &Mutex<impl Sized> {

@@ -1,16 +1,15 @@
-//! What was freed where no lock could be waited for goes where it belongs, on the next slow path that can wait.
+//! What was freed where no lock could be waited for goes where it belongs, on the next slow path that can wait. It was
+//! counted when it was freed.
 
 use core::ptr::NonNull;
 
 use crate::emergency;
-use crate::front_end::{fast, slow};
 use crate::hardened;
 use crate::middle::back_end::BACK_END;
-use crate::misuse::Misuse;
+use crate::misuse::{Misuse, judge};
 use crate::page_heap::directory::class_at;
 use crate::page_heap::large;
 use crate::profile::samples;
-use crate::size_class::SizeClass;
 
 /// Frees all of it, unless this thread cannot wait now either.
 #[cold]
@@ -25,8 +24,8 @@ fn free(block: NonNull<u8>) {
     let address = block.addr().get();
     let class = class_at(address).or_else(|| emergency::object_at(address).map(|(class, _)| class));
     match class {
-        // SAFETY: the block is an object of this class that was given up.
-        Some(class) => unsafe { free_small(class, block) },
+        Some(class) if hardened::on() => hardened::free_counted(class, block),
+        Some(class) => judge(BACK_END.middle(class).insert_range(&[block.as_ptr()])),
         None => {
             let run = large::at(&BACK_END.pages, address);
             run.into_iter().for_each(samples::note_late_free);
@@ -36,20 +35,6 @@ fn free(block: NonNull<u8>) {
                 Some(id) => unsafe { BACK_END.pages.release(id, false) },
                 None => Misuse::DoubleFree.end(), // it was ours when it was put here
             }
-        }
-    }
-}
-
-/// # Safety
-///
-/// * `object` is of `class` and belongs to nobody.
-unsafe fn free_small(class: SizeClass, object: NonNull<u8>) {
-    // SAFETY: by our own contract.
-    unsafe {
-        if hardened::on() {
-            hardened::free(class, object);
-        } else if !fast::push(class, object) && !fast::push_gated(class, object) {
-            slow::push(class, object);
         }
     }
 }

@@ -62,7 +62,7 @@ pub const MAGIC: [u8; 16] = *b"\x7fperseq.live\r\n\x1a\x89";
 /// What its address is a multiple of.
 pub const ALIGNMENT: usize = 64;
 /// The layout that this build has.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// What every version of [`Live`] begins with.
 #[derive(Clone, Copy, Debug)]

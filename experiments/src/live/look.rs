@@ -219,14 +219,12 @@ fn classes(process: &Process, live: &Live) -> Result<Vec<Class>, Unread> {
         let at = &live.transfer.cache;
         for cache in shards.iter().map(|shard| &shard[index]) {
             // Wrapping: an allocation for which there was no memory is taken off again, perhaps in another shard.
-            for (sum, at) in [
-                (&mut class.transfer_objects, at.length),
-                (&mut class.uncached_allocs, at.uncached_allocs),
-                (&mut class.uncached_frees, at.uncached_frees),
-                (&mut class.central_visits, at.central_visits),
-            ] {
-                *sum = sum.wrapping_add(cache.u64(at));
-            }
+            let sum =
+                |sum: &mut u64, parts: &[u32]| parts.iter().for_each(|at| *sum = sum.wrapping_add(cache.u64(*at)));
+            sum(&mut class.transfer_objects, &[at.length]);
+            sum(&mut class.uncached_allocs, &[at.uncached_allocs, at.past_allocs]);
+            sum(&mut class.uncached_frees, &[at.uncached_frees, at.past_frees]);
+            sum(&mut class.central_visits, &[at.central_visits]);
         }
         let (list, at) = (&lists[index], &live.central_list);
         (class.spans, class.out, class.spanless) = (list.u64(at.spans), list.u64(at.live), list.u64(at.spanless));
