@@ -23,11 +23,11 @@ const USUAL_BOUND: usize = 8 << 40;
 /// one thread (`cargo bench --bench tiers`), and threads that use one class wait for one another.
 ///
 /// It may be used by any thread. A child of `fork` may use it only if no other thread of the parent was using it at
-/// that moment. Its memory goes back to the source under the policy of [`ReleasePolicy::After`](crate::ReleasePolicy)
-/// with the usual period, or by [`Heap::release`]: the contents of free pages do, and are not resident then. The
-/// regions that they lie in stay the heap's until it is dropped, with the tables, about a hundredth of them, that were
-/// touched: they are address space, and where `vm.overcommit_memory` is 2 the kernel goes on accounting for what was
-/// committed.
+/// that moment, and a signal handler only if the thread that it interrupts was not. Its memory goes back to the source
+/// under the policy of [`ReleasePolicy::After`](crate::ReleasePolicy) with the usual period, or by [`Heap::release`]:
+/// the contents of free pages do, and are not resident then. The regions that they lie in stay the heap's until it is
+/// dropped, with the tables, about a hundredth of them, that were touched: they are address space, and where
+/// `vm.overcommit_memory` is 2 the kernel goes on accounting for what was committed.
 ///
 /// ```
 /// use std::alloc::{GlobalAlloc, Layout};
