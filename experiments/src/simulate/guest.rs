@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// Where the image has the order.
@@ -26,6 +27,8 @@ pub struct Told {
     pub order: Order,
     /// Groups of CPUs with a last-level cache each.
     pub llc_groups: usize,
+    /// CPUs that the work may use, the first ones.
+    pub process_cpus: usize,
     /// How long a thread may run while others wait, by the guest's clock.
     pub slice_ns: u64,
     /// The allocator that must be active. Null: the work names it.
@@ -99,6 +102,7 @@ fn work() -> Result<String, String> {
     let kept = disturb(told.order.seed);
     marks::look();
     test_attribution(cpus)?;
+    stay_on(0..told.process_cpus)?;
     let mut report = worker::report(&told.order, |order| {
         marks::start();
         let measured = workload::run(order);
@@ -161,25 +165,28 @@ fn disturb(seed: u64) -> Vec<u8> {
     vec![1; 4096 * pages as usize]
 }
 
+/// Has this thread, and all that it starts, run on these CPUs only.
+fn stay_on(cpus: Range<usize>) -> Result<(), String> {
+    let mut allowed = CpuSet::new();
+    let set = cpus.clone().try_for_each(|cpu| allowed.set(cpu));
+    set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &allowed)).map_err(|error| format!("CPUs {cpus:?}: {error}"))
+}
+
 /// A page whose lines stand for CPUs.
 #[repr(align(4096))]
 struct Page([u64; 512]);
 
-/// Stores from each CPU in turn, for the plugin to compare.
+/// Stores from each CPU in turn, for the plugin to compare. The thread stays on the last one.
 fn test_attribution(cpus: usize) -> Result<(), String> {
     let mut page = Box::new(Page([0; 512]));
-    let fail = |error: nix::Error| format!("pinning a thread: {error}");
-    let everywhere = nix::sched::sched_getaffinity(Pid::from_raw(0)).map_err(fail)?;
     for round in 0..TESTS {
         for cpu in 0..cpus {
-            let mut only = CpuSet::new();
-            only.set(cpu).map_err(fail)?;
-            sched_setaffinity(Pid::from_raw(0), &only).map_err(fail)?;
+            stay_on(cpu..cpu + 1)?;
             marks::test(&mut page.0[8 * cpu], round);
         }
-        sched_yield().map_err(fail)?;
+        sched_yield().map_err(|error| format!("sched_yield: {error}"))?;
     }
-    sched_setaffinity(Pid::from_raw(0), &everywhere).map_err(fail)
+    Ok(())
 }
 
 #[cfg(test)]

@@ -55,6 +55,7 @@ Examples:
   perseq simulate --cpus 8 --geometry zen3 --filter E01 --seeds 2
   perseq simulate --cpus 16 --llc-groups 2 --geometry zen5 --filter 'E03/rule=A' --modes percpu,perthread
   perseq simulate --filter 'E03/rule=A' --preload percpu,perthread,mimalloc2,jemalloc    after `perseq peers`
+  perseq simulate --cpus 64 --process-cpus 4 --modes percpu,percpu-mmcid --filter E04
   perseq rows DIR --metric l2_misses_per_pair       the counts of each sample
 
 QEMU and a kernel are fetched once, from Debian's archive, into the user's cache; nothing is installed. Counts are those
@@ -66,6 +67,9 @@ pub struct Arguments {
     /// Groups of CPUs with a last-level cache each. Default: as many as the processor would have.
     #[arg(long, value_name = "G", value_parser = clap::value_parser!(u32).range(1..=64))]
     llc_groups: Option<u32>,
+    /// CPUs that the measured process may use, the first ones. Default: all.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    process_cpus: Option<u32>,
     /// Caches of this processor: zen3, zen5, sapphire-rapids, neoverse-v2, this-host.
     #[arg(long, default_value = "zen3", value_name = "NAME")]
     geometry: String,
@@ -116,10 +120,11 @@ pub struct Arguments {
 
 /// `perseq simulate`.
 pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
-    let machine = Machine::new(&arguments.geometry, arguments.cpus as usize, arguments.llc_groups)?;
+    let cpus = arguments.cpus as usize;
+    let machine = Machine::new(&arguments.geometry, cpus, arguments.llc_groups, arguments.process_cpus)?;
     let mut limits = Limits::read();
     // Those of the guest. Its kernel has sequences and concurrency ids.
-    limits.cpus = u64::from(arguments.cpus);
+    limits.cpus = machine.allowed_cpus() as u64;
     limits.max_threads = 8192;
     limits.max_bytes = emulator::memory_bytes(machine.cpus) / 4;
     limits.sequences = crate::known::Known::is(true);

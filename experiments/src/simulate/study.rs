@@ -236,6 +236,9 @@ pub struct Report {
 
 /// How equally threads got on: Jain's index of their pairs.
 pub const FAIRNESS: &str = "jain_fairness";
+/// What a worker tells that no clock has a part in. Rows have it as it is, and not for each pair.
+pub const AS_TOLD: [&str; 5] =
+    [FAIRNESS, "rss_after_release_bytes", "cached_bytes", "stranded_bytes", "caches_touched"];
 
 impl Report {
     fn new(answer: Answer, counted: Counted) -> Report {
@@ -260,8 +263,8 @@ impl Report {
         let unsaid = "the allocator does not say where its metadata lies";
         let unavailable =
             counted.tiers.is_none().then(|| ("tiers".to_owned(), unsaid.to_owned())).into_iter().collect();
-        let fairness = report.measurement.metrics.get(FAIRNESS);
-        metrics.extend(fairness.map(|fairness| (FAIRNESS.to_owned(), *fairness)));
+        let as_told = |name: &&str| Some(((*name).to_owned(), *report.measurement.metrics.get(*name)?));
+        metrics.extend(AS_TOLD.iter().filter_map(as_told));
         let misheard = || counted.misheard(&metadata, report.mode_active.is_some());
         let still = || (!all).then(|| stood_still(pairs, report.measurement.threads)).flatten();
         let fault = report.fault.or_else(misheard).or_else(still);
@@ -393,7 +396,8 @@ impl Study for Simulation {
             }
         };
         let Machine { cpus, llc_groups, .. } = self.machine;
-        let told = Told { order, llc_groups, slice_ns: emulator::slice_ns(cpus), preloaded };
+        let (process_cpus, slice_ns) = (self.machine.allowed_cpus(), emulator::slice_ns(cpus));
+        let told = Told { order, llc_groups, process_cpus, slice_ns, preloaded };
         let told = serde_json::to_vec(&told).map_err(|error| error.to_string())?;
         image.file(ORDER, &told);
         let path = self.scratch.folder().join("image.cpio");

@@ -1,6 +1,6 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
-use super::study::{About, FAIRNESS, Guest, Report, Row, Run, cells, of_cell, value};
+use super::study::{AS_TOLD, About, FAIRNESS, Guest, Report, Row, Run, cells, of_cell, value};
 use super::tiers;
 use crate::experiment::{Series, pairs};
 use crate::failure::Failure;
@@ -29,14 +29,23 @@ const COUNTS: &[(&str, &str)] = &[
     ("dtlb_misses", "dTLB misses"),
     ("system_calls", "system calls"),
     (FAIRNESS, "fairness (Jain's index, 1: equal)"),
+    ("rss_after_release_bytes", "resident after release (bytes)"),
+    ("cached_bytes", "in caches (bytes)"),
+    ("stranded_bytes", "in caches out of reach (bytes)"),
+    ("caches_touched", "caches that were used"),
 ];
+
+/// The counts of the table that every cell has, and a line for each that has no value.
+fn always(count: &str) -> bool {
+    count == FAIRNESS || !AS_TOLD.contains(&count)
+}
 
 /// One count in one cell on one subject.
 struct Entry<'a> {
     words: &'static str,
     subject: &'a str,
     /// Its median, and its ratio to the baseline in words. None: no sample counts.
-    found: Option<(f64, String)>,
+    found: Option<(String, String)>,
 }
 
 /// Every count on every subject, of one cell.
@@ -45,11 +54,16 @@ fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
     let mut entries = Vec::new();
     for (count, words) in COUNTS {
         let base = series(rows, cell, baseline, count);
+        let told = |subject: &&str| !series(rows, cell, subject, count).is_empty();
+        if !always(count) && !subjects.iter().any(told) {
+            continue;
+        }
         for subject in &subjects {
             let own = series(rows, cell, subject, count);
             let ratio = if *subject == baseline { String::new() } else { ratio(&pairs(&base, &own)) };
             let mut values: Vec<_> = own.into_values().map(|(_, value)| value).collect();
-            let found = (!values.is_empty()).then(|| (median(&mut values), ratio));
+            let decimals = if always(count) { 4 } else { 0 };
+            let found = (!values.is_empty()).then(|| (format!("{:.decimals$}", median(&mut values)), ratio));
             entries.push(Entry { words, subject, found });
         }
     }
@@ -58,7 +72,7 @@ fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
 
 /// A count per pair of one subject in one cell, by start.
 fn series(rows: &[Row], cell: &str, subject: &str, count: &str) -> Series {
-    let metric = if count == FAIRNESS { count.to_owned() } else { format!("{count}_per_pair") };
+    let metric = if AS_TOLD.contains(&count) { count.to_owned() } else { format!("{count}_per_pair") };
     let own = rows.iter().filter(|row| row.planned.cell_id == cell && row.planned.task.subject() == subject);
     own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout(), value(row, &metric)?)))).collect()
 }
@@ -108,7 +122,7 @@ pub fn text(run: &Run) -> String {
             last = words;
             let found = found.map_or("no sample counts".into(), |(middle, ratio)| {
                 let ratio = if ratio.is_empty() { ratio } else { format!("  {ratio}") };
-                format!("{:>12}{ratio}", format!("{middle:.4}"))
+                format!("{:>12}{ratio}", middle)
             });
             text += &format!("  {first:<34}{subject:<16}{found}\n");
         }
@@ -134,8 +148,7 @@ pub fn document(run: &Run) -> Result<Document, Failure> {
     blocks.push(Block::Heading(2, "Every count".into()));
     for cell in cells(rows) {
         let row = |entry: Entry| {
-            let (middle, ratio) = entry.found.unwrap_or((f64::NAN, "no sample counts".into()));
-            let middle = if middle.is_nan() { String::new() } else { format!("{middle:.4}") };
+            let (middle, ratio) = entry.found.unwrap_or((String::new(), "no sample counts".into()));
             vec![entry.words.to_owned(), entry.subject.to_owned(), middle, ratio]
         };
         blocks.push(Block::Table(Table {
