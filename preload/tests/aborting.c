@@ -13,7 +13,7 @@
 
 __attribute__((weak)) void free_sized(void *, size_t);
 
-enum { BLOCKS = 20000, MANY = 5000, SECONDS = 60 };
+enum { BLOCKS = 20000, MANY = 30000, SECONDS = 60 };
 
 static void *blocks[BLOCKS], *many[MANY];
 static char foreign[64];
@@ -62,10 +62,11 @@ static void misuse(const char *how) {
         free(block);
         free(block);
     }
-    if (!strcmp(how, "many")) {
-        for (int number = 0; number < MANY; number++) many[number] = malloc(64);
-        for (int number = 0; number < MANY; number++) free(many[number]);
-        for (int number = 0; number < MANY; number++) free(many[number]);
+    if (!strncmp(how, "many=", 5)) {
+        int count = atoi(how + 5);
+        for (int number = 0; number < count; number++) many[number] = malloc(64);
+        for (int number = 0; number < count; number++) free(many[number]);
+        for (int number = 0; number < count; number++) free(many[number]);
     }
     if (!strcmp(how, "double-large")) {
         free(large);

@@ -7,6 +7,7 @@ pub mod children;
 pub mod choice;
 pub mod control;
 pub mod deferred;
+mod double_free;
 mod environment;
 pub mod exhaustion;
 pub mod exit_report;
