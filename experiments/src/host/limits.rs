@@ -111,12 +111,14 @@ impl Limits {
         if threads > self.max_threads {
             return Some(format!("{threads} threads: this host allows {}", self.max_threads));
         }
+        // Saturating: a definition may say any number.
         let caches = if matches!(rule, Some(Rule::B | Rule::C)) {
             parameter("total_bytes")
         } else {
-            threads * parameter("cache_bytes")
+            threads.saturating_mul(parameter("cache_bytes"))
         };
-        let bytes = threads * ((64 << 10) + parameter("fill_bytes")) + parameter("live_bytes") + caches;
+        let each = parameter("fill_bytes").saturating_add(64 << 10);
+        let bytes = threads.saturating_mul(each).saturating_add(parameter("live_bytes")).saturating_add(caches);
         (bytes > self.max_bytes).then(|| format!("{bytes} bytes: a sample may use {} here", self.max_bytes))
     }
 }
@@ -244,5 +246,9 @@ mod tests {
             limits.refuse(&cell(&[("threads_per_cpu", 4), ("fill_bytes", 1 << 20)]), None).unwrap().contains("bytes")
         );
         assert_eq!(limits.refuse(&cell(&[("threads_per_cpu", 1)]), None), None);
+        for name in ["cache_bytes", "fill_bytes", "live_bytes"] {
+            let refused = limits.refuse(&cell(&[("threads_per_cpu", 2), (name, u64::MAX)]), None);
+            assert!(refused.is_some_and(|why| why.contains("bytes")), "{name}");
+        }
     }
 }
