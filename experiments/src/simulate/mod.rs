@@ -126,7 +126,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     // Those of the guest. Its kernel has sequences and concurrency ids.
     limits.cpus = machine.allowed_cpus() as u64;
     limits.max_threads = 8192;
-    limits.max_bytes = emulator::memory_bytes(machine.cpus) / 4;
+    limits.max_bytes = emulator::memory_bytes(machine.cpus) / 2; // nothing else runs there
     limits.sequences = crate::known::Known::is(true);
     limits.concurrency_ids = crate::known::Known::is(true);
     let arms = arms(arguments)?;
