@@ -15,7 +15,7 @@ fn the_default_file_says_the_defaults() {
     assert_eq!(written, unwritten);
     let classes = written.classes;
     assert_eq!(classes.len(), 44);
-    assert_eq!(classes[0], Class { size: 8, pages: 1, batch: 32 });
+    assert_eq!(classes[0], Class { size: 8, pages: 1, batch: 64 });
     assert_eq!(classes[43], Class { size: 32 << 10, pages: 16, batch: 2 });
 }
 

@@ -98,7 +98,7 @@ fn fill_cache() {
 
 /// Misses a while: more objects of one size than a cache holds.
 fn miss(size: usize) {
-    let objects: Vec<_> = (0..3000).map(|name| Object::new(layout(size, 8), name)).collect();
+    let objects: Vec<_> = (0..20_000).map(|name| Object::new(layout(size, 8), name)).collect();
     objects.into_iter().for_each(Object::free);
 }
 

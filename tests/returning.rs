@@ -88,7 +88,10 @@ fn at_once_or_never() {
             work();
         }
         assert_eq!(stats().returned_bytes, before);
-        assert!(perseq::release() >= 100 * MIB);
+        // What caches held may need a table that a transfer cache did not have, and tables come in 64 KiB.
+        let gone = perseq::release();
+        assert!(gone >= 100 * MIB - (64 << 10), "{gone} went back: {:?}", stats());
+        assert_eq!(stats().free_page_bytes, 0, "{:?}", stats());
     });
 }
 
