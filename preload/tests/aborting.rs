@@ -13,8 +13,8 @@ use kit::MODES;
 const MISUSES: [(&str, Option<&str>, &str); 14] = [
     ("double", Some("double free"), "double free"),
     // Fewer than a list holds, about as many, and more.
-    ("many=1000", Some("double free"), "double free"),
-    ("many=3000", Some("double free"), "double free"),
+    ("many=2000", Some("double free"), "double free"),
+    ("many=5000", Some("double free"), "double free"),
     ("many=9000", Some("double free"), "double free"),
     ("many=30000", Some("double free"), "double free"),
     ("double-large", Some("free of a pointer that was not allocated here"), "double free of a large block"),
