@@ -51,7 +51,8 @@ pub const SHARDS_PER_CPU: usize = 4;
 /// Most slots of the mode `sharded`.
 pub const MAX_SHARDS: usize = 4096;
 
-/// Most slots of one list's array, sentinels included. A power of two.
+/// Most slots of one list's array, sentinels included. A power of two. So many that who allocates some ten thousand
+/// small objects and frees them all stays inside the list (`docs/performance.md`, entry 5).
 pub const MAX_LIST_WORDS: usize = built::MAX_LIST_WORDS;
 
 /// Share of a cache's budget that one list may take.
