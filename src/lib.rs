@@ -84,7 +84,7 @@
 //! | `fork.rs`, `thread_exit.rs`, `exit_report.rs` | fork, the end of a thread, and the report at the end of the process |
 //! | `heap_profile.rs`, `output_path.rs` | the heap profile's begin and end, and where it and reports are written |
 //! | `deferred.rs` | what was freed where no lock could be waited for |
-//! | `double_free.rs` | what becomes of the heap where an object was freed twice |
+//! | `misused.rs` | what becomes of the heap where an object may have been freed twice |
 //! | `exhaustion.rs` | what is tried when memory is exhausted |
 //! | `check.rs` | the invariants of all files, walked in debug builds |
 //! | `resident.rs` | a library that holds the allocator stays loaded |

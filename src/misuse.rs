@@ -10,12 +10,12 @@ use core::sync::atomic::{AtomicPtr, Ordering::Acquire, Ordering::Release};
 
 use crate::fatal::fatal;
 
-/// What is done before the end where an object was freed twice, a `fn()`; null: nothing.
-static AFTER_DOUBLE_FREE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
+/// What is done before the end where an object may have been freed twice, a `fn()`; null: nothing.
+static AFTER_BAD_FREE: AtomicPtr<()> = AtomicPtr::new(ptr::null_mut());
 
-/// Has `done` called once a double free was found, before it is said. No lock is held then by who found it.
-pub fn after_double_free(done: fn()) {
-    AFTER_DOUBLE_FREE.store(done as *mut (), Release); // with what the function reads
+/// Has `done` called once such a free was found, before it is said. No lock is held then by who found it.
+pub fn after_bad_free(done: fn()) {
+    AFTER_BAD_FREE.store(done as *mut (), Release); // with what the function reads
 }
 
 /// One finding, by what is said of it.
@@ -55,12 +55,18 @@ impl Misuse {
         }
     }
 
+    /// Whether a small object may have been freed twice: by the second time, its span may be gone or something else.
+    fn may_be_double_free(self) -> bool {
+        use Misuse::{DoubleFree, FreeIntoTheMiddle, FreeOfForeign, FreeWithOtherSize};
+        matches!(self, DoubleFree | FreeIntoTheMiddle | FreeOfForeign | FreeWithOtherSize)
+    }
+
     /// Says it and ends the process. The caller holds no lock.
     #[cold]
     #[inline(never)]
     pub fn end(self) -> ! {
-        let done = AFTER_DOUBLE_FREE.load(Acquire);
-        if self == Misuse::DoubleFree && !done.is_null() {
+        let done = AFTER_BAD_FREE.load(Acquire);
+        if self.may_be_double_free() && !done.is_null() {
             // SAFETY: nothing but a `fn()` was stored.
             unsafe { core::mem::transmute::<*mut (), fn()>(done)() };
         }

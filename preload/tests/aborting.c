@@ -30,6 +30,10 @@ static void use_heap(void) {
         if (!blocks[number]) _exit(3);
         memset(blocks[number], number, size_of(number));
     }
+    for (int number = 0; number < BLOCKS; number++) {
+        const char *bytes = blocks[number];
+        if (bytes[0] != (char)number || memcmp(bytes, bytes + 1, size_of(number) - 1)) _exit(5); /* another's, too */
+    }
     for (int number = 0; number < BLOCKS; number++) free(blocks[number]);
 }
 
@@ -67,6 +71,11 @@ static void misuse(const char *how) {
         for (int number = 0; number < count; number++) many[number] = malloc(64);
         for (int number = 0; number < count; number++) free(many[number]);
         for (int number = 0; number < count; number++) free(many[number]);
+    }
+    if (!strcmp(how, "many-every-other")) {
+        for (int number = 0; number < MANY; number++) many[number] = malloc(700);
+        for (int number = 0; number < MANY; number++) free(many[number]);
+        for (int number = 0; number < 2 * MANY; number += 2) free(many[number % MANY]);
     }
     if (!strcmp(how, "double-large")) {
         free(large);

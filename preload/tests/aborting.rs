@@ -10,13 +10,15 @@ use std::process::Command;
 use kit::MODES;
 
 /// What is misused, and what is said of it; `None`: without the hardened mode nobody can know.
-const MISUSES: [(&str, Option<&str>, &str); 14] = [
+const MISUSES: [(&str, Option<&str>, &str); 15] = [
     ("double", Some("double free"), "double free"),
     // Fewer than a list holds, about as many, and more.
     ("many=2000", Some("double free"), "double free"),
     ("many=5000", Some("double free"), "double free"),
     ("many=9000", Some("double free"), "double free"),
     ("many=30000", Some("double free"), "double free"),
+    // So many that spans are gone before the second time.
+    ("many-every-other", Some("free of a pointer that was not allocated here"), "double free"),
     ("double-large", Some("free of a pointer that was not allocated here"), "double free of a large block"),
     (
         "middle",
@@ -41,7 +43,9 @@ fn in_every_way(library: &Path, name: &str) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/aborting.c");
     kit::run(None, "cc", &["-w", "-g", "-O0", "-fno-builtin", "-pthread", "-o", &program, source]);
     for (misuse, usual, hardened) in MISUSES {
-        let usual = MODES.iter().filter_map(|mode| Some(("PERSEQ_MODE", *mode, usual?)));
+        // Without lists, spans with objects that are freed once more are still there.
+        let in_mode = |mode| if (misuse, mode) == ("many-every-other", "central") { Some(hardened) } else { usual };
+        let usual = MODES.iter().filter_map(|mode| Some(("PERSEQ_MODE", *mode, in_mode(*mode)?)));
         for (variable, value, line) in usual.chain([("PERSEQ_HARDENED", "1", hardened)]) {
             for ending in ["return", "jump"] {
                 if misuse.starts_with("many") && ending == "jump" {

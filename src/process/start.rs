@@ -12,10 +12,10 @@ use crate::middle::shards;
 use crate::misuse;
 use crate::mode::{ActiveMode, AlreadyActive, Mode, Reason};
 use crate::process::choice;
-use crate::process::double_free;
 use crate::process::exit_report;
 use crate::process::fork;
 use crate::process::heap_profile;
+use crate::process::misused;
 use crate::process::options;
 use crate::process::reporter;
 use crate::process::thread_exit;
@@ -95,7 +95,7 @@ fn initialize_slow(default: Option<Mode>) -> bool {
 
 fn set_up(default: Option<Mode>) -> bool {
     vdso::find();
-    misuse::after_double_free(double_free::set_heap_apart);
+    misuse::after_bad_free(misused::set_heap_apart);
     let requested = choice::requested(default);
     let (mut active, mut reason, mut prepared) = if hardened::on() {
         (Mode::Central, Reason::Hardened, Prepared::OUT_OF_LINE)

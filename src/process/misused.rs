@@ -1,4 +1,4 @@
-//! What becomes of the heap where an object was freed twice, before that is said and the process ends.
+//! What becomes of the heap where an object may have been freed twice, before that is said and the process ends.
 //!
 //! Who frees one object twice often frees many so, and lists and transfer caches, where nobody looks, may hold them twice by
 //! now, while the spans that they lie in are free and become something else. The program's handler of SIGABRT may use the
