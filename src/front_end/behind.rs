@@ -16,6 +16,12 @@ pub trait Behind {
     fn remove_range(class: SizeClass, out: &mut [*mut u8]) -> usize;
     /// Takes objects of `class` back.
     fn insert_range(class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse>;
+    /// The same of objects that this CPU has used till now, and another probably will.
+    ///
+    /// # Safety
+    ///
+    /// * They are objects of `class`, and nobody's.
+    unsafe fn hand_on(class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse>;
     /// Memory of `words` words for a list's array. Not zeroed.
     fn allocate_array(words: usize) -> Option<NonNull<usize>>;
     /// Takes an array back.
@@ -47,6 +53,11 @@ impl Behind for Process {
     #[inline]
     fn insert_range(class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
         BACK_END.middle(class).insert_range(objects)
+    }
+    #[inline]
+    unsafe fn hand_on(class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
+        // SAFETY: by our own contract.
+        unsafe { BACK_END.middle(class).hand_on(objects) }
     }
     #[inline]
     fn allocate_array(words: usize) -> Option<NonNull<usize>> {

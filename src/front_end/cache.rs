@@ -211,8 +211,7 @@ impl<B: Behind> Cache<B> {
         // SAFETY: objects of the class from the middle tier belong to nobody.
         let kept = unsafe { lists.push_batch(list, rest) }.unwrap_or(0);
         if kept < rest.len() {
-            self.counts[list].flushed.fetch_add((rest.len() - kept) as u64, Relaxed);
-            judge(B::insert_range(class, &rest[kept..]));
+            judge(self.give(class, &rest[kept..]));
         }
         Ok(NonNull::new(object))
     }
@@ -259,7 +258,9 @@ impl<B: Behind> Cache<B> {
             batch[count] = object.as_ptr();
             count += 1;
         }
-        let given = self.give(class, &batch[..count]);
+        self.count_flushed(class, count);
+        // SAFETY: they were on a list of the class, or are to go there.
+        let given = unsafe { B::hand_on(class, &batch[..count]) };
         if words > 2 && words < 2 * most {
             return match judge(given.and(self.grow(lists, class, 0, Room::Unused))) {
                 Grown::Starved(bytes) => Err(Starved(bytes)),
@@ -522,8 +523,12 @@ impl<B: Behind> Cache<B> {
     }
 
     fn give(&self, class: SizeClass, objects: &[*mut u8]) -> Result<(), Misuse> {
-        self.counts[class.index()].flushed.fetch_add(objects.len() as u64, Relaxed);
+        self.count_flushed(class, objects.len());
         B::insert_range(class, objects)
+    }
+
+    fn count_flushed(&self, class: SizeClass, count: usize) {
+        self.counts[class.index()].flushed.fetch_add(count as u64, Relaxed);
     }
 
     /// Bytes it could hold with its present lists, without a lock.

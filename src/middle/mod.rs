@@ -2,6 +2,7 @@
 
 pub mod back_end;
 pub mod central_free_list;
+pub mod claim;
 pub mod of_class;
 pub mod shards;
 pub mod spare_arrays;

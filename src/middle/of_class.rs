@@ -8,6 +8,7 @@ use core::ptr;
 use crate::config::MAX_BATCH;
 use crate::emergency;
 use crate::middle::central_free_list::CentralFreeList;
+use crate::middle::claim::claim;
 use crate::middle::tables::Tables;
 use crate::middle::transfer_cache::{TransferCache, Uncached};
 use crate::middle::transfer_caches::TransferCaches;
@@ -37,6 +38,24 @@ impl<S: PageSource> Middle<'_, S> {
     /// As for [`CentralFreeList::insert_range`], for those of them that went there.
     pub fn insert_range(&self, objects: &[*mut u8]) -> Result<(), Misuse> {
         self.insert(objects, |_| ())
+    }
+
+    /// Takes objects back that this CPU has used till now, and another probably will: those that a transfer cache has
+    /// room for wait there for who fetches them.
+    ///
+    /// # Safety
+    ///
+    /// * They are objects of the class, and nobody's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Middle::insert_range`].
+    pub unsafe fn hand_on(&self, objects: &[*mut u8]) -> Result<(), Misuse> {
+        if self.own().seems_to_have_room(self.class, objects.len()) {
+            // SAFETY: by our own contract.
+            unsafe { claim(objects, self.class.size()) };
+        }
+        self.insert_range(objects)
     }
 
     /// One object for a thread without a cache.
@@ -150,8 +169,10 @@ mod tests {
     extern crate std;
 
     use super::*;
+    use crate::config::CLAIMED_BYTES;
     use crate::middle::back_end::BackEnd;
     use crate::middle::transfer_cache::capacity;
+    use crate::os;
     use crate::page_heap::source::Mmap;
     use core::alloc::Layout;
     use std::boxed::Box;
@@ -204,6 +225,40 @@ mod tests {
         assert!(reached > 0 && spared > 0, "both ways were taken: {reached}, {spared}");
         let addresses: std::collections::HashSet<_> = held.iter().collect();
         assert_eq!(addresses.len(), held.len(), "an object was given out twice");
+    }
+
+    /// Whether the kernel's page is resident that an object begins on.
+    fn is_resident(object: *mut u8) -> bool {
+        let page = object.map_addr(|address| address & !(os::page_size() - 1));
+        let mut vector = 0;
+        // SAFETY: a page of the heap, and a byte for it.
+        assert_eq!(unsafe { libc::mincore(page.cast(), 1, &raw mut vector) }, 0);
+        vector & 1 == 1
+    }
+
+    /// What another CPU is to have is written to, if it is small and a transfer cache keeps it: what nobody has touched
+    /// before is resident then. What goes back to spans is left alone.
+    #[test]
+    fn what_waits_for_another_cpu_is_claimed() {
+        for size in [CLAIMED_BYTES, 2 * CLAIMED_BYTES] {
+            let tiers = Tiers::new();
+            let layout = Layout::from_size_align(size, 8).expect("a layout");
+            let middle = tiers.0.middle(SizeClass::of(layout).expect("a small size"));
+            let room = capacity(middle.class);
+            let mut objects = vec![ptr::null_mut(); 2 * room];
+            assert_eq!(middle.remove_range(&mut objects), objects.len());
+            assert!(!objects.iter().any(|&object| is_resident(object)));
+            objects.sort_unstable();
+            for object in &objects {
+                // SAFETY: an object of the class that nobody has.
+                unsafe { middle.hand_on(core::slice::from_ref(object)) }.expect("an object of the class");
+            }
+            let (kept, rest) = objects.split_at(room);
+            let is_small = size <= CLAIMED_BYTES;
+            assert!(kept.iter().all(|&object| is_resident(object) == is_small));
+            let apart = rest.iter().filter(|object| object.addr() - kept[room - 1].addr() >= os::page_size());
+            assert!(!apart.copied().any(is_resident));
+        }
     }
 
     /// Asked for less than a batch, a transfer cache keeps the rest.

@@ -1,6 +1,6 @@
 //! Objects of one class on their way from one cache to another: an array of pointers under one lock.
 //!
-//! A batch that one CPU gives back is a batch another fetches, without a look at spans and without touching an object.
+//! A batch that one CPU gives back is a batch another fetches, without a look at spans.
 
 use core::mem::offset_of;
 use core::ptr;
@@ -136,6 +136,11 @@ impl TransferCache {
     /// Whether there seems to be nothing in it, without its lock: what comes in a moment later is not missed.
     pub fn looks_empty(&self) -> bool {
         self.length.load(Relaxed) == 0 // a hint
+    }
+
+    /// Whether there seems to be room for `count` objects, without its lock.
+    pub fn seems_to_have_room(&self, class: SizeClass, count: usize) -> bool {
+        self.length.load(Relaxed) + count <= capacity(class) // a hint
     }
 
     /// A thread of this shard goes on to the central free list.
