@@ -132,8 +132,13 @@ impl CentralFreeList {
         let mut ids = [SpanId::NONE; MAX_BATCH + 1];
         let ids = &mut ids[..objects.len()];
         // Before the lock: objects of a batch lie in many spans, and their lines arrive together.
+        let mut last = (usize::MAX, SpanId::NONE);
         for (id, &object) in ids.iter_mut().zip(objects) {
-            *id = pages.span_of(object as usize).unwrap_or(SpanId::NONE);
+            let page = object as usize / PAGE_SIZE;
+            if page != last.0 {
+                last = (page, pages.span_of(object as usize).unwrap_or(SpanId::NONE));
+            }
+            *id = last.1;
         }
         let Some(mut state) = self.0.lock_unless_forking() else {
             // SAFETY: the objects are nobody's.
@@ -229,6 +234,7 @@ pub fn object_at(
 }
 
 /// Where a span of `class` begins.
+#[inline]
 fn start_of(class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) -> Result<usize, Misuse> {
     if id == SpanId::NONE {
         return Err(Misuse::FreeOfForeign);
@@ -240,6 +246,7 @@ fn start_of(class: SizeClass, pages: &PageHeap<impl PageSource>, id: SpanId) -> 
 }
 
 /// Which object of `class` begins so many bytes after the start of its span.
+#[inline]
 fn index_at(class: SizeClass, offset: usize) -> Result<usize, Misuse> {
     let info = class.info();
     let index = info.index_of(offset.min(info.pages as usize * PAGE_SIZE));
@@ -269,13 +276,9 @@ impl State {
         let start = start_of(class, pages, id)?;
         // SAFETY: by **locked**, a span of this class is ours while we hold the lock, as our caller does.
         let span = unsafe { pages.span(id).locked() };
-        let before = span.live;
-        let put = |object: &*mut u8| {
-            let index = index_at(class, (*object as usize).wrapping_sub(start))?;
-            if span.put(class.info(), index) { Ok(()) } else { Err(Misuse::DoubleFree) }
-        };
-        let finding = objects.iter().map(put).fold(Ok(()), Result::and);
-        self.live -= usize::from(before - span.live);
+        let indices = objects.iter().map(|&object| index_at(class, (object as usize).wrapping_sub(start)));
+        let (count, finding) = span.put(class.info(), indices);
+        self.live -= count;
         self.relist(class, pages, id);
         finding
     }

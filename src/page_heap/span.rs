@@ -23,6 +23,7 @@ use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
+use crate::misuse::Misuse;
 use crate::place::bytes;
 use crate::size_class::{CLASSES, ClassInfo, SizeClass};
 
@@ -335,17 +336,33 @@ impl Locked {
         self.bits(info).iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    /// Marks object `index`, one of the span's, free. False if it already is.
+    /// Marks objects of the span free, by their indices; returns how many. What is no object or is free already is left
+    /// out, and the first such finding is returned with it.
     #[inline]
-    pub fn put(&mut self, info: &ClassInfo, index: usize) -> bool {
-        let word = &mut self.bits(info)[index / 64];
-        let bit = 1 << (index % 64);
-        if *word & bit != 0 {
-            return false;
+    pub fn put(
+        &mut self,
+        info: &ClassInfo,
+        indices: impl Iterator<Item = Result<usize, Misuse>>,
+    ) -> (usize, Result<(), Misuse>) {
+        let bits = self.bits(info);
+        let (mut count, mut finding) = (0, Ok(()));
+        for index in indices {
+            let misuse = match index {
+                Ok(index) => {
+                    let (word, bit) = (&mut bits[index / 64], 1 << (index % 64));
+                    if *word & bit == 0 {
+                        *word |= bit;
+                        count += 1;
+                        continue;
+                    }
+                    Misuse::DoubleFree
+                }
+                Err(misuse) => misuse,
+            };
+            finding = finding.and(Err(misuse));
         }
-        *word |= bit;
-        self.live -= 1;
-        true
+        self.live -= count as u16;
+        (count, finding)
     }
 }
 
