@@ -83,7 +83,8 @@ pub const RELEASE_STEP_PAGES: usize = (64 << 20) / PAGE_SIZE;
 pub const RELEASE_REFUSALS: usize = 512;
 
 /// Pages of a run from which, before fresh memory is taken for it, as many free pages go back: its first touch costs
-/// more than the release does, and a change of sizes does not add to the peak.
+/// more than the release does, and a change of sizes does not add to the peak. Blocks of so many move even to a place
+/// that is resident.
 pub const EXCHANGE_PAGES: usize = (16 << 20) / PAGE_SIZE;
 
 /// Bytes of the kernel's huge page where its page is 4 KiB. Where it is larger, so is the huge page, and keeping 2 MiB
@@ -96,7 +97,8 @@ pub const SMALL_HEAP_BYTES: usize = 4 << 20;
 /// Pages taken at a time for the allocator's own structures.
 pub const METADATA_PAGES: usize = (64 << 10) / PAGE_SIZE;
 
-/// Bytes from which a large block that grows is moved by the kernel rather than copied, where its place has no room.
+/// Bytes from which a large block that grows is moved by the kernel rather than copied, where its place has no room and
+/// the new one is not resident.
 pub const RELOCATE_BYTES: usize = 256 << 10;
 
 /// Most pages committed ahead at a time: what `mlockall` makes resident and the kernel accounts for before it is used.

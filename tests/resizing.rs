@@ -96,6 +96,43 @@ fn moved_without_a_copy() {
     });
 }
 
+/// A block that moves to pages that are resident is copied: what it leaves stays resident, too, and is the place of the
+/// next, so blocks that grow again and again take no page faults. A long one moves all the same.
+#[test]
+fn copied_to_what_is_resident() {
+    in_every_mode("copied_to_what_is_resident", || {
+        for (size, copied) in [(MIB, true), (8 * MIB, true), (16 * MIB, false), (24 * MIB, false)] {
+            perseq::release(); // no other place is resident
+            // SAFETY: sizes are not 0; each block is freed once, with its last layout.
+            unsafe {
+                let place = alloc(layout(3 * size, 8));
+                let mut walls = vec![alloc(layout(MIB, 8))];
+                let block = alloc(layout(size, 8)).cast::<u64>();
+                while !walls.contains(&block.cast::<u8>().add(size)) {
+                    walls.push(alloc(layout(MIB, 8))); // where it would grow
+                }
+                place.write_bytes(0xff, 3 * size);
+                (0..size / 8).for_each(|word| block.add(word).write(word as u64 ^ size as u64));
+                dealloc(place, layout(3 * size, 8));
+                let before = (stats(), kit::resident_bytes());
+                let moved = realloc(block.cast(), layout(size, 8), 2 * size).cast::<u64>();
+                let after = (stats(), kit::resident_bytes());
+                assert_ne!(moved, block);
+                assert!((0..size / 8).all(|word| *moved.add(word) == word as u64 ^ size as u64), "{size}");
+                let relocated = after.0.relocated_bytes - before.0.relocated_bytes;
+                assert_eq!(relocated, if copied { 0 } else { size as u64 }, "{size}: {:?}", after.0);
+                if copied {
+                    assert!(after.1.abs_diff(before.1) < MIB as u64 / 4, "{size}: {} then {}", before.1, after.1);
+                } else {
+                    assert!(after.1 + (size - MIB / 4) as u64 <= before.1, "{size}: {} then {}", before.1, after.1);
+                }
+                dealloc(moved.cast(), layout(2 * size, 8));
+                walls.into_iter().for_each(|wall| dealloc(wall, layout(MIB, 8)));
+            }
+        }
+    });
+}
+
 /// Alignment up to gigabytes, kept when a block grows, and without gigabytes becoming resident.
 #[test]
 fn great_alignment() {

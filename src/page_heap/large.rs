@@ -3,7 +3,7 @@
 use core::alloc::Layout;
 use core::ptr;
 
-use crate::config::{PAGE_SIZE, RELOCATE_BYTES};
+use crate::config::{EXCHANGE_PAGES, PAGE_SIZE, RELOCATE_BYTES};
 use crate::os;
 use crate::page_heap::source::{PageSource, Relocation};
 use crate::page_heap::span::{SpanId, SpanState};
@@ -49,7 +49,9 @@ pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Lay
     let kept = old.min(new);
     let mut run = allocate(pages, layout)?;
     let mut moved = false;
-    if kept * PAGE_SIZE >= RELOCATE_BYTES {
+    // A place that is resident is cheaper to copy to than to give up, and what is left behind is the next block's place.
+    // A long block is not to stay resident twice.
+    if kept * PAGE_SIZE >= RELOCATE_BYTES && (run.zero || kept >= EXCHANGE_PAGES) {
         // SAFETY: both runs are ours, and so long.
         match unsafe { pages.relocate(id, run.id, kept) } {
             Relocation::Moved => moved = true,
