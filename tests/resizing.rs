@@ -97,11 +97,18 @@ fn moved_without_a_copy() {
 }
 
 /// A block that moves to pages that are resident is copied: what it leaves stays resident, too, and is the place of the
-/// next, so blocks that grow again and again take no page faults. A long one moves all the same.
+/// next, so blocks that grow again and again take no page faults. A long one moves all the same, and one that was hardly
+/// touched.
 #[test]
 fn copied_to_what_is_resident() {
     in_every_mode("copied_to_what_is_resident", || {
-        for (size, copied) in [(MIB, true), (8 * MIB, true), (16 * MIB, false), (24 * MIB, false)] {
+        for (size, filled, copied) in [
+            (MIB, true, true),
+            (8 * MIB, true, true),
+            (16 * MIB, true, false),
+            (24 * MIB, true, false),
+            (8 * MIB, false, false),
+        ] {
             perseq::release(); // no other place is resident
             // SAFETY: sizes are not 0; each block is freed once, with its last layout.
             unsafe {
@@ -112,13 +119,14 @@ fn copied_to_what_is_resident() {
                     walls.push(alloc(layout(MIB, 8))); // where it would grow
                 }
                 place.write_bytes(0xff, 3 * size);
-                (0..size / 8).for_each(|word| block.add(word).write(word as u64 ^ size as u64));
+                let words = if filled { size / 8 } else { size / 80 };
+                (0..words).for_each(|word| block.add(word).write(word as u64 ^ size as u64));
                 dealloc(place, layout(3 * size, 8));
                 let before = (stats(), kit::resident_bytes());
                 let moved = realloc(block.cast(), layout(size, 8), 2 * size).cast::<u64>();
                 let after = (stats(), kit::resident_bytes());
                 assert_ne!(moved, block);
-                assert!((0..size / 8).all(|word| *moved.add(word) == word as u64 ^ size as u64), "{size}");
+                assert!((0..words).all(|word| *moved.add(word) == word as u64 ^ size as u64), "{size}");
                 let relocated = after.0.relocated_bytes - before.0.relocated_bytes;
                 assert_eq!(relocated, if copied { 0 } else { size as u64 }, "{size}: {:?}", after.0);
                 if copied {

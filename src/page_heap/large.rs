@@ -13,6 +13,8 @@ use crate::page_heap::{PageHeap, Run};
 const UNIT: usize = if PAGE_SIZE < 4096 { PAGE_SIZE } else { 4096 };
 /// Units of zeroes one after another from which a block that is copied counts as one the program hardly touched.
 const SPARSE: usize = 16;
+/// Units of a block that are looked at to guess how much of it was touched.
+const PROBES: usize = 8;
 /// Bytes that are made readable at a time.
 const READABLE: usize = 2 << 20;
 
@@ -50,8 +52,10 @@ pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Lay
     let mut run = allocate(pages, layout)?;
     let mut moved = false;
     // A place that is resident is cheaper to copy to than to give up, and what is left behind is the next block's place.
-    // A long block is not to stay resident twice.
-    if kept * PAGE_SIZE >= RELOCATE_BYTES && (run.zero || kept >= EXCHANGE_PAGES) {
+    // But a long block is not to stay resident twice, and of one that was hardly touched there is little to move.
+    // SAFETY: by our own contract the block is the caller's, and so long.
+    let moves = || run.zero || kept >= EXCHANGE_PAGES || unsafe { is_hardly_touched(start, kept * PAGE_SIZE) };
+    if kept * PAGE_SIZE >= RELOCATE_BYTES && moves() {
         // SAFETY: both runs are ours, and so long.
         match unsafe { pages.relocate(id, run.id, kept) } {
             Relocation::Moved => moved = true,
@@ -115,6 +119,17 @@ unsafe fn copy<S: PageSource>(pages: &PageHeap<S>, from: SpanId, to: Run, count:
         }
     }
     zeroes * UNIT * 2 > bytes
+}
+
+/// Whether a block looks as if the program had written to less than half of it: most of a few units read as zero.
+///
+/// # Safety
+///
+/// * From `start` on, `bytes` bytes are the caller's, and nobody writes to them.
+unsafe fn is_hardly_touched(start: usize, bytes: usize) -> bool {
+    let units = (0..PROBES).map(|probe| bytes / UNIT * (2 * probe + 1) / (2 * PROBES) * UNIT);
+    // SAFETY: within the block.
+    units.filter(|offset| unsafe { is_zero((start + offset) as *const u8) }).count() * 2 > PROBES
 }
 
 /// Whether a unit reads as zero. One that was never touched does, and stays untouched.
