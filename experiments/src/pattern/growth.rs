@@ -3,7 +3,8 @@
 use super::object::{Object, Random, Tally, block, release, resized, zeroed};
 use super::setting::{Outcome, Setting};
 
-/// realloc: the words at both ends of the old size are checked after each step, then written anew.
+/// realloc: the words at both ends of the old size are checked after each step, then written anew, and each page that is
+/// new is written to, as by who makes a buffer larger to fill it.
 pub fn realloc(setting: &Setting) -> Outcome {
     const BUFFERS: usize = 64;
     const LARGEST: usize = 1 << 20;
@@ -22,6 +23,7 @@ pub fn realloc(setting: &Setting) -> Outcome {
             // `realloc` keeps what was there, so the block is still the object it was, with room behind it.
             let kept = Object::at(moved.expose_provenance()).unsign(&mut tally);
             buffers[chosen] = Object::sign(kept, old + old / 2, &mut tally);
+            buffers[chosen].touch(old);
         }
     }
     tally.into()

@@ -117,7 +117,7 @@ pub const PATTERNS: &[Pattern] = &[
         what: "threads free an object of one byte handed to them by one thread, then allocate, write and free such objects: passive false sharing",
         origin: "Berger et al., Hoard, ASPLOS 2000; parameters of mimalloc-bench",
         differs: Some(
-            "160 000 writes by each CPU to each of its 1000 objects; 2 000 000, which all threads share out, in the original",
+            "160 000 writes by each CPU to each of its 1000 objects; 2 000 000, which all threads share out, in the original. Those are handed over, of eight times as many, that share a line with most others",
         ),
         threaded: true,
         run: false_sharing::scratch,
@@ -182,7 +182,7 @@ pub const PATTERNS: &[Pattern] = &[
     },
     Pattern {
         name: "realloc",
-        what: "64 buffers grow in turn by half their size from 32 bytes to 1 MiB",
+        what: "64 buffers grow in turn by half their size from 32 bytes to 1 MiB, each new page written",
         origin: "ours; what vectors and string builders do",
         differs: None,
         threaded: false,

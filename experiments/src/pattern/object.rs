@@ -147,9 +147,10 @@ impl Object {
         unsafe { std::slice::from_raw_parts_mut(self.0.add(8).cast::<u64>(), words) }
     }
 
-    /// Writes one byte to each stretch of `step` bytes between its first and its last word.
-    pub fn touch(self, step: usize) {
-        for offset in (8..self.size() - 8).step_by(step) {
+    /// Writes to each page from the byte `from` to its last word; its first word stays.
+    pub fn touch(self, from: usize) {
+        const OS_PAGE: usize = 4096;
+        for offset in (from.max(8)..self.size() - 8).step_by(OS_PAGE) {
             // SAFETY: within the object and outside its two words.
             unsafe { self.0.add(offset).write_volatile(offset as u8) };
         }

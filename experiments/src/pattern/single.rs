@@ -64,7 +64,6 @@ fn server_size(random: &mut Random) -> usize {
 /// large: what the kernel does for fresh pages is part of the time, so keeping blocks pays and costs memory.
 pub fn large(setting: &Setting) -> Outcome {
     const LIVE: usize = 16;
-    const OS_PAGE: usize = 4096;
     let mut tally = Tally::new(0);
     let mut random = Random::new(setting.seed, 0);
     let mut objects = [Object::NONE; LIVE];
@@ -73,7 +72,7 @@ pub fn large(setting: &Setting) -> Outcome {
         objects[slot].free(&mut tally);
         let size = random.between(256 << 10, 4 << 20);
         let object = Object::new(size, &mut tally);
-        object.touch(OS_PAGE);
+        object.touch(0);
         objects[slot] = object;
     }
     objects.iter().for_each(|object| object.free(&mut tally));
