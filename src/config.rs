@@ -66,7 +66,7 @@ pub const TRANSFER_BYTES: usize = built::TRANSFER_BYTES;
 
 /// Largest objects whose lines a cache writes to before it hands them on ([`crate::middle::claim`]): of larger ones the
 /// program uses a part only, more often, and the rest may not be resident.
-pub const CLAIMED_BYTES: usize = 512;
+pub const CLAIMED_BYTES: usize = 256;
 
 /// Pages committed at a time, so that committing is rare. They are not resident until touched.
 pub const GROW_PAGES: usize = built::GROW_BYTES / PAGE_SIZE;
