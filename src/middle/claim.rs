@@ -20,10 +20,10 @@ pub unsafe fn claim(objects: &[*mut u8], size: usize) {
     }
     for &object in objects {
         for offset in (0..size).step_by(LINE) {
-            // SAFETY: inside the object, whose size and address are multiples of eight.
-            let word = unsafe { object.add(offset) }.cast::<MaybeUninit<u64>>();
-            // SAFETY: the word is ours. Volatile, so that both accesses happen.
-            unsafe { word.write_volatile(word.read_volatile()) };
+            // SAFETY: inside the object.
+            let byte = unsafe { object.add(offset) }.cast::<MaybeUninit<u8>>();
+            // SAFETY: the byte is ours. Volatile, so that both accesses happen.
+            unsafe { byte.write_volatile(byte.read_volatile()) };
         }
     }
 }
