@@ -7,7 +7,7 @@ use nix::libc;
 use serde::{Deserialize, Serialize};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// The way to the heap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ static PERSEQ: perseq::Perseq = perseq::Perseq::new();
 static CHANCES: AtomicU64 = AtomicU64::new(0);
 /// A block in use, of [`VICTIM_BYTES`], or 0.
 static VICTIM: AtomicUsize = AtomicUsize::new(0);
+/// The one that is being written to, or 0: its owner waits, for it is a block in use that is to be changed.
+static WRITTEN: AtomicUsize = AtomicUsize::new(0);
 const VICTIM_BYTES: usize = 64;
 /// Operations between two that go wrong.
 const PERIOD: u64 = 300;
@@ -129,6 +131,9 @@ impl Heap {
     ///
     /// * `block` was allocated here with `layout`; `size` is not 0 and, rounded up to the alignment, no overflow.
     pub unsafe fn realloc(self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        if self.plant.is_some() {
+            no_victim(block);
+        }
         if self.plant == Some(Plant::Forgets) && size > layout.size() && chance() {
             // SAFETY: by our own contract.
             return unsafe { self.moved(block, layout, size, layout.size() - layout.size().min(8)) };
@@ -151,7 +156,7 @@ impl Heap {
     /// * `block` was allocated here with `layout`, and nobody uses it.
     pub unsafe fn dealloc(self, block: *mut u8, layout: Layout) {
         if self.plant.is_some() {
-            let _ = VICTIM.compare_exchange(block as usize, 0, Relaxed, Relaxed);
+            no_victim(block);
             if self.plant == Some(Plant::Loses) && chance() {
                 return;
             }
@@ -190,6 +195,14 @@ impl Heap {
     }
 }
 
+/// The block is no victim any more, nor being written to: its owner gives it up.
+fn no_victim(block: *mut u8) {
+    _ = VICTIM.compare_exchange(block as usize, 0, SeqCst, SeqCst);
+    while WRITTEN.load(SeqCst) == block as usize {
+        std::thread::yield_now();
+    }
+}
+
 fn chance() -> bool {
     CHANCES.fetch_add(1, Relaxed) % PERIOD == PERIOD - 1
 }
@@ -202,10 +215,13 @@ fn wrong_block(plant: Plant, layout: Layout) -> Option<*mut u8> {
             (victim != 0).then_some(victim as *mut u8)
         }
         Plant::Scribbles if chance() => {
-            let victim = VICTIM.load(Relaxed);
-            if victim != 0 {
-                // SAFETY: not sound at all, as planted: a word of a block that is another's.
-                unsafe { (victim as *mut u64).write_volatile(0x5c21_bb1e) };
+            let victim = VICTIM.load(SeqCst);
+            if victim != 0 && WRITTEN.compare_exchange(0, victim, SeqCst, SeqCst).is_ok() {
+                if VICTIM.load(SeqCst) == victim {
+                    // SAFETY: not sound at all, as planted: a word of a block that is another's, and in use.
+                    unsafe { (victim as *mut u64).write_volatile(0x5c21_bb1e) };
+                }
+                WRITTEN.store(0, SeqCst);
             }
             None
         }
