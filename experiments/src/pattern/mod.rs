@@ -52,6 +52,40 @@ pub fn find(name: &str) -> Option<&'static Pattern> {
 /// Patterns that runs of older versions have, and whether each has several threads.
 const RETIRED: &[(&str, bool)] = &[("shbench", true)];
 
+/// What a pattern does in a run, and what is not as its ancestor has it.
+pub struct Definition {
+    pub what: &'static str,
+    pub differs: Option<&'static str>,
+}
+
+/// Definitions of runs that began before a moment in UTC, by the name of the pattern.
+const EARLIER: &[(&str, &str, Definition)] = &[
+    (
+        "cache-scratch",
+        "2026-11-28T03:00:00Z",
+        Definition {
+            what: "threads free an object of one byte handed to them by one thread, then allocate, write and free such objects: passive false sharing",
+            differs: Some(
+                "160 000 writes by each CPU to each of its 1000 objects; 2 000 000, which all threads share out, in the original",
+            ),
+        },
+    ),
+    (
+        "realloc",
+        "2026-11-28T03:00:00Z",
+        Definition { what: "64 buffers grow in turn by half their size from 32 bytes to 1 MiB", differs: None },
+    ),
+];
+
+impl Pattern {
+    /// Its definition in a run that began at a moment in UTC, as manifests write it.
+    pub fn definition(&self, started_utc: &str) -> Definition {
+        let earlier = EARLIER.iter().find(|(name, until, _)| *name == self.name && started_utc < *until);
+        let own = Definition { what: self.what, differs: self.differs };
+        earlier.map_or(own, |(_, _, Definition { what, differs })| Definition { what, differs: *differs })
+    }
+}
+
 /// Whether the pattern called `name` runs on several threads. None: there was never such a pattern.
 pub fn threaded(name: &str) -> Option<bool> {
     let retired = || RETIRED.iter().find(|(retired, _)| *retired == name).map(|(_, threaded)| *threaded);

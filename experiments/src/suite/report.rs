@@ -7,7 +7,7 @@ use super::study::{self, Metric, Row, Run};
 use crate::failure::Failure;
 use crate::harness::archive::Archive;
 use crate::harness::row::Status;
-use crate::pattern;
+use crate::pattern::{self, Definition};
 use crate::report::document::{Block, Document, Table};
 use crate::report::parts::{self, Compared};
 use crate::report::{html, markdown, number};
@@ -92,8 +92,9 @@ fn document(analysis: &Analysis, programs: Vec<Block>) -> Document {
     for name in &manifest.about.patterns {
         blocks.push(Block::Heading(3, name.clone()));
         if let Some(pattern) = pattern::find(name) {
-            let differs = pattern.differs.map_or_else(String::new, |differs| format!(" Here: {differs}."));
-            blocks.push(Block::Paragraph(format!("{}. After: {}.{differs}", capital(pattern.what), pattern.origin)));
+            let Definition { what, differs } = pattern.definition(&manifest.started_utc);
+            let differs = differs.map_or_else(String::new, |differs| format!(" Here: {differs}."));
+            blocks.push(Block::Paragraph(format!("{}. After: {}.{differs}", capital(what), pattern.origin)));
         }
         let own = analysis.cells.iter().filter(|cell| cell.pattern == *name);
         blocks.extend(own.map(|cell| Block::Table(detail(analysis, &cell.id))));
