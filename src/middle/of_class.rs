@@ -240,10 +240,12 @@ mod tests {
     /// before is resident then. What goes back to spans is left alone.
     #[test]
     fn what_waits_for_another_cpu_is_claimed() {
-        for size in [CLAIMED_BYTES, 2 * CLAIMED_BYTES] {
+        let is_small = |class: &SizeClass| class.size() <= CLAIMED_BYTES;
+        let (largest, next) =
+            (SizeClass::all().filter(is_small).last(), SizeClass::all().find(|class| !is_small(class)));
+        for class in [largest, next].map(|class| class.expect("such a class")) {
             let tiers = Tiers::new();
-            let layout = Layout::from_size_align(size, 8).expect("a layout");
-            let middle = tiers.0.middle(SizeClass::of(layout).expect("a small size"));
+            let middle = tiers.0.middle(class);
             let room = capacity(middle.class);
             let mut objects = vec![ptr::null_mut(); 2 * room];
             assert_eq!(middle.remove_range(&mut objects), objects.len());
@@ -254,8 +256,7 @@ mod tests {
                 unsafe { middle.hand_on(core::slice::from_ref(object)) }.expect("an object of the class");
             }
             let (kept, rest) = objects.split_at(room);
-            let is_small = size <= CLAIMED_BYTES;
-            assert!(kept.iter().all(|&object| is_resident(object) == is_small));
+            assert!(kept.iter().all(|&object| is_resident(object) == is_small(&class)));
             let apart = rest.iter().filter(|object| object.addr() - kept[room - 1].addr() >= os::page_size());
             assert!(!apart.copied().any(is_resident));
         }
