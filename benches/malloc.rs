@@ -30,7 +30,8 @@ use kit::random::Random;
 
 const WORKER: &str = "BENCH_WORKER";
 
-/// Name, pairs of malloc and free in a turn, and the turn: nanoseconds of one pair, of one free or of one step.
+/// Name, pairs of malloc and free in a turn, and the turn: nanoseconds of one pair, of one free, or of one step of one
+/// buffer.
 type Pattern = (&'static str, usize, fn(usize) -> f64);
 
 const PATTERNS: &[Pattern] = &[
@@ -39,9 +40,9 @@ const PATTERNS: &[Pattern] = &[
     ("16 to 1,024 B, in random slots of 1,000", 10_000, random),
     ("64 B, free alone", 10_000, |pairs| free_alone(64, pairs)),
     ("64 B, 1,000 and then free", 10_000, batches),
-    ("48 B, 100,000 and then free, in that order", 100_000, |_| bulk(1)),
-    ("48 B, 100,000 and then free, far apart", 100_000, |_| bulk(61_803)),
-    ("32 buffers that grow by half, 1 KiB to 1 MiB, filled", 1, grow),
+    ("48 B, 100,000 and then free, in that order", 100_000, |pairs| bulk(1, pairs)),
+    ("48 B, 100,000 and then free, far apart", 100_000, |pairs| bulk(61_803, pairs)),
+    ("32 buffers that grow by half, 1 KiB to 1 MiB, filled", 32, grow),
     ("64 KiB, malloc and free", 4_000, |pairs| pair(64 << 10, pairs)),
     ("64 KiB, free alone", 2_000, |pairs| free_alone(64 << 10, pairs)),
     ("1 MiB, malloc and free", 2_000, |pairs| pair(1 << 20, pairs)),
@@ -116,38 +117,38 @@ fn batches(pairs: usize) -> f64 {
 }
 
 /// Blocks are freed in steps of `step`, which has no divisor in common with their number.
-fn bulk(step: usize) -> f64 {
-    const BLOCKS: usize = 100_000;
-    let mut blocks = [null_mut(); BLOCKS];
+fn bulk(step: usize, pairs: usize) -> f64 {
+    let mut blocks = [null_mut(); 100_000];
+    let blocks = &mut blocks[..pairs];
     let all = timed(|| {
         blocks.iter_mut().for_each(|slot| *slot = block(48));
-        let blocks = black_box(&blocks);
+        let blocks = black_box(&*blocks);
         // SAFETY: blocks of malloc's, each once.
-        (0..BLOCKS).for_each(|place| unsafe { free(blocks[place * step % BLOCKS]) });
+        (0..pairs).for_each(|place| unsafe { free(blocks[place * step % pairs]) });
     });
-    all / BLOCKS as f64
+    all / pairs as f64
 }
 
-/// Nanoseconds of a step of one buffer, with its filling.
-fn grow(_: usize) -> f64 {
-    const BUFFERS: usize = 32;
+/// Buffers grow in turn, and what is new in each is filled.
+fn grow(pairs: usize) -> f64 {
     let (mut size, mut steps) = (1024, 0);
-    let mut buffers = [null_mut(); BUFFERS];
+    let mut buffers = [null_mut(); 32];
+    let buffers = &mut buffers[..pairs];
     let all = timed(|| {
         buffers.iter_mut().for_each(|buffer| *buffer = block(size));
         while size < 1 << 20 {
             let larger = size + size / 2;
-            for buffer in &mut buffers {
+            for buffer in &mut *buffers {
                 // SAFETY: a block of malloc's, which is used by its new address only.
                 *buffer = unsafe { libc::realloc(*buffer, larger) };
                 assert!(!buffer.is_null(), "no {larger} bytes");
                 // SAFETY: the bytes that were added.
                 unsafe { buffer.cast::<u8>().add(size).write_bytes(0x5a, larger - size) };
             }
-            (size, steps) = (larger, steps + BUFFERS);
+            (size, steps) = (larger, steps + pairs);
         }
         // SAFETY: blocks of malloc's.
-        black_box(&buffers).iter().for_each(|buffer| unsafe { free(*buffer) });
+        black_box(&*buffers).iter().for_each(|buffer| unsafe { free(*buffer) });
     });
     all / steps as f64
 }

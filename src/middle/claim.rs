@@ -36,7 +36,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// All of them, and only they, are as they were. (Miri: no byte beside them is touched.)
+    /// The objects are as they were.
     #[test]
     fn contents_stay() {
         for size in [8, 48, 64, 192, CLAIMED_BYTES] {

@@ -42,6 +42,12 @@ impl Pattern {
     pub fn run(&self, setting: &Setting) -> Outcome {
         (self.run)(setting)
     }
+
+    /// Its definition in a run that began at a moment in UTC, as manifests write it.
+    pub fn definition(&self, started_utc: &str) -> Definition {
+        let earlier = EARLIER.iter().find(|(name, until, _)| *name == self.name && started_utc < *until);
+        earlier.map_or(Definition { what: self.what, differs: self.differs }, |(.., definition)| *definition)
+    }
 }
 
 /// The pattern called `name`.
@@ -53,18 +59,22 @@ pub fn find(name: &str) -> Option<&'static Pattern> {
 const RETIRED: &[(&str, bool)] = &[("shbench", true)];
 
 /// What a pattern does in a run, and what is not as its ancestor has it.
+#[derive(Clone, Copy)]
 pub struct Definition {
     pub what: &'static str,
     pub differs: Option<&'static str>,
 }
 
-/// Definitions of runs that began before a moment in UTC, by the name of the pattern.
+/// When two patterns began to do what they do, in UTC.
+const MENDED: &str = "2026-11-28T03:00:00Z";
+
+/// What patterns did in runs that began before a moment, by name.
 const EARLIER: &[(&str, &str, Definition)] = &[
     (
         "cache-scratch",
-        "2026-11-28T03:00:00Z",
+        MENDED,
         Definition {
-            what: "threads free an object of one byte handed to them by one thread, then allocate, write and free such objects: passive false sharing",
+            what: SCRATCH,
             differs: Some(
                 "160 000 writes by each CPU to each of its 1000 objects; 2 000 000, which all threads share out, in the original",
             ),
@@ -72,19 +82,12 @@ const EARLIER: &[(&str, &str, Definition)] = &[
     ),
     (
         "realloc",
-        "2026-11-28T03:00:00Z",
+        MENDED,
         Definition { what: "64 buffers grow in turn by half their size from 32 bytes to 1 MiB", differs: None },
     ),
 ];
 
-impl Pattern {
-    /// Its definition in a run that began at a moment in UTC, as manifests write it.
-    pub fn definition(&self, started_utc: &str) -> Definition {
-        let earlier = EARLIER.iter().find(|(name, until, _)| *name == self.name && started_utc < *until);
-        let own = Definition { what: self.what, differs: self.differs };
-        earlier.map_or(own, |(_, _, Definition { what, differs })| Definition { what, differs: *differs })
-    }
-}
+const SCRATCH: &str = "threads free an object of one byte handed to them by one thread, then allocate, write and free such objects: passive false sharing";
 
 /// Whether the pattern called `name` runs on several threads. None: there was never such a pattern.
 pub fn threaded(name: &str) -> Option<bool> {
@@ -148,7 +151,7 @@ pub const PATTERNS: &[Pattern] = &[
     },
     Pattern {
         name: "cache-scratch",
-        what: "threads free an object of one byte handed to them by one thread, then allocate, write and free such objects: passive false sharing",
+        what: SCRATCH,
         origin: "Berger et al., Hoard, ASPLOS 2000; parameters of mimalloc-bench",
         differs: Some(
             "160 000 writes by each CPU to each of its 1000 objects; 2 000 000, which all threads share out, in the original. Those are handed over, of eight times as many, that share a line with most others",
