@@ -8,8 +8,10 @@ use super::order::Order;
 use super::team::thread_ns;
 use super::think::think;
 
-/// Links of the chain that are worth a piece.
-const PIECE: f64 = 256.0;
+/// Links of the chain that are worth a piece. The loop that is measured runs slower behind a piece, as the processor's
+/// predictors have forgotten it: some 400 ns on an EPYC, with pieces of a third of a microsecond as much work again as was
+/// planted. Behind pieces of ten microseconds that is a twentieth of it.
+const PIECE: f64 = 8192.0;
 
 /// Pairs from one look at the clock to the next while a thread learns, at least, so that looking counts for nothing. Not
 /// many more: a thread that gets little of a CPU learns all the same.
@@ -123,7 +125,7 @@ mod tests {
         let learnt = looks.last().unwrap() - looks[0];
         assert!((7_500_000..7_500_000 + PAIRS * 65).contains(&learnt), "{learnt} ns");
         assert_eq!(looks.len() as u64, calls * 64 / PAIRS, "the clock is not read more often");
-        let (pairs, mut links, mut pieces) = (100_000_u64, 0, 0);
+        let (pairs, mut links, mut pieces) = (100_000_u64, 0, 0); // 2,400,000 links
         for _ in 0..pairs {
             if let Some(piece) = plant.due(1) {
                 assert!((PIECE as u64..=PIECE as u64 + 24).contains(&piece), "{piece}");
@@ -132,7 +134,7 @@ mod tests {
         }
         let asked = pairs * 8 * 3;
         assert!((asked - PIECE as u64..=asked).contains(&links), "{links} of {asked}");
-        assert!(pieces > 9_000, "{pieces} pieces, and not all at once");
+        assert!(pieces > 280, "{pieces} pieces, and not all at once");
     }
 
     /// A sample in which nothing was planted is none: it would pass as one that was slowed down.
