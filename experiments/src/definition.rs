@@ -6,9 +6,11 @@
 
 use crate::provenance;
 use crate::subject::{BASELINE, Subject};
+use crate::workload;
 use perseq::Mode;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// Named integers: what a workload is told.
 pub type Parameters = BTreeMap<String, u64>;
@@ -38,6 +40,9 @@ pub struct Definition {
     /// Whether the counter pass covers it.
     #[serde(default)]
     pub counters: bool,
+    /// Whether the samples of a block are alive together and work in turns, so that all of them meet the host alike.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub turns: bool,
     /// What is reported.
     pub metrics: Vec<Metric>,
     /// What is expected.
@@ -337,6 +342,10 @@ pub fn parse(name: &str, text: &str) -> Result<Definition, String> {
             return Err(format!("{name}: no metric `{wanted}` is defined"));
         }
     }
+    let known = workload::exists(&definition.workload);
+    if definition.turns && known && workload::turns(&definition.workload, Duration::ZERO).is_none() {
+        return Err(format!("{name}: turns: the workload `{}` does not work in turns", definition.workload));
+    }
     Ok(definition)
 }
 
@@ -453,6 +462,12 @@ mod tests {
         let mut found: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         found.sort();
         assert_eq!(found, FILES.map(|(name, _)| name));
+    }
+
+    #[test]
+    fn turns_are_asked_for_only_where_the_workload_takes_them() {
+        let text = include_str!("../definitions/e05-remote-frees.toml").replace("counters = true", "turns = true");
+        assert!(parse("x.toml", &text).unwrap_err().contains("x.toml: turns: the workload `remote`"));
     }
 
     #[test]

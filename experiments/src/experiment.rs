@@ -1,5 +1,6 @@
 //! The experiments as a kind of run: what a sample is told, and what its worker reports.
 
+use crate::addresses;
 use crate::counters;
 use crate::definition::{self, Definition, Parameters, Rule};
 use crate::failure::Failure;
@@ -9,6 +10,7 @@ use crate::harness::process::{Exited, Job};
 use crate::harness::row;
 use crate::harness::study::{self, Refusal, Study};
 use crate::harness::task::{Pass, Task};
+use crate::harness::turns;
 use crate::host::Host;
 use crate::provenance::{Version, Withdrawn};
 use crate::subject::{BASELINE, Subject, TWINNED};
@@ -46,6 +48,12 @@ pub struct Question {
     /// Percent by which known work slows this sample of the baseline down. Null: it is not planted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub planted_percent: Option<u64>,
+    /// Turns that it works in while the others of its block wait. Null: it works alone, without a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turns: Option<u64>,
+    /// What was drawn for the addresses of all samples of its block. Null: the kernel drew them for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<u64>,
 }
 
 /// A planned sample of an experiment.
@@ -67,9 +75,14 @@ impl Task for Question {
         self.layout
     }
 
-    /// Measured part, warm-up, start and end of a process.
+    fn turns(&self) -> Option<u64> {
+        self.turns
+    }
+
+    /// Measured part, warm-up, start and end of a process, and the lead of each turn.
     fn estimate(&self) -> Duration {
-        self.measure().mul_f64(1.15) + Duration::from_millis(40)
+        let lead = self.turns.map_or(0.0, |_| 1.0 / f64::from(turns::LEAD));
+        self.measure().mul_f64(1.15 + lead) + Duration::from_millis(40)
     }
 
     /// Each host finds out for itself how long a link takes.
@@ -129,6 +142,8 @@ pub fn order(question: &Question, seed: u64, trace: Option<PathBuf>) -> Order {
         seed,
         layout: question.layout,
         planted_percent: question.planted_percent,
+        turns: question.turns,
+        addresses: question.addresses,
         links_per_ms: question.links_per_ms,
         timed: true,
         counters: question.counter_group.clone(),
@@ -142,7 +157,20 @@ pub fn job(planned: &Sample, trace: Option<PathBuf>) -> Result<Job, String> {
     let order = order(question, planned.invocation_seed, trace);
     let deadline = question.estimate() * 10 + Duration::from_secs(20);
     let job = Job::own("worker", &order, deadline)?;
-    Ok(job.environment([planned.padding()]).environment(question.environment()))
+    let variables = question.environment();
+    let (name, mut padding) = planned.padding();
+    padding += &"x".repeat(STACK_BYTES.saturating_sub(on_the_stack(&variables)));
+    let undrawn = question.addresses.map(|_| (addresses::VARIABLE, "undrawn"));
+    Ok(job.environment([(name, padding)]).environment(variables).environment(undrawn))
+}
+
+/// Bytes that the variables of a sample take at the start of its stack, padding for those of shorter names included: the
+/// stack of all samples of a block starts at one place.
+const STACK_BYTES: usize = 256;
+
+/// Bytes that the kernel puts there for variables: each with `=` and an end, and a pointer to it.
+fn on_the_stack(variables: &[(String, String)]) -> usize {
+    variables.iter().map(|(name, value)| name.len() + value.len() + 2 + size_of::<usize>()).sum()
 }
 
 /// What contradicts the claim that the mode asked for was measured, and that every object came back.
@@ -165,7 +193,8 @@ pub fn fault(question: &Question, report: &Report) -> Option<String> {
 /// What a reader should know of a sample.
 pub fn remarks(report: &Report) -> Vec<String> {
     let trend = report.measurement.steady == Some(false);
-    trend.then(|| "nonsteady: the windows have a trend".to_owned()).into_iter().collect()
+    let trend = trend.then(|| "nonsteady: the windows have a trend".to_owned());
+    trend.into_iter().chain(report.drawn.clone()).collect()
 }
 
 /// The value of a metric, if the sample is one of the comparison of modes, counts and has it.
@@ -211,6 +240,25 @@ pub fn baseline<T: Task, R>(rows: &[&row::Row<T, R>]) -> Subject {
     if present(&BASELINE) { BASELINE } else { Subject::all().find(of_its_kind).unwrap_or(BASELINE) }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Padding makes up for every variable that a sample may have, so that stacks of a block start at one place.
+    #[test]
+    fn variables_of_every_mode_fit_where_stacks_leave_them_room() {
+        let params = ["idle_drain_ms", "cache_bytes", "total_bytes"].map(|name| (name.to_owned(), u64::MAX >> 4));
+        for subject in Subject::all() {
+            for rule in [Rule::A, Rule::B, Rule::C] {
+                let sample = single("test", "fast-path", subject, params.clone().into());
+                let question = Question { fairness: Some(rule), ..sample.task };
+                let bytes = on_the_stack(&question.environment());
+                assert!(bytes <= STACK_BYTES, "{subject:?} {rule:?}: {bytes} bytes");
+            }
+        }
+    }
+}
+
 /// The row of a sample that counts and reported one value.
 #[cfg(test)]
 pub fn row(planned: &Sample, metric: &str, value: f64) -> Row {
@@ -226,6 +274,7 @@ pub fn row(planned: &Sample, metric: &str, value: f64) -> Row {
         cpu_sys_ns: None,
         rss_peak_bytes: None,
         allocator: None,
+        drawn: None,
         measurement,
     };
     Row { status: row::Status::Ok, report: Some(report), ..Row::new("run", planned, 1) }
@@ -244,6 +293,8 @@ pub fn single(run: &str, workload: &str, subject: Subject, params: Parameters) -
         layout: 0,
         links_per_ms: None,
         planted_percent: None,
+        turns: None,
+        addresses: None,
     };
     Planned {
         sample_id: place::name(&cell, 0, subject.name(), false),

@@ -77,9 +77,11 @@ pub struct Change {
 }
 
 impl Change {
-    /// Puts the counts into `measurement`, per pair or per second of its measured part.
-    pub fn describe(&self, measurement: &mut Measurement) {
-        let (pairs, seconds) = (measurement.pairs.max(1) as f64, measurement.wall_ns as f64 / 1e9);
+    /// Puts the counts into `measurement`, per pair or per second of its measured part, in which `pairs` were made in all:
+    /// where samples work in turns, more than were timed, in as much more time.
+    pub fn describe(&self, measurement: &mut Measurement, pairs: u64) {
+        let pairs = pairs.max(1) as f64;
+        let seconds = measurement.wall_ns as f64 / 1e9 * pairs / measurement.pairs.max(1) as f64;
         let mut set = |name: &str, value: Option<f64>, why: &str| match value {
             Some(value) => drop(measurement.metrics.insert(name.into(), value)),
             None => drop(measurement.unavailable.insert(name.into(), why.into())),

@@ -27,6 +27,7 @@
 #[cfg(test)]
 #[path = "../../rseq/tests/kit/absence.rs"]
 mod absence;
+mod addresses;
 mod beside;
 mod calibrate;
 mod checksum;

@@ -14,6 +14,7 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use regex::Regex;
+use std::time::Duration;
 
 /// What the command line chose.
 #[derive(Clone, Debug)]
@@ -90,9 +91,11 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             };
             let layouts = deal(&definition.workload, blocks_of_cell, &mut random);
             let skip = limits.refuse(&cell.parameters, cell.rule);
+            let turns = workload::turns(&definition.workload, Duration::from_millis(profile.measure_ms));
             for (block, layout) in (0..).zip(layouts) {
                 let mut arms: Vec<_> = arms.iter().filter(|arm| block < arm.blocks).cloned().collect();
                 arms.shuffle(&mut random);
+                let (addresses, env_pad) = (random.random(), random.random_range(0..4096));
                 let planned = |&Arm { subject, twin, planted, .. }: &Arm, random: &mut ChaCha8Rng| {
                     let task = Question {
                         experiment: definition.id.clone(),
@@ -104,6 +107,8 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                         layout,
                         links_per_ms: choice.links_per_ms,
                         planted_percent: planted,
+                        turns: turns.filter(|_| definition.turns),
+                        addresses: Some(addresses),
                     };
                     Planned {
                         sample_id: place::name(&cell.id, block, &task.arm(), twin),
@@ -112,7 +117,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                         block,
                         order_index: 0,
                         invocation_seed: random.random(),
-                        env_pad: random.random_range(0..4096),
+                        env_pad,
                         skip: skip.clone().or_else(|| limits.refuse_subject(subject)),
                         task,
                     }
@@ -133,7 +138,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     let counted = |group: &String| {
         let count = |planned: &Sample| Planned {
             sample_id: format!("{}/counters={group}", planned.sample_id),
-            task: Question { counter_group: Some(group.clone()), ..planned.task.clone() },
+            task: Question { counter_group: Some(group.clone()), turns: None, ..planned.task.clone() },
             ..planned.clone()
         };
         let wanted = |planned: &&Sample| {
@@ -250,6 +255,27 @@ mod tests {
         let named = named(&["percpu", "central"]);
         let of = |mode: &str| layouts(&named, "E03/rule=A/threads_per_cpu=32", mode).len();
         assert_eq!([of("central"), of("percpu"), of("perthread")], [all.len(), all.len(), 0]);
+    }
+
+    /// All samples of a block lie at the same addresses and work in the same turns, and another block lies elsewhere.
+    #[test]
+    fn a_block_has_one_place_in_memory_and_takes_its_turns_together() {
+        let plan = make(
+            &crate::definition::all(),
+            &Choice { counters: vec!["software".into()], ..choice(1) },
+            &Limits::none(),
+        );
+        let (mut of_block, mut places) = (BTreeMap::new(), BTreeSet::new());
+        for planned in plan.unwrap() {
+            let place = (planned.task.addresses.unwrap(), planned.env_pad);
+            let block = (planned.cell_id.clone(), planned.block);
+            assert_eq!(*of_block.entry(block).or_insert(place), place, "{}", planned.sample_id);
+            places.insert(place);
+            let timed = planned.task.counter_group.is_none();
+            let turns = timed && ["E01", "E02"].contains(&planned.task.experiment.as_str());
+            assert_eq!(planned.task.turns, turns.then_some(100), "{}", planned.sample_id);
+        }
+        assert_eq!(places.len(), of_block.len());
     }
 
     /// Slower samples are of the baseline, in their own arms, and of few cells.

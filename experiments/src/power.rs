@@ -36,8 +36,8 @@ const FALSE_ALARMS: f64 = 0.05;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  perseq power                           3 % planted, twenty runs as E01 has them: about 15 minutes
-  perseq power --percent 1 --blocks 200  a smaller difference, in longer runs
+  perseq power                           3 % planted, in twenty runs of one cell: about 30 minutes
+  perseq power --percent 1 --blocks 900  a smaller difference, in longer runs
   perseq power --runs 2 --blocks 3 --measure-ms 20   a few seconds, which say nothing
 
 Exit code 1: fewer were found, or more was found where nothing was planted, than the rule promises and chance explains.")]
@@ -49,10 +49,10 @@ pub struct Arguments {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     percent: u64,
     /// Blocks per run.
-    #[arg(long, default_value_t = 48, value_parser = clap::value_parser!(u64).range(2..=1000))]
+    #[arg(long, default_value_t = 320, value_parser = clap::value_parser!(u64).range(2..=1000))]
     blocks: u64,
     /// Measured milliseconds per sample.
-    #[arg(long, value_name = "MS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     measure_ms: u64,
     /// Seed of the first run; each further one has the next. Default: drawn, and printed.
     #[arg(long)]

@@ -3,6 +3,7 @@
 //! The order comes on standard input and not as an argument, so that the command line, and with it the
 //! start of the stack, is the same for every sample.
 
+use crate::addresses;
 use crate::counters;
 use crate::failure::Failure;
 use crate::harness::answer::answer;
@@ -36,6 +37,9 @@ pub struct Report {
     pub rss_peak_bytes: Option<u64>,
     /// The allocator's totals at the end.
     pub allocator: Option<Totals>,
+    /// Why its addresses are not those of its block, if they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<String>,
     /// What the workload measured.
     #[serde(flatten)]
     pub measurement: Measurement,
@@ -55,6 +59,7 @@ pub fn report(order: &Order, run: impl FnOnce(&Order) -> Result<Measurement, Str
     if let Some(group) = &order.counters {
         counters::want(group);
     }
+    let drawn = order.addresses.map(addresses::deal).transpose()?.flatten();
     let mut measurement = run(order)?;
     measurement.counted = counters::totals();
     per_pair(&mut measurement);
@@ -70,6 +75,7 @@ pub fn report(order: &Order, run: impl FnOnce(&Order) -> Result<Measurement, Str
         cpu_sys_ns: usage.map(|usage| usage.system_time().num_nanoseconds() as u64),
         rss_peak_bytes: usage.map(|usage| (usage.max_rss() as u64) << 10),
         allocator: None,
+        drawn,
         measurement,
     };
     if !report.verified {

@@ -1,15 +1,17 @@
 //! The loop over a plan: takes what is missing, sample by sample, and finishes the run.
 //!
-//! Ctrl-C ends the loop between two samples; a second one ends the command at once. Either leaves what `perseq resume`
+//! Ctrl-C ends the loop between two samples, or two blocks whose samples work in turns; a second one ends the command at once. Either leaves what `perseq resume`
 //! completes, as does a full disk.
 
 use super::archive::{Archive, Contents, Reading};
 use super::manifest::{self, Tool};
 use super::part;
+use super::place::Planned;
 use super::progress::Progress;
 use super::row::{Row, Status, count};
 use super::sample;
 use super::study::Study;
+use super::task::Task;
 use crate::failure::{Exit, Failure};
 use crate::gate::NOISY_SHARE;
 use crate::host::Host;
@@ -67,7 +69,7 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
     let mut rejected_before = run.rows.last().is_some_and(|row| !row.settled());
     let mut appender = archive.appender(run)?;
     let progress = Progress::new(plan.len(), &remaining);
-    for planned in remaining {
+    for samples in remaining.chunk_by(|one, next| together(one, next)) {
         if INTERRUPTED.load(Relaxed) {
             progress.end();
             eprintln!("interrupted; `perseq resume {}` takes the rest", archive.root().display());
@@ -75,18 +77,21 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
         }
         // Beyond the budget of repetitions the first attempt counts as a second: kept, with a warning.
         let first = if std::mem::take(&mut rejected_before) || repeated >= may_repeat { 2 } else { 1 };
-        for attempt in first..=2 {
-            let mut row = sample::take(study, &run.manifest.run_id, planned, attempt);
+        let mut rows = sample::take(study, &run.manifest.run_id, samples, first);
+        let rejected = samples.iter().zip(&rows).filter(|(_, row)| !row.settled());
+        let rejected: Vec<_> = rejected.map(|(planned, _)| *planned).collect();
+        repeated += rejected.len();
+        if !rejected.is_empty() {
+            rows.extend(sample::take(study, &run.manifest.run_id, &rejected, 2));
+            // Both attempts at a sample stand together, as in the plan.
+            rows.sort_by_key(|row| row.planned.order_index);
+        }
+        for mut row in rows {
             appender.append(&mut row)?;
             progress.line(&row);
-            let settled = row.settled();
             run.rows.push(row);
-            if settled {
-                break;
-            }
-            repeated += 1;
         }
-        progress.step(planned);
+        samples.iter().for_each(|planned| progress.step(planned));
     }
     progress.end();
     run.plan = plan;
@@ -95,6 +100,12 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
     archive.write_manifest(&mut run.manifest)?;
     archive.write_sums()?;
     Ok(true)
+}
+
+/// Whether two samples that follow one another are taken at once: they are of one block and work in turns.
+fn together<T: Task>(one: &Planned<T>, next: &Planned<T>) -> bool {
+    let turns = one.task.turns();
+    turns.is_some() && turns == next.task.turns() && (&one.cell_id, one.block) == (&next.cell_id, next.block)
 }
 
 /// For the whole process, however many runs it takes.

@@ -5,6 +5,7 @@
 //! starts this binary once more, and that process, a few pages large, starts the sample, waits for it and writes down
 //! how it ended. If the launcher ends first, because the harness did, the kernel ends the sample.
 
+use crate::addresses;
 use crate::beside::preloadable;
 use nix::libc;
 use std::ffi::OsString;
@@ -65,7 +66,8 @@ fn launch(mut arguments: impl Iterator<Item = OsString>) -> i32 {
 
 fn start(program: &OsString, arguments: impl Iterator<Item = OsString>) -> std::io::Result<Seen> {
     let mut command = Command::new(program);
-    command.args(arguments).env_remove(PRELOAD);
+    command.args(arguments).env_remove(PRELOAD).env_remove(addresses::VARIABLE);
+    let undrawn = std::env::var_os(addresses::VARIABLE).is_some();
     if let Some(library) = std::env::var_os(PRELOAD) {
         let library = preloadable(Path::new(&library)).map_err(std::io::Error::other)?;
         command.env("LD_PRELOAD", library);
@@ -74,10 +76,14 @@ fn start(program: &OsString, arguments: impl Iterator<Item = OsString>) -> std::
     // A sample that is asked to end may take its time; the launcher waits for it.
     // SAFETY: ignoring a signal runs no code.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
-    // SAFETY: the function calls only what is safe between fork and exec: prctl and signal.
+    // SAFETY: the function calls only what is safe between fork and exec: prctl, personality and signal.
     unsafe {
-        command.pre_exec(|| {
+        command.pre_exec(move || {
             die_with_the_parent();
+            if undrawn {
+                // A worker finds out whether that was refused, and says so.
+                drop(addresses::undrawn());
+            }
             libc::signal(libc::SIGTERM, libc::SIG_DFL);
             // The harness ignores it for its own files.
             libc::signal(libc::SIGXFSZ, libc::SIG_DFL);

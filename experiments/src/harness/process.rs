@@ -8,7 +8,7 @@ use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -52,11 +52,11 @@ impl Job {
         }
     }
 
-    /// A hidden command of this binary, told `order` in JSON on standard input: so the command line, and with it the
+    /// A hidden command of this binary, told `order` as a line of JSON on standard input: so the command line, and with it the
     /// start of the stack, is the same for every sample.
     pub fn own(command: &str, order: &impl serde::Serialize, deadline: Duration) -> Result<Job, String> {
-        let input = serde_json::to_vec(order).map_err(|error| error.to_string())?;
-        Ok(Job { input, ..Job::new(OWN, deadline).argument(command) })
+        let input = serde_json::to_string(order).map_err(|error| error.to_string())? + "\n";
+        Ok(Job { input: input.into(), ..Job::new(OWN, deadline).argument(command) })
     }
 
     /// One more argument.
@@ -92,13 +92,24 @@ impl Job {
         self
     }
 
+    /// As one of so many that work in turn: it may take as long as all of them.
+    pub fn alongside(mut self, count: usize) -> Job {
+        self.deadline *= count as u32;
+        self
+    }
+
+    /// What it is told on standard input.
+    pub fn input(&self) -> &[u8] {
+        &self.input
+    }
+
     /// How long it may take.
     pub fn deadline(&self) -> Duration {
         self.deadline
     }
 
-    /// The launcher that will start it and write its report to `report`.
-    fn command(&self, report: &File) -> Result<Command, String> {
+    /// The launcher that will start it and write its report to `report`, with its standard input at `seat` if there is one.
+    fn command(&self, report: &File, seat: Option<OwnedFd>) -> Result<Command, String> {
         let mut command = Command::new(OWN);
         command.arg(WORD).arg(report.as_raw_fd().to_string()).arg(&self.program).args(&self.arguments);
         if self.inherits {
@@ -112,7 +123,8 @@ impl Job {
             command.current_dir(folder);
         }
         // A group of its own, so that Ctrl-C reaches the run and not the sample.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.process_group(0).stdin(seat.map_or_else(Stdio::piped, Stdio::from));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         if let Some([out, err]) = &self.files {
             let create = |path: &PathBuf| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
             command.stdout(create(out)?).stderr(create(err)?);
@@ -168,9 +180,14 @@ pub fn usual_signals() {
 
 /// Starts a process through the launcher and waits for its end. What it leaves behind in its group is killed.
 pub fn observe(job: &Job) -> Result<Ended, String> {
+    observe_at(job, None)
+}
+
+/// The same with its standard input at `seat`, whose other end tells it what to do.
+pub fn observe_at(job: &Job, seat: Option<OwnedFd>) -> Result<Ended, String> {
     let report = memfd_create("launcher's report", MFdFlags::empty()).map_err(|error| format!("memfd: {error}"))?;
     let mut report = File::from(report);
-    let mut child = job.command(&report)?.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
+    let mut child = job.command(&report, seat)?.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
     let group = Pid::from_raw(child.id() as i32);
     let (id, over) = (child.id(), AtomicBool::new(false));
     let (ended, [mut stdout, mut stderr]) = heard(&mut child, |child| {

@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// the copy of the measured loop, and what is planted. From 1.4 on the comparisons of a question are a family of their own.
 /// From 1.5 on a run may be a part of a plan, or joined from such parts, whose names its rows then bear.
 /// From 1.6 on rows of simulations tell the tiers of the allocator's metadata apart.
-pub const SCHEMA: &str = "1.6.0";
+/// From 1.7 on rows of experiments say in how many turns they worked, and what was drawn for the addresses of their block.
+pub const SCHEMA: &str = "1.7.0";
 
 /// The minor version of a schema whose major version is ours.
 pub fn minor(schema: &str) -> u32 {

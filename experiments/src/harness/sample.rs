@@ -1,26 +1,37 @@
 //! One attempt at one sample: a fresh process, watched by the gates, and the verdict on how it ended.
 
 use super::place::Planned;
-use super::process::{Ended, observe};
+use super::process::{Ended, Job, observe};
 use super::row::{Row, Status};
 use super::study::{Refusal, Study};
+use super::task::Task;
+use super::turns;
 use crate::gate::Watch;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-/// Takes the sample. Never fails: whatever happens becomes a row.
-pub fn take<S: Study>(study: &S, run_id: &str, planned: &Planned<S::Task>, attempt: u32) -> Row<S::Task, S::Report> {
-    let mut row = Row::new(run_id, planned, attempt);
-    if planned.skip.is_some() {
-        return row;
-    }
+/// The row of a sample that was taken.
+pub type Taken<S> = Row<<S as Study>::Task, <S as Study>::Report>;
+
+/// Takes a sample, or those of a block that work in turns. Never fails: whatever happens becomes a row.
+pub fn take<S: Study>(study: &S, run_id: &str, samples: &[&Planned<S::Task>], attempt: u32) -> Vec<Taken<S>> {
+    let mut rows: Vec<_> = samples.iter().map(|planned| Row::new(run_id, planned, attempt)).collect();
+    let wanted: Vec<_> = rows.iter_mut().filter(|row| row.planned.skip.is_none()).collect();
+    let Some(first) = wanted.first() else { return rows };
+    let (turns, seed, count) = (first.planned.task.turns(), first.planned.invocation_seed, wanted.len());
     let watch = Watch::start();
-    let job = study.job(planned);
-    let deadline = job.as_ref().map_or(Duration::ZERO, |job| job.deadline());
-    let outcome = job.and_then(|job| observe(&job));
-    row.disturbance = watch.stop();
-    settle(study, &mut row, outcome, deadline);
-    row
+    let job = |row: &&mut Taken<S>| study.job(&row.planned).map(|job| job.alongside(count));
+    let jobs: Vec<_> = wanted.iter().map(job).collect();
+    let outcomes = match turns {
+        Some(turns) => turns::observe_all(&jobs, turns, seed),
+        None => jobs.iter().map(|job| observe(job.as_ref().map_err(Clone::clone)?)).collect(),
+    };
+    let disturbance = watch.stop();
+    for ((row, job), outcome) in wanted.into_iter().zip(&jobs).zip(outcomes) {
+        row.disturbance = disturbance;
+        settle(study, row, outcome, job.as_ref().map_or(Duration::ZERO, Job::deadline));
+    }
+    rows
 }
 
 /// Puts the end of a process into its row.

@@ -20,6 +20,11 @@ pub trait Task: Clone + PartialEq + Debug + Serialize + DeserializeOwned {
         0
     }
 
+    /// Turns that it works in while the others of its block wait. None: it is alone.
+    fn turns(&self) -> Option<u64> {
+        None
+    }
+
     /// Expected time of a sample on a quiet host.
     fn estimate(&self) -> Duration;
 

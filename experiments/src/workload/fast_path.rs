@@ -33,18 +33,25 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
         warm_batches += 1;
     }
     let warmup = start.elapsed();
-    let window = measure.as_secs_f64() / f64::from(windows::COUNT);
-    let batches = ((f64::from(warm_batches) * window / warmup.as_secs_f64()) as u64).max(1);
+    let turns = order.turns();
+    let turn = measure.as_secs_f64() / f64::from(windows::COUNT) / turns.of_window() as f64;
+    let batches = ((f64::from(warm_batches) * turn / warmup.as_secs_f64()) as u64).max(1);
+    let lead = turns.lead(batches);
+    turns.pass()?;
     let (before_ns, before_rounds) = (thread_ns()?, set.made());
 
     let part = Part::begin(order.subject);
-    let mut recorded = Vec::with_capacity(windows::COUNT as usize);
-    for _ in 0..windows::COUNT {
-        let start = Instant::now();
-        let full = (0..batches).all(|_| set.run(batch));
-        recorded.push(Window { pairs: batches * batch * depth, wall: start.elapsed() });
-        if !full {
-            break;
+    let mut recorded = [Window::default(); windows::COUNT as usize];
+    for window in &mut recorded {
+        for _ in 0..turns.of_window() {
+            let led = (0..lead).all(|_| set.run(batch));
+            let start = Instant::now();
+            let full = led && (0..batches).all(|_| set.run(batch));
+            window.add(batches * batch * depth, start.elapsed());
+            turns.pass()?;
+            if !full {
+                return Err(set.sums().err().unwrap_or_default());
+            }
         }
     }
     let change = part.end();
@@ -67,6 +74,6 @@ pub fn run<A: GlobalAlloc>(allocator: &'static A, order: &Order) -> Result<Measu
     windows::record(&mut measurement, &recorded);
     measurement.set("ns_per_pair", measurement.wall_ns as f64 / measurement.pairs as f64);
     shares.describe(&mut measurement);
-    change.describe(&mut measurement);
+    change.describe(&mut measurement, (round - before_rounds) * depth);
     Ok(measurement)
 }

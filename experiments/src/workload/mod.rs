@@ -29,10 +29,12 @@ mod working_set;
 
 pub use order::Order;
 
+use crate::harness::turns;
 use crate::measurement::Measurement;
 use crate::subject::Subject;
 use perseq::Perseq;
 use std::alloc::{GlobalAlloc, System};
+use std::time::Duration;
 
 static PERSEQ: Perseq = Perseq::new();
 static SYSTEM: System = System;
@@ -44,6 +46,11 @@ pub fn copies(name: &str) -> u64 {
         "fast-path" | "migration" | "oversubscription" | "signals" | "unfavourable" => working_set::COPIES,
         _ => 1,
     }
+}
+
+/// The turns in which the workload called `name` does what takes so long, if it can work in turns.
+pub fn turns(name: &str, measure: Duration) -> Option<u64> {
+    matches!(name, "fast-path" | "oversubscription").then(|| turns::turns(measure, windows::COUNT))
 }
 
 /// Whether there is a workload called `name`.
@@ -99,6 +106,8 @@ mod tests {
             seed: 7,
             layout: 0,
             planted_percent: None,
+            turns: None,
+            addresses: None,
             links_per_ms: None,
             timed: true,
             counters: None,

@@ -1,6 +1,7 @@
 //! What a worker process is told.
 
 use crate::definition::Parameters;
+use crate::harness::turns::Turns;
 use crate::subject::Subject;
 use serde::{Deserialize, Serialize};
 use std::sync::OnceLock;
@@ -22,6 +23,12 @@ pub struct Order {
     /// Percent by which known work slows it down. None: not at all.
     #[serde(default)]
     pub planted_percent: Option<u64>,
+    /// Turns to work in, beside the others of its block. None: without a pause.
+    #[serde(default)]
+    pub turns: Option<u64>,
+    /// What was drawn for the addresses of its block. None: the kernel drew them.
+    #[serde(default)]
+    pub addresses: Option<u64>,
     /// Links of the think loop in a millisecond, as found when the run began. None: the worker finds out.
     #[serde(default)]
     pub links_per_ms: Option<u64>,
@@ -59,6 +66,11 @@ impl Order {
     pub fn links_per_ms(&self) -> u64 {
         static FOUND: OnceLock<u64> = OnceLock::new();
         self.links_per_ms.unwrap_or_else(|| *FOUND.get_or_init(super::think::calibrate))
+    }
+
+    /// When to work, and when to wait for others.
+    pub fn turns(&self) -> Turns {
+        Turns::new(self.turns, super::windows::COUNT)
     }
 
     /// The measured time asked for.

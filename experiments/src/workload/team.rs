@@ -4,14 +4,15 @@ use super::objects::Sums;
 use super::order::Order;
 use super::windows::{self, Window};
 use crate::counters::{self, Running};
+use crate::harness::turns::Turns;
 use crate::instrument::Part;
 use crate::measurement::Measurement;
 use crate::subject::Subject;
 use core_affinity::CoreId;
 use nix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Barrier, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Stack of each thread: small, so that thousands fit.
@@ -56,18 +57,68 @@ impl Count {
     }
 }
 
+/// Whether the members are to work, to halt or to stop, as the leader says.
+#[derive(Default)]
+struct Say {
+    word: AtomicU32,
+    /// Members that halt.
+    halted: Mutex<usize>,
+    changed: Condvar,
+}
+
+const WORK: u32 = 0;
+const HALT: u32 = 1;
+const STOP: u32 = 2;
+
+/// How long the leader waits for members to halt: one that has no memory left never does.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Say {
+    /// Whether to go on working. Waits while all are to halt.
+    #[inline(always)]
+    fn working(&self) -> bool {
+        // Relaxed: the barrier after the work orders everything that matters.
+        self.word.load(Relaxed) == WORK || self.go_on()
+    }
+
+    #[cold]
+    fn go_on(&self) -> bool {
+        let mut halted = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
+        *halted += 1;
+        self.changed.notify_all();
+        let halting = |_: &mut usize| self.word.load(Relaxed) == HALT;
+        halted = self.changed.wait_while(halted, halting).unwrap_or_else(PoisonError::into_inner);
+        *halted -= 1;
+        self.word.load(Relaxed) == WORK
+    }
+
+    /// The leader's word from now on.
+    fn say(&self, word: u32) {
+        let _members = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.word.store(word, Relaxed);
+        self.changed.notify_all();
+    }
+
+    /// Has all of so many members halt.
+    fn halt(&self, members: usize) {
+        self.say(HALT);
+        let halted = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout_while(halted, PATIENCE, |halted| *halted < members));
+    }
+}
+
 /// What a thread that works for a member needs: where to count, and when to stop.
 #[derive(Clone, Copy)]
 pub struct Pace<'a> {
     /// The member's count.
     pub count: &'a Count,
-    stop: &'a AtomicBool,
+    say: &'a Say,
 }
 
 impl Pace<'_> {
     /// Whether to go on working.
     pub fn working(&self) -> bool {
-        !self.stop.load(Relaxed) // as for the member
+        self.say.working()
     }
 }
 
@@ -77,7 +128,7 @@ pub struct Member<'a> {
     pub number: usize,
     /// Its count.
     pub count: &'a Count,
-    stop: &'a AtomicBool,
+    say: &'a Say,
     gate: &'a Barrier,
     meetings: usize,
     met: Cell<usize>,
@@ -87,14 +138,13 @@ pub struct Member<'a> {
 impl<'a> Member<'a> {
     /// For a thread that works in this member's place.
     pub fn pace(&self) -> Pace<'a> {
-        Pace { count: self.count, stop: self.stop }
+        Pace { count: self.count, say: self.say }
     }
 
     /// Whether to go on working.
     #[inline(always)]
     pub fn working(&self) -> bool {
-        // Relaxed: the barrier after the work orders everything that matters.
-        !self.stop.load(Relaxed)
+        self.say.working()
     }
 
     /// Waits for every member and the leader.
@@ -126,6 +176,8 @@ pub struct Team {
     pub measure: Duration,
     /// On what.
     pub subject: Subject,
+    /// When to work, and when to wait for other samples.
+    pub turns: Turns,
 }
 
 /// Outcome of a member: sums of its objects, or why it stopped.
@@ -134,7 +186,8 @@ pub type Outcome = Result<Sums, String>;
 impl Team {
     /// So many threads that prepare themselves until so many meetings, and work for as long as the order says.
     pub fn new(order: &Order, threads: usize, meetings: usize) -> Result<Team, String> {
-        Ok(Team { threads, meetings, warmup: order.warmup()?, measure: order.measure()?, subject: order.subject })
+        let (warmup, measure) = (order.warmup()?, order.measure()?);
+        Ok(Team { threads, meetings, warmup, measure, subject: order.subject, turns: order.turns() })
     }
 
     /// Runs `member` on every thread. `look` is called when all are quiet and before any exits.
@@ -147,17 +200,17 @@ impl Team {
         look: impl FnOnce(&mut Measurement),
     ) -> Result<Measurement, String> {
         let counts: Vec<Count> = (0..self.threads).map(|_| Count::default()).collect();
-        let (stop, gate) = (AtomicBool::new(false), Barrier::new(self.threads + 1));
+        let (say, gate) = (Say::default(), Barrier::new(self.threads + 1));
         let mut measurement = Measurement { threads: self.threads as u64, ..Measurement::default() };
         let total = || counts.iter().map(|count| count.pairs.load(Relaxed)).sum::<u64>();
 
         let outcomes = std::thread::scope(|scope| {
             let mut handles = Vec::with_capacity(self.threads);
             for (number, count) in counts.iter().enumerate() {
-                let (member, stop, gate, meetings) = (&member, &stop, &gate, self.meetings);
+                let (member, say, gate, meetings) = (&member, &say, &gate, self.meetings);
                 let body = move || {
                     let (met, counting) = (Cell::new(0), Cell::new(None));
-                    member(&Member { number, count, stop, gate, meetings, met, counting })
+                    member(&Member { number, count, say, gate, meetings, met, counting })
                 };
                 let spawned = std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, body);
                 match spawned {
@@ -172,23 +225,19 @@ impl Team {
 
             let start = Instant::now();
             std::thread::sleep(self.warmup);
+            measurement.warmup_ns = start.elapsed().as_nanos() as u64;
             let part = Part::begin(self.subject);
-            let (mut then, mut pairs) = (Instant::now(), total());
-            measurement.warmup_ns = (then - start).as_nanos() as u64;
-            let begin = then;
-            let mut recorded = Vec::with_capacity(windows::COUNT as usize);
-            for window in 1..=windows::COUNT {
-                let due = begin + self.measure * window / windows::COUNT;
-                std::thread::sleep(due.saturating_duration_since(Instant::now()));
-                let (now, sum) = (Instant::now(), total());
-                recorded.push(Window { pairs: sum - pairs, wall: now - then });
-                (then, pairs) = (now, sum);
-            }
-            let change = part.end();
-            stop.store(true, Relaxed);
+            let before = total();
+            let recorded = if self.turns.alone() { self.without_a_pause(&total) } else { self.in_turns(&say, &total) };
+            let (change, pairs) = (part.end(), total() - before);
+            say.say(STOP);
             gate.wait();
+            let recorded = match recorded {
+                Ok(recorded) => recorded,
+                Err(error) => fatal(&error), // nobody is there to say it to
+            };
             windows::record(&mut measurement, &recorded);
-            change.describe(&mut measurement);
+            change.describe(&mut measurement, pairs);
             look(&mut measurement);
             gate.wait();
             handles.into_iter().map(|handle| handle.join()).collect::<Vec<_>>()
@@ -202,6 +251,44 @@ impl Team {
         (measurement.checksum, measurement.checksum_expected) = (sums.found, sums.expected);
         measurement.set("jain_fairness", jain(&measurement.per_thread_pairs));
         Ok(measurement)
+    }
+}
+
+impl Team {
+    /// The windows of the measured part, one behind the other.
+    fn without_a_pause(&self, total: &impl Fn() -> u64) -> Result<Vec<Window>, String> {
+        let (mut then, mut pairs) = (Instant::now(), total());
+        let begin = then;
+        let window = |window| {
+            let due = begin + self.measure * window / windows::COUNT;
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            let (now, sum) = (Instant::now(), total());
+            let window = Window { pairs: sum - pairs, wall: now - then };
+            (then, pairs) = (now, sum);
+            window
+        };
+        Ok((1..=windows::COUNT).map(window).collect())
+    }
+
+    /// The windows, made of turns between which everybody halts.
+    fn in_turns(&self, say: &Say, total: &impl Fn() -> u64) -> Result<Vec<Window>, String> {
+        let turn = self.measure / windows::COUNT / self.turns.of_window() as u32;
+        let lead = Duration::from_nanos(self.turns.lead(turn.as_nanos() as u64));
+        let mut windows = vec![Window::default(); windows::COUNT as usize];
+        for window in &mut windows {
+            for _ in 0..self.turns.of_window() {
+                say.halt(self.threads);
+                self.turns.pass()?;
+                say.say(WORK);
+                std::thread::sleep(lead);
+                let (start, pairs) = (Instant::now(), total());
+                std::thread::sleep(turn);
+                window.add(total() - pairs, start.elapsed());
+            }
+        }
+        say.halt(self.threads);
+        self.turns.pass()?;
+        Ok(windows)
     }
 }
 

@@ -8,12 +8,19 @@ use std::time::Duration;
 pub const COUNT: u32 = 20;
 
 /// One window.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Window {
     /// Pairs allocated and freed in it.
     pub pairs: u64,
-    /// Its length.
+    /// Its length: of the turns it is made of, without what lies between them.
     pub wall: Duration,
+}
+
+impl Window {
+    /// A turn more.
+    pub fn add(&mut self, pairs: u64, wall: Duration) {
+        (self.pairs, self.wall) = (self.pairs + pairs, self.wall + wall);
+    }
 }
 
 /// Puts the windows and their sums into `measurement`.

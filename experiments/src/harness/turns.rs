@@ -1,0 +1,183 @@
+//! Turns: the samples of a block alive together, one of which works while the others wait.
+//!
+//! On a host that is shared, the speed of a CPU changes by a third and more, for milliseconds or for tenths of a second.
+//! Samples that run one after another meet different speeds; samples that take turns of two milliseconds all meet the
+//! same ones, so that their ratio hardly depends on them. Trials that are interleaved and in random order are from Abedi
+//! and Brecht, "Conducting Repeatable Experiments in Highly Variable Cloud Computing Environments", ICPE 2017; to pair what
+//! ran at the same time, from Bulej et al., "Duet Benchmarking", ICPE 2020.
+//!
+//! Harness and worker speak over the socket that is the worker's standard input. Behind the order each byte to the worker
+//! is leave to go on, and each byte back says that it waits: first behind its preparations, then behind each turn. The last
+//! byte lets it look at what it has and end. So at any moment one process of a block works, its start and its end included.
+
+use super::process::{Ended, Job, observe_at};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::thread::ScopedJoinHandle;
+use std::time::Duration;
+
+/// The length of a turn.
+const TURN: Duration = Duration::from_millis(2);
+
+/// What of a turn comes first and is not measured, as a part of its length: one in so many.
+pub const LEAD: u32 = 8;
+
+/// Turns that make up a measured part of this length, as many in each of `windows`.
+pub fn turns(measure: Duration, windows: u32) -> u64 {
+    let of_window = measure.as_nanos() / (TURN.as_nanos() * u128::from(windows));
+    of_window.max(1) as u64 * u64::from(windows)
+}
+
+const GO: [u8; 1] = *b"g";
+
+/// The harness's end of the socket to one worker.
+struct Seat {
+    socket: UnixStream,
+    alive: bool,
+}
+
+impl Seat {
+    /// Waits until the worker waits. Who does not any more has ended.
+    fn hear(&mut self) {
+        self.alive = self.alive && self.socket.read_exact(&mut [0]).is_ok();
+    }
+
+    fn go(&mut self) {
+        self.alive = self.alive && self.socket.write_all(&GO).is_ok();
+    }
+}
+
+/// Has all jobs done in so many turns each, in another order in each round. How each of them ended.
+pub fn observe_all(jobs: &[Result<Job, String>], turns: u64, seed: u64) -> Vec<Result<Ended, String>> {
+    std::thread::scope(|scope| {
+        let begin = |job: Result<_, &String>| {
+            let job: &Job = job.map_err(Clone::clone)?;
+            let (mut socket, theirs) = UnixStream::pair().map_err(|error| format!("a socket to a worker: {error}"))?;
+            // It is shorter than what a socket holds.
+            socket.write_all(job.input()).map_err(|error| format!("the order of a worker: {error}"))?;
+            let end = scope.spawn(move || observe_at(job, Some(theirs.into())));
+            let mut seat = Seat { socket, alive: true };
+            seat.hear();
+            Ok((seat, end))
+        };
+        let mut begun: Vec<Result<_, String>> = jobs.iter().map(|job| begin(job.as_ref())).collect();
+        let mut seats: Vec<_> = begun.iter_mut().filter_map(|begun| Some(&mut begun.as_mut().ok()?.0)).collect();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        for _ in 0..turns {
+            seats.shuffle(&mut random);
+            for seat in &mut seats {
+                seat.go();
+                seat.hear();
+            }
+        }
+        let end = |begun: Result<(Seat, ScopedJoinHandle<_>), String>| {
+            let (mut seat, end) = begun?;
+            seat.go();
+            end.join().unwrap_or_else(|_| Err("the thread that watched a worker panicked".into()))
+        };
+        begun.into_iter().map(end).collect()
+    })
+}
+
+/// The worker's side: when to work, and when to wait for the others of the block.
+pub struct Turns {
+    alone: bool,
+    of_window: u64,
+}
+
+impl Turns {
+    /// So many turns in a measured part of so many windows, beside others of the block. None: it is alone, works without
+    /// a pause and never waits.
+    pub fn new(turns: Option<u64>, windows: u32) -> Turns {
+        Turns { alone: turns.is_none(), of_window: turns.map_or(1, |turns| turns / u64::from(windows)).max(1) }
+    }
+
+    /// Turns in each window.
+    pub fn of_window(&self) -> u64 {
+        self.of_window
+    }
+
+    /// Whether nobody else takes turns.
+    pub fn alone(&self) -> bool {
+        self.alone
+    }
+
+    /// What comes before the measured `length` of a turn, in the same unit, and is not measured: caches hold what others
+    /// left there.
+    pub fn lead(&self, length: u64) -> u64 {
+        if self.alone { 0 } else { length.div_ceil(LEAD.into()) }
+    }
+
+    /// Says that it waits, behind its preparations or a turn, and returns when it is to go on.
+    pub fn pass(&self) -> Result<(), String> {
+        if self.alone {
+            return Ok(());
+        }
+        let fail =
+            |error: &dyn std::fmt::Display| format!("a turn: {error}; expected the harness behind standard input");
+        nix::unistd::write(std::io::stdin(), b"w").map_err(|error| fail(&error))?;
+        match nix::unistd::read(std::io::stdin(), &mut [0]).map_err(|error| fail(&error))? {
+            0 => Err(fail(&"it is over")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(120);
+
+    #[test]
+    fn a_measured_part_is_turns_of_two_milliseconds_as_many_in_each_window() {
+        let of = |ms| turns(Duration::from_millis(ms), 20);
+        assert_eq!([of(1), of(40), of(79), of(80), of(200)], [20, 20, 20, 40, 100]);
+    }
+
+    /// A process that works in turns as a worker does, and writes down when it does what.
+    fn shell(name: &str, log: &std::path::Path, turns: u64, last: &str) -> Result<Job, String> {
+        let wait = "printf w >&0; dd bs=1 count=1 >/dev/null 2>&1";
+        let say = |word: &str| format!("echo {name} {word} >>'{}'", log.display());
+        let turn = format!("{}; {}; {wait};", say("begins"), say("ends"));
+        let script = format!("{wait}; {} {}; {last}", turn.repeat(turns as usize), say("leaves"));
+        Ok(Job::new("/bin/sh", LONG).argument("-c").argument(script))
+    }
+
+    #[test]
+    fn one_works_at_a_time_each_as_often_and_who_dies_holds_nobody_up() {
+        let folder = std::env::temp_dir().join(format!("perseq-turns-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let log = folder.join("log");
+        let jobs = [
+            shell("one", &log, 5, "exit 0"),
+            shell("two", &log, 5, "exit 0"),
+            shell("short", &log, 2, "kill -KILL $$"),
+            Err("no job".to_owned()),
+            Ok(Job::new("/no/such/program", LONG)),
+        ];
+        let ended = observe_all(&jobs, 5, 7);
+        let said = std::fs::read_to_string(&log).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        let code = |ended: &Result<Ended, String>| match ended {
+            Ok(Ended::Exited(exited)) => (exited.status.code(), exited.stderr.clone()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!([code(&ended[0]).0, code(&ended[1]).0, code(&ended[2]).0], [Some(0), Some(0), None]);
+        assert_eq!(ended[3].as_ref().unwrap_err(), "no job");
+        assert!(ended[4].as_ref().unwrap_err().contains("/no/such/program: cannot start"));
+        let lines: Vec<_> = said.lines().collect();
+        for name in ["one", "two", "short"] {
+            let turns = lines.iter().filter(|line| **line == format!("{name} begins")).count();
+            assert_eq!(turns, if name == "short" { 2 } else { 5 }, "{said}");
+        }
+        let overlaps = |pair: &&[&str]| pair[0].ends_with("begins") && pair[1] != pair[0].replace("begins", "ends");
+        assert_eq!(lines.windows(2).find(overlaps), None, "{said}");
+        assert!(lines[..4].iter().any(|line| line.starts_with("one")), "they take turns: {said}");
+        let leaves: Vec<_> = lines.iter().rev().take_while(|line| line.ends_with("leaves")).collect();
+        assert_eq!(leaves.len(), 2, "nobody ends before all turns are over: {said}");
+    }
+}
