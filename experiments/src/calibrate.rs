@@ -2,22 +2,24 @@
 //! word for it that it is a fair rival.
 //!
 //! The work is that of E01, E02 and E05, in the cells of the profile `quick`, through `malloc` and `free`, each allocator
-//! preloaded, so nothing is inlined for anybody. A block is one shuffled pass over the allocators, one process each. The
-//! table is printed and not kept: it is a check of the baseline, no result about allocators.
+//! preloaded, so nothing is inlined for anybody. A block is one shuffled pass over the allocators, one process each, which
+//! take turns where the samples of the experiment do. The table is printed and not kept: it is a check of the baseline, no
+//! result about allocators.
 
 use crate::definition;
 use crate::experiment::{self, Question, single};
 use crate::failure::{Exit, Failure};
-use crate::harness::process::{Ended, Job, observe};
+use crate::harness::process::{Ended, Job};
 use crate::harness::study::{self, Refusal};
 use crate::harness::task::Task;
+use crate::harness::turns;
 use crate::output;
 use crate::plan::deal;
 use crate::report::number;
 use crate::subject::Subject;
 use crate::suite::arm::{self, Arm};
 use crate::worker::Report;
-use crate::workload::think;
+use crate::workload::{self, think};
 use perseq_statistics::{Paired, median};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -86,11 +88,20 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
                 let seed = random.random();
                 let mut order: Vec<usize> = (0..arms.len()).collect();
                 order.shuffle(&mut random);
-                for place in order {
-                    let sample = single(&definition.id, &definition.workload, Subject::System, cell.parameters.clone());
-                    let question = Question { layout, links_per_ms: Some(links_per_ms), ..sample.task };
+                let sample = single(&definition.id, &definition.workload, Subject::System, cell.parameters.clone());
+                let turns = workload::turns(&definition.workload, Duration::from_millis(arguments.measure_ms));
+                let question = Question {
+                    layout,
+                    links_per_ms: Some(links_per_ms),
+                    turns: turns.filter(|_| definition.turns),
+                    addresses: Some(seed),
+                    ..sample.task
+                };
+                let jobs: Vec<_> = order.iter().map(|place| job(&arms[*place], &question, seed, arms.len())).collect();
+                let ended = turns::observe_all(&jobs, question.turns, seed);
+                for (place, ended) in order.into_iter().zip(ended) {
                     let failed = |reason| Failure::host(format!("{} in {}: {reason}", arms[place].name, cell.id));
-                    let report = measure(&arms[place], &question, seed).map_err(failed)?;
+                    let report = ended.and_then(|ended| read(&question, ended)).map_err(failed)?;
                     let value = report.measurement.metrics.get(&definition.headline);
                     values[place].push((layout, *value.ok_or_else(|| failed("it has no value".into()))?));
                 }
@@ -117,12 +128,17 @@ fn row(name: &str, entries: impl Iterator<Item = String>) -> String {
     format!("{name:48}{entries}\n")
 }
 
-/// One process on one allocator.
-fn measure(arm: &Arm, question: &Question, seed: u64) -> Result<Report, String> {
+/// The process of one allocator, one of so many.
+fn job(arm: &Arm, question: &Question, seed: u64, count: usize) -> Result<Job, String> {
     let order = experiment::order(question, seed, None);
     let patience = question.estimate() * 10 + Duration::from_secs(20);
-    let job = Job::own("worker", &order, patience)?.environment(arm.environment());
-    let Ended::Exited(ended) = observe(&job)? else { return Err("it did not end".into()) };
+    let job = Job::own("worker", &order, patience)?.alongside(count);
+    Ok(job.environment(arm.environment()).environment(question.undrawn()))
+}
+
+/// What it reported.
+fn read(question: &Question, ended: Ended) -> Result<Report, String> {
+    let Ended::Exited(ended) = ended else { return Err("it did not end".into()) };
     let report = study::json(&ended).map_err(|refusal| match refusal {
         Refusal::Failed(reason) | Refusal::Missing(reason) => reason,
     })?;

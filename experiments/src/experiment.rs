@@ -105,6 +105,11 @@ impl Question {
         self.counter_group.is_none() && self.planted_percent.is_none()
     }
 
+    /// What asks the launcher for addresses that the kernel does not draw, where they are dealt.
+    pub fn undrawn(&self) -> Option<(&'static str, &'static str)> {
+        self.addresses.map(|_| (addresses::VARIABLE, "undrawn"))
+    }
+
     /// The measured time asked for.
     pub fn measure(&self) -> Duration {
         Duration::from_millis(self.params.get("measure_ms").copied().unwrap_or(0))
@@ -160,8 +165,7 @@ pub fn job(planned: &Sample, trace: Option<PathBuf>) -> Result<Job, String> {
     let variables = question.environment();
     let (name, mut padding) = planned.padding();
     padding += &"x".repeat(STACK_BYTES.saturating_sub(on_the_stack(&variables)));
-    let undrawn = question.addresses.map(|_| (addresses::VARIABLE, "undrawn"));
-    Ok(job.environment([(name, padding)]).environment(variables).environment(undrawn))
+    Ok(job.environment([(name, padding)]).environment(variables).environment(question.undrawn()))
 }
 
 /// Bytes that the variables of a sample take at the start of its stack, padding for those of shorter names included: the

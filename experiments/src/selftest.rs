@@ -3,7 +3,7 @@
 //! Each check runs in fresh processes, like a sample, and has an answer that is known beforehand.
 
 use crate::counters::probe::Pmu;
-use crate::experiment::{self, Experiments, Row};
+use crate::experiment::{self, Experiments, Row, Sample};
 use crate::failure::{Exit, Failure};
 use crate::gate::Watch;
 use crate::harness::row::Status;
@@ -13,6 +13,7 @@ use crate::host::limits::Limits;
 use crate::output;
 use crate::subject::{Subject, TWINNED};
 use crate::validity::{MISSES_CHECK, Outcome, TWIN_CHECK, Validity};
+use crate::workload;
 use perseq::{Mode, Owner};
 use perseq_statistics::{Paired, resolution};
 use std::time::Duration;
@@ -76,10 +77,18 @@ pub fn checks(modes: Vec<Mode>) -> impl Iterator<Item = Validity> {
 
 /// Takes one sample that must count.
 fn sample(workload: &str, subject: Subject, parameters: &[(&str, u64)]) -> Result<Row, String> {
-    let params = parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-    let planned = experiment::single("selftest", workload, subject, params);
+    let planned = planned(workload, subject, parameters);
     // A second attempt is kept whatever the gates say: a check is not a measurement.
-    let row = sample::take(&Experiments, "selftest", &[&planned], 2).pop().ok_or("no row")?;
+    counting(sample::take(&Experiments, "selftest", &[&planned], 2).pop().ok_or("no row")?)
+}
+
+fn planned(workload: &str, subject: Subject, parameters: &[(&str, u64)]) -> Sample {
+    let params = parameters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+    experiment::single("selftest", workload, subject, params)
+}
+
+/// A row, if it counts.
+fn counting(row: Row) -> Result<Row, String> {
     match row.status {
         Status::Ok => Ok(row),
         _ => Err(row.reason.unwrap_or_else(|| "no reason".into())),
@@ -349,20 +358,24 @@ fn best_attempt(attempts: impl Iterator<Item = (Outcome, String)>) -> (Outcome, 
     best
 }
 
+/// Blocks of the comparison.
+const TWIN_BLOCKS: u64 = 16;
+
 /// The resolution, as a share, beyond which the check says nothing: the mode might differ from itself by as much.
 const LEAST_RESOLUTION: f64 = 0.2;
 
 fn twin_measurement() -> Result<(Outcome, String), String> {
-    let once = || -> Result<f64, String> {
-        let row = sample("fast-path", TWINNED, &[("size_bytes", 64), ("depth", 64), ("measure_ms", 100)])?;
-        metric(&row, "ns_per_pair")
+    let mut planned = planned("fast-path", TWINNED, &[("size_bytes", 64), ("depth", 64), ("measure_ms", 40)]);
+    planned.task.turns = workload::turns("fast-path", planned.task.measure());
+    let block = |number| -> Result<(f64, f64), String> {
+        planned.invocation_seed = number;
+        planned.task.addresses = Some(number);
+        let rows = sample::take(&Experiments, "selftest", &[&planned, &planned], 2);
+        let values: Vec<_> =
+            rows.into_iter().map(|row| metric(&counting(row)?, "ns_per_pair")).collect::<Result<_, _>>()?;
+        Ok((values[0], values[1]))
     };
-    let mut pairs = Vec::new();
-    for block in 0..6 {
-        let (first, second) = (once()?, once()?);
-        pairs.push(if block % 2 == 0 { (first, second) } else { (second, first) });
-    }
-    twins(&pairs)
+    twins(&(0..TWIN_BLOCKS).map(block).collect::<Result<Vec<_>, _>>()?)
 }
 
 /// Fails if the 95 % interval lies beyond 5 %. Says nothing if the pairs could not have shown a difference of 20 %.

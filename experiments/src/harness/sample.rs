@@ -1,7 +1,7 @@
 //! One attempt at one sample: a fresh process, watched by the gates, and the verdict on how it ended.
 
 use super::place::Planned;
-use super::process::{Ended, Job, observe};
+use super::process::{Ended, Job};
 use super::row::{Row, Status};
 use super::study::{Refusal, Study};
 use super::task::Task;
@@ -22,10 +22,7 @@ pub fn take<S: Study>(study: &S, run_id: &str, samples: &[&Planned<S::Task>], at
     let watch = Watch::start();
     let job = |row: &&mut Taken<S>| study.job(&row.planned).map(|job| job.alongside(count));
     let jobs: Vec<_> = wanted.iter().map(job).collect();
-    let outcomes = match turns {
-        Some(turns) => turns::observe_all(&jobs, turns, seed),
-        None => jobs.iter().map(|job| observe(job.as_ref().map_err(Clone::clone)?)).collect(),
-    };
+    let outcomes = turns::observe_all(&jobs, turns, seed);
     let disturbance = watch.stop();
     for ((row, job), outcome) in wanted.into_iter().zip(&jobs).zip(outcomes) {
         row.disturbance = disturbance;

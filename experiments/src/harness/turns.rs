@@ -10,7 +10,7 @@
 //! is leave to go on, and each byte back says that it waits: first behind its preparations, then behind each turn. The last
 //! byte lets it look at what it has and end. So at any moment one process of a block works, its start and its end included.
 
-use super::process::{Ended, Job, observe_at};
+use super::process::{Ended, Job, observe, observe_at};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -50,8 +50,11 @@ impl Seat {
     }
 }
 
-/// Has all jobs done in so many turns each, in another order in each round. How each of them ended.
-pub fn observe_all(jobs: &[Result<Job, String>], turns: u64, seed: u64) -> Vec<Result<Ended, String>> {
+/// Has all jobs done: in so many turns each, in another order in each round, or one after the other. How each ended.
+pub fn observe_all(jobs: &[Result<Job, String>], turns: Option<u64>, seed: u64) -> Vec<Result<Ended, String>> {
+    let Some(turns) = turns else {
+        return jobs.iter().map(|job| observe(job.as_ref().map_err(Clone::clone)?)).collect();
+    };
     std::thread::scope(|scope| {
         let begin = |job: Result<_, &String>| {
             let job: &Job = job.map_err(Clone::clone)?;
@@ -159,7 +162,7 @@ mod tests {
             Err("no job".to_owned()),
             Ok(Job::new("/no/such/program", LONG)),
         ];
-        let ended = observe_all(&jobs, 5, 7);
+        let ended = observe_all(&jobs, Some(5), 7);
         let said = std::fs::read_to_string(&log).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         let code = |ended: &Result<Ended, String>| match ended {

@@ -8,9 +8,8 @@ use super::order::Order;
 use super::team::thread_ns;
 use super::think::think;
 
-/// Links of the chain that are worth a piece. The loop that is measured runs slower behind a piece, as the processor's
-/// predictors have forgotten it: some 400 ns on an EPYC, with pieces of a third of a microsecond as much work again as was
-/// planted. Behind pieces of ten microseconds that is a twentieth of it.
+/// Links of the chain that are worth a piece. The loop that is measured runs slower for some hundred nanoseconds behind
+/// each: a part of what is planted in short pieces, next to nothing of ones of ten microseconds.
 const PIECE: f64 = 8192.0;
 
 /// Pairs from one look at the clock to the next while a thread learns, at least, so that looking counts for nothing. Not
