@@ -1,7 +1,7 @@
 //! The loop over a plan: takes what is missing, sample by sample, and finishes the run.
 //!
-//! Ctrl-C ends the loop between two samples, or two blocks whose samples work in turns; a second one ends the command at once. Either leaves what `perseq resume`
-//! completes, as does a full disk.
+//! Ctrl-C ends the loop between two samples, or two blocks whose samples work in turns; a second one ends the command at
+//! once. Either leaves what `perseq resume` completes, as does a full disk.
 
 use super::archive::{Archive, Contents, Reading};
 use super::manifest::{self, Tool};

@@ -52,8 +52,8 @@ impl Job {
         }
     }
 
-    /// A hidden command of this binary, told `order` as a line of JSON on standard input: so the command line, and with it the
-    /// start of the stack, is the same for every sample.
+    /// A hidden command of this binary, told `order` as a line of JSON on standard input: so the command line, and with it
+    /// the start of the stack, is the same for every sample.
     pub fn own(command: &str, order: &impl serde::Serialize, deadline: Duration) -> Result<Job, String> {
         let input = serde_json::to_string(order).map_err(|error| error.to_string())? + "\n";
         Ok(Job { input: input.into(), ..Job::new(OWN, deadline).argument(command) })

@@ -40,7 +40,7 @@ struct Seat {
 }
 
 impl Seat {
-    /// Waits until the worker waits. Who does not any more has ended.
+    /// Waits until the worker waits. Who does not any more has ended, or hangs: the others go on without it.
     fn hear(&mut self) {
         self.alive = self.alive && self.socket.read_exact(&mut [0]).is_ok();
     }
@@ -59,8 +59,10 @@ pub fn observe_all(jobs: &[Result<Job, String>], turns: Option<u64>, seed: u64) 
         let begin = |job: Result<_, &String>| {
             let job: &Job = job.map_err(Clone::clone)?;
             let (mut socket, theirs) = UnixStream::pair().map_err(|error| format!("a socket to a worker: {error}"))?;
-            // It is shorter than what a socket holds.
-            socket.write_all(job.input()).map_err(|error| format!("the order of a worker: {error}"))?;
+            // The order is shorter than what a socket holds. For one turn a worker has the time of one sample.
+            let patience = job.deadline() / jobs.len() as u32;
+            let told = socket.set_read_timeout(Some(patience)).and_then(|()| socket.write_all(job.input()));
+            told.map_err(|error| format!("the order of a worker: {error}"))?;
             let end = scope.spawn(move || observe_at(job, Some(theirs.into())));
             let mut seat = Seat { socket, alive: true };
             seat.hear();
@@ -142,12 +144,28 @@ mod tests {
     }
 
     /// A process that works in turns as a worker does, and writes down when it does what.
-    fn shell(name: &str, log: &std::path::Path, turns: u64, last: &str) -> Result<Job, String> {
+    fn shell(name: &str, log: &std::path::Path, turns: u64, last: &str, time: Duration) -> Result<Job, String> {
         let wait = "printf w >&0; dd bs=1 count=1 >/dev/null 2>&1";
         let say = |word: &str| format!("echo {name} {word} >>'{}'", log.display());
         let turn = format!("{}; {}; {wait};", say("begins"), say("ends"));
         let script = format!("{wait}; {} {}; {last}", turn.repeat(turns as usize), say("leaves"));
-        Ok(Job::new("/bin/sh", LONG).argument("-c").argument(script))
+        Ok(Job::new("/bin/sh", time).argument("-c").argument(script))
+    }
+
+    /// All have the same time, and whoever began before it would run out of his first.
+    #[test]
+    fn who_hangs_does_not_take_its_block_along() {
+        let log = std::env::temp_dir().join(format!("perseq-turns-hang-{}", std::process::id()));
+        let time = Duration::from_secs(3);
+        let hangs = Ok(Job::new("/bin/sh", time).argument("-c").argument("exec sleep 600"));
+        let [one, two] = ["one", "two"].map(|name| shell(name, &log, 3, "exit 0", time));
+        let jobs = [one, hangs, two].map(|job| job.map(|job| job.alongside(3)));
+        let ended = observe_all(&jobs, Some(3), 1);
+        std::fs::remove_file(&log).unwrap();
+        let through =
+            |ended: &Result<Ended, String>| matches!(ended, Ok(Ended::Exited(exited)) if exited.status.success());
+        assert!(through(&ended[0]) && through(&ended[2]), "{ended:?}");
+        assert!(matches!(ended[1], Ok(Ended::TimedOut)), "{:?}", ended[1]);
     }
 
     #[test]
@@ -156,9 +174,9 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let log = folder.join("log");
         let jobs = [
-            shell("one", &log, 5, "exit 0"),
-            shell("two", &log, 5, "exit 0"),
-            shell("short", &log, 2, "kill -KILL $$"),
+            shell("one", &log, 5, "exit 0", LONG),
+            shell("two", &log, 5, "exit 0", LONG),
+            shell("short", &log, 2, "kill -KILL $$", LONG),
             Err("no job".to_owned()),
             Ok(Job::new("/no/such/program", LONG)),
         ];
