@@ -6,6 +6,7 @@ use crate::workload;
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Blocks of a cell, in a file and on the command line.
 pub const BLOCKS: RangeInclusive<u64> = 1..=1000;
@@ -50,6 +51,9 @@ fn check(definition: &Definition, workloads: &BTreeSet<String>) -> Result<(), St
     if !workload::exists(workload) {
         let known: Vec<_> = workloads.iter().map(String::as_str).collect();
         return Err(format!("no workload `{workload}`: expected one of {}", known.join(", ")));
+    }
+    if definition.turns && workload::turns(workload, Duration::ZERO).is_none() {
+        return Err(format!("turns: the workload `{workload}` does not work in turns"));
     }
     if predictions.is_empty() {
         return Err("no prediction: expected at least one, written before the run".into());
@@ -99,6 +103,11 @@ mod tests {
             ("id = \"mine\"", "id = \"E02\"", "the id E02 is that of another experiment"),
             ("id = \"mine\"", "id = \"../x\"", "the id `../x`"),
             ("workload = \"fast-path\"", "workload = \"fast\"", "no workload `fast`: expected one of churn, "),
+            (
+                "workload = \"fast-path\"",
+                "workload = \"remote\"",
+                "turns: the workload `remote` does not work in turns",
+            ),
             ("headline = \"", "headline = \"no_", "no metric `no_"),
             ("blocks = ", "blocks = 0 #", "blocks = 0: expected 1 to 1000"),
             ("measure_ms = ", "measure_ms = 900000 #", "measure_ms = 900000: expected 1 to 600000"),

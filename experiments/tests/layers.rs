@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "facts",
         &[
+            "addresses",
             "beside",
             "gate",
             "host_file",
