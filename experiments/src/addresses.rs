@@ -1,12 +1,11 @@
 //! Where the memory of a sample lies: dealt to each block, the same for all of it.
 //!
-//! The kernel draws the addresses of every process anew, and a draw can cost a tight loop half of its time or more, also
-//! where no allocator is in it: lines at certain distances displace each other's entries in the processor's predictors
-//! (for the way predictor of AMD's first-level cache: Lipp et al., "Take A Way", ASIA CCS 2020). Between two samples of a
-//! block that is noise, larger than most of what is looked for. So the [launcher](crate::harness::launch) has the kernel
-//! draw nothing, and the worker moves its memory by what its block was dealt: the start of its stack by the environment,
-//! its heap and what it maps by holes. Addresses remain a random factor, as the copies of the measured loop are one: of
-//! the block, and not of the sample.
+//! The kernel draws the addresses of every process anew, and where memory lies changes what a tight loop takes: lines at
+//! certain distances displace each other's entries in a processor's predictors (for the way predictor of AMD's first-level
+//! cache: Lipp et al., "Take A Way", ASIA CCS 2020). Between two samples of a block that would be noise. So the
+//! [launcher](crate::harness::launch) has the kernel draw nothing, and the worker moves its memory by what its block was
+//! dealt: the start of its stack by the environment, its heap and what it maps by holes. Addresses remain a random factor,
+//! as the copies of the measured loop are one: of the block, and not of the sample.
 
 use nix::libc;
 use rand::{Rng, SeedableRng};
@@ -26,12 +25,22 @@ pub const VARIABLE: &str = "LAUNCH_ADDRESSES";
 
 /// Has the kernel draw no addresses from the next `exec` on. Fails where a filter of system calls refuses it.
 pub fn undrawn() -> std::io::Result<()> {
-    let refused = |old: libc::c_int| if old < 0 { Err(std::io::Error::last_os_error()) } else { Ok(old) };
-    // SAFETY: both calls read and change a flag of this thread's process and touch no memory.
-    unsafe {
-        let now = refused(libc::personality(0xffff_ffff))?;
-        refused(libc::personality((now | libc::ADDR_NO_RANDOMIZE) as libc::c_ulong)).map(drop)
-    }
+    personality((personality(ASK)? | libc::ADDR_NO_RANDOMIZE) as libc::c_ulong).map(drop)
+}
+
+/// The argument of personality(2) that changes nothing.
+const ASK: libc::c_ulong = 0xffff_ffff;
+
+/// The flags of this process, before it gets those of `wanted`.
+fn personality(wanted: libc::c_ulong) -> std::io::Result<libc::c_int> {
+    // SAFETY: reads or changes flags of this process and touches no memory.
+    let before = unsafe { libc::personality(wanted) };
+    if before < 0 { Err(std::io::Error::last_os_error()) } else { Ok(before) }
+}
+
+/// Whether the kernel drew the addresses of this process. Who may not ask may not have asked for others either.
+fn drawn() -> bool {
+    personality(ASK).map_or(true, |flags| flags & libc::ADDR_NO_RANDOMIZE == 0)
 }
 
 /// Moves what this process is going to allocate by what `draw` says. Why its addresses are not those of its block all the
@@ -51,9 +60,8 @@ pub fn deal(draw: u64) -> Result<Option<String>, String> {
     if unsafe { System.alloc(layout) }.is_null() {
         return Err(format!("addresses: {bytes} bytes of heap: out of memory"));
     }
-    // SAFETY: reads a flag.
-    let drawn = unsafe { libc::personality(0xffff_ffff) } & libc::ADDR_NO_RANDOMIZE == 0;
-    Ok(drawn.then(|| "addresses were drawn by the kernel for this sample alone: personality(2) was refused".to_owned()))
+    Ok(drawn()
+        .then(|| "addresses were drawn by the kernel for this sample alone: personality(2) was refused".to_owned()))
 }
 
 #[cfg(test)]
@@ -103,9 +111,7 @@ mod tests {
         };
         let before = map();
         let said = deal(1).unwrap();
-        // SAFETY: reads a flag.
-        let drawn = unsafe { libc::personality(0xffff_ffff) } & libc::ADDR_NO_RANDOMIZE == 0;
-        assert_eq!(said.is_some(), drawn, "{said:?}");
+        assert_eq!(said.is_some(), drawn(), "{said:?}");
         assert_ne!(map(), before - (64 << 20), "it lies where it would without a hole");
     }
 }

@@ -3,11 +3,49 @@
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+#[path = "../../tests/kit/seccomp.rs"]
+#[allow(dead_code, reason = "other tests refuse other calls")]
+mod seccomp;
 
 fn rows(directory: &std::path::Path) -> Vec<Value> {
     let text = fs::read_to_string(directory.join("samples.jsonl")).expect("rows");
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+/// As in a container whose filter of system calls does not let a process ask for addresses that are not drawn: samples
+/// count, and rows and report say what they lack. Where it is allowed, nobody says so.
+#[test]
+fn who_may_not_deal_addresses_says_so_and_runs() {
+    const FORBIDDEN: [seccomp::Refusal; 1] = [seccomp::Refusal { call: libc::SYS_personality, errno: libc::EPERM }];
+    let directory = tempfile::tempdir().expect("a directory");
+    let run = |name: &str, forbidden: bool| {
+        let out = directory.path().join(name);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_perseq"));
+        command.args(["run", "--filter", "E0[12]/", "--blocks", "2", "--measure-ms", "20", "--out"]).arg(&out);
+        if forbidden {
+            // SAFETY: async-signal-safe, as it says.
+            unsafe { command.pre_exec(|| seccomp::install(&FORBIDDEN)) };
+        }
+        let output = command.output().expect("perseq starts");
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        let report = fs::read_to_string(out.join("report/report.md")).expect("a report");
+        let rows: Vec<_> = rows(&out).into_iter().filter(|row| row["status"] == "ok").collect();
+        assert!(!rows.is_empty());
+        let said = |row: &Value| row["warnings"].to_string().contains("personality(2) was refused");
+        (
+            rows.iter().filter(|row| said(row)).count(),
+            rows.len(),
+            report.contains("Not at the addresses of their blocks"),
+        )
+    };
+    let (said, all, noted) = run("forbidden", true);
+    assert_eq!((said, noted), (all, true));
+    let allowed = Command::new("setarch").args(["-R", "true"]).status().is_ok_and(|status| status.success());
+    let (said, all, noted) = run("allowed", false);
+    assert_eq!((said, noted), if allowed { (0, false) } else { (all, true) });
 }
 
 #[test]

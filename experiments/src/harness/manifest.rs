@@ -136,6 +136,11 @@ impl<A> Manifest<A> {
         row::minor(&self.schema) < 4
     }
 
+    /// Whether stacks and addresses were drawn for blocks and not for samples: since schema 1.7.
+    pub fn dealt(&self) -> bool {
+        row::minor(&self.schema) >= 7
+    }
+
     /// Leaves the samples of a part in a plan, and says so. None: all of them.
     pub fn cut<T: Task>(&mut self, shard: Option<Shard>, plan: Vec<Planned<T>>) -> Result<Vec<Planned<T>>, Failure> {
         let Some(shard) = shard else { return Ok(plan) };

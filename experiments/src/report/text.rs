@@ -12,6 +12,7 @@ use crate::provenance::{Version, Withdrawn};
 use crate::subject::{BASELINE, TWINNED};
 use crate::validity::Validity;
 use perseq_statistics::steady;
+use std::collections::BTreeSet;
 
 /// Tells it.
 pub fn document(analysis: &Analysis) -> Result<Document, Failure> {
@@ -136,6 +137,13 @@ fn opening(analysis: &Analysis, blocks: &mut Vec<Block>) {
     let lacks = lacks(analysis);
     if !lacks.is_empty() {
         notice(format!("What this run lacks: {}.", lacks.join("; ")));
+    }
+    let drawn: Vec<_> = analysis.rows.iter().filter_map(|row| row.counts()?.drawn.as_ref()).collect();
+    if let Some(reason) = drawn.first() {
+        notice(format!(
+            "Not at the addresses of their blocks: {}, whose {reason}. Ratios have that noise as well.",
+            number::count(drawn.len(), "sample")
+        ));
     }
     let windows = |row: &Row| Some(row.counts()?.measurement.windows_pairs_per_s.clone());
     let judged: Vec<_> = analysis.rows.iter().filter_map(windows).filter_map(|windows| steady(&windows)).collect();
@@ -408,6 +416,21 @@ fn tested(analysis: &Analysis) -> String {
     )
 }
 
+/// Where the memory of a sample lies, and when it works.
+fn placed(analysis: &Analysis) -> String {
+    if !analysis.manifest.dealt() {
+        return "with randomised stack padding and address space".to_owned();
+    }
+    let turns = analysis.rows.iter().filter(|row| row.planned.task.turns.is_some());
+    let turns: BTreeSet<_> = turns.map(|row| row.planned.task.experiment.as_str()).collect();
+    let mut text = "with stack padding and addresses that are drawn for its block".to_owned();
+    if !turns.is_empty() {
+        let turns = turns.into_iter().collect::<Vec<_>>().join(", ");
+        text += &format!("; the samples of a block are alive together and take turns in {turns}");
+    }
+    text
+}
+
 /// How the numbers were made: order, n, interval, host and exclusions, from the files of the run.
 pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
     let (manifest, tool) = (&analysis.manifest, &analysis.manifest.tool);
@@ -417,7 +440,7 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
     };
     vec![
         format!(
-            "Each sample is a fresh process with randomised stack padding and address space. A block is one shuffled pass \
+            "Each sample is a fresh process, {}. A block is one shuffled pass \
              over the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The number \
              of blocks was fixed beforehand; the cell with the fewest pairs has n = {}. The first 15 % of each sample warm \
              up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
@@ -425,6 +448,7 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
              interval of the copies' logarithms, and beside it the median with the percentile interval of its bootstrap, \
              which is computed and not drawn. {}: Holm's procedure counts all of a family, so of families in which nothing \
              differs one in twenty has a false verdict, at most.",
+            placed(analysis),
             manifest.seed,
             analysis.least_blocks(),
             tested(analysis),
