@@ -213,6 +213,11 @@ fn differs(before: &Row, after: &Row) -> Option<String> {
     if before.planned.task.workload != after.planned.task.workload {
         return Some(format!("workload {} and {}", before.planned.task.workload, after.planned.task.workload));
     }
+    let turns =
+        |row: &Row| row.planned.task.turns.map_or_else(|| "no turns".to_owned(), |turns| format!("{turns} turns"));
+    if turns(before) != turns(after) {
+        return Some(format!("{} and {}", turns(before), turns(after)));
+    }
     let (a, b) = (&before.planned.task.params, &after.planned.task.params);
     let names = a.keys().chain(b.keys());
     let show = |value: Option<&u64>| value.map_or_else(|| "none".to_owned(), u64::to_string);
@@ -300,4 +305,23 @@ fn page(comparison: &Comparison) -> String {
     };
     text += &lines("not compared", &comparison.left_out);
     text + &lines("note", &comparison.notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::definition::Parameters;
+    use crate::experiment::{Question, Sample, row, single};
+    use crate::subject::BASELINE;
+
+    #[test]
+    fn what_was_not_taken_alike_is_another_question() {
+        let row = |turns, depth| {
+            let sample = single("test", "fast-path", BASELINE, Parameters::from([("depth".into(), depth)]));
+            row(&Sample { task: Question { turns, ..sample.task.clone() }, ..sample }, "ns_per_pair", 1.0)
+        };
+        assert_eq!(differs(&row(Some(20), 1), &row(Some(20), 1)), None);
+        assert_eq!(differs(&row(None, 1), &row(Some(20), 1)).unwrap(), "no turns and 20 turns");
+        assert_eq!(differs(&row(None, 1), &row(None, 64)).unwrap(), "depth is 1 and 64");
+    }
 }

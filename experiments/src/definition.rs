@@ -38,7 +38,8 @@ pub struct Definition {
     /// Whether the counter pass covers it.
     #[serde(default)]
     pub counters: bool,
-    /// Whether the samples of a block are alive together and work in turns, so that all of them meet the host alike.
+    /// Whether the samples of a block are alive together and work in turns, so that all of them meet much the
+    /// same host.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub turns: bool,
     /// What is reported.

@@ -91,7 +91,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
             };
             let layouts = deal(&definition.workload, blocks_of_cell, &mut random);
             let skip = limits.refuse(&cell.parameters, cell.rule);
-            let turns = workload::turns(&definition.workload, Duration::from_millis(profile.measure_ms));
+            let turns = turns(definition, profile.measure_ms);
             for (block, layout) in (0..).zip(layouts) {
                 let mut arms: Vec<_> = arms.iter().filter(|arm| block < arm.blocks).cloned().collect();
                 arms.shuffle(&mut random);
@@ -107,7 +107,7 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
                         layout,
                         links_per_ms: choice.links_per_ms,
                         planted_percent: planted,
-                        turns: turns.filter(|_| definition.turns),
+                        turns,
                         addresses: Some(addresses),
                     };
                     Planned {
@@ -152,6 +152,11 @@ pub fn make(definitions: &[Definition], choice: &Choice, limits: &Limits) -> Res
     let counted: Vec<_> = choice.counters.iter().flat_map(counted).collect();
     plan.extend(place::shuffled(counted, &mut random));
     Ok(place::numbered(plan))
+}
+
+/// The turns in which a sample of an experiment works for so long, if its samples take turns.
+pub fn turns(definition: &Definition, measure_ms: u64) -> Option<u64> {
+    definition.turns.then(|| workload::turns(&definition.workload, Duration::from_millis(measure_ms))).flatten()
 }
 
 /// The copy of the loop that each block of a cell runs, from shuffled decks of all copies: no copy comes again before every

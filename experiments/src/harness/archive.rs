@@ -401,20 +401,23 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Appends one row, chained to the one before, and hands it to the disk. Of a row that does not fit there, nothing
-    /// is left.
-    pub fn append<T: Serialize, R: Serialize>(&mut self, row: &mut Row<T, R>) -> Result<(), Failure> {
-        row.previous = Some(self.last.clone());
-        let mut line = serde_json::to_vec(row).map_err(|error| Failure::file(&self.path, "write", error))?;
-        self.last = checksum::of(&line);
-        line.push(b'\n');
-        if let Err(error) = self.file.write_all(&line).and_then(|()| self.file.sync_data()) {
+    /// Appends rows, each chained to the one before, and hands them to the disk. If they do not all fit there, nothing is
+    /// left of them: samples of a block that belong together stay or go together.
+    pub fn append<T: Serialize, R: Serialize>(&mut self, rows: &mut [Row<T, R>]) -> Result<(), Failure> {
+        let mut lines = Vec::new();
+        for row in rows {
+            row.previous = Some(self.last.clone());
+            let line = serde_json::to_vec(row).map_err(|error| Failure::file(&self.path, "write", error))?;
+            self.last = checksum::of(&line);
+            lines.extend([&line[..], b"\n"].concat());
+        }
+        if let Err(error) = self.file.write_all(&lines).and_then(|()| self.file.sync_data()) {
             drop(self.file.set_len(self.length));
             let path = self.path.display();
             let rest = "the rows before are kept, and `perseq resume` takes the rest";
             return Err(Failure::host(format!("{path}: cannot append: {error}; {rest}")));
         }
-        self.length += line.len() as u64;
+        self.length += lines.len() as u64;
         Ok(())
     }
 }

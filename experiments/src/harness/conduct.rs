@@ -67,6 +67,8 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
     let may_repeat = (plan.len() as f64 * NOISY_SHARE).ceil() as usize;
     let mut repeated = count(&run.rows, Status::Rejected);
     let mut rejected_before = run.rows.last().is_some_and(|row| !row.settled());
+    let mut torn =
+        settled.checked_sub(1).is_some_and(|last| !remaining.is_empty() && together(&plan[last], remaining[0]));
     let mut appender = archive.appender(run)?;
     let progress = Progress::new(plan.len(), &remaining);
     for samples in remaining.chunk_by(|one, next| together(one, next)) {
@@ -86,11 +88,13 @@ pub fn complete<S: Study>(study: &S, archive: &Archive, run: &mut Contents<S>) -
             // Both attempts at a sample stand together, as in the plan.
             rows.sort_by_key(|row| row.planned.order_index);
         }
-        for mut row in rows {
-            appender.append(&mut row)?;
-            progress.line(&row);
-            run.rows.push(row);
+        if std::mem::take(&mut torn) {
+            let warning = "taken without others of its block, whose rows an earlier end of the run left behind";
+            rows.iter_mut().for_each(|row| row.warnings.push(warning.to_owned()));
         }
+        appender.append(&mut rows)?;
+        rows.iter().for_each(|row| progress.line(row));
+        run.rows.append(&mut rows);
         samples.iter().for_each(|planned| progress.step(planned));
     }
     progress.end();

@@ -42,8 +42,13 @@ impl<T: Task> Planned<T> {
 
     /// The variable that pads the environment.
     pub fn padding(&self) -> (String, String) {
-        ("ENVIRONMENT_PAD".into(), "x".repeat(self.env_pad as usize))
+        padding(self.env_pad)
     }
+}
+
+/// A variable that pads the environment by so many bytes.
+pub fn padding(bytes: u64) -> (String, String) {
+    ("ENVIRONMENT_PAD".into(), "x".repeat(bytes as usize))
 }
 
 /// The name of a sample.

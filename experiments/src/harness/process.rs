@@ -2,6 +2,7 @@
 
 use super::launch::{PRELOAD, Seen, WORD};
 use super::resident;
+use nix::libc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{SigHandler, SigSet, Signal, killpg};
 use nix::unistd::Pid;
@@ -125,6 +126,15 @@ impl Job {
         // A group of its own, so that Ctrl-C reaches the run and not the sample.
         command.process_group(0).stdin(seat.map_or_else(Stdio::piped, Stdio::from));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let report = report.as_raw_fd();
+        let inherit = move || {
+            // SAFETY: sets a flag of a number, which is that of the report in the child as well.
+            let done = unsafe { libc::fcntl(report, libc::F_SETFD, 0) };
+            if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+        };
+        // Processes that start beside this one do not get its report.
+        // SAFETY: fcntl is safe between fork and exec.
+        unsafe { command.pre_exec(inherit) };
         if let Some([out, err]) = &self.files {
             let create = |path: &PathBuf| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
             command.stdout(create(out)?).stderr(create(err)?);
@@ -164,8 +174,8 @@ impl Exited {
 pub enum Ended {
     /// By itself.
     Exited(Exited),
-    /// It was ended.
-    TimedOut,
+    /// It had so long, and was ended.
+    TimedOut(Duration),
 }
 
 /// Takes back what whoever started this process did with signals: a parent may have ignored or blocked those that tell of
@@ -178,57 +188,78 @@ pub fn usual_signals() {
     SigSet::empty().thread_set_mask().expect("no set of signals is refused");
 }
 
-/// Starts a process through the launcher and waits for its end. What it leaves behind in its group is killed.
+/// Starts a process and waits for its end.
 pub fn observe(job: &Job) -> Result<Ended, String> {
-    observe_at(job, None)
+    Started::new(job, None)?.observe()
 }
 
-/// The same with its standard input at `seat`, whose other end tells it what to do.
-pub fn observe_at(job: &Job, seat: Option<OwnedFd>) -> Result<Ended, String> {
-    let report = memfd_create("launcher's report", MFdFlags::empty()).map_err(|error| format!("memfd: {error}"))?;
-    let mut report = File::from(report);
-    let mut child = job.command(&report, seat)?.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
-    let group = Pid::from_raw(child.id() as i32);
-    let (id, over) = (child.id(), AtomicBool::new(false));
-    let (ended, [mut stdout, mut stderr]) = heard(&mut child, |child| {
-        std::thread::scope(|scope| {
-            let watch = job.watched.then(|| scope.spawn(|| resident::mean_bytes(id, &over)));
-            // A worker that died at once closes the pipe; its exit says why.
-            drop(child.stdin.take().map(|mut pipe| pipe.write_all(&job.input)));
-            let in_time = wait(child, group, job.deadline);
-            over.store(true, Relaxed);
-            let mean = watch.and_then(|watch| {
-                watch.thread().unpark();
-                watch.join().ok().flatten()
-            });
-            in_time.map(|in_time| (in_time, mean))
-        })
-    });
-    let (in_time, mean_bytes) = ended?;
-    if !in_time {
-        return Ok(Ended::TimedOut);
+/// A process that was started and has not been waited for.
+pub struct Started<'a> {
+    job: &'a Job,
+    child: Child,
+    report: File,
+}
+
+impl<'a> Started<'a> {
+    /// Starts a process through the launcher, with its standard input at `seat`, whose other end tells it what to do, if
+    /// there is one.
+    pub fn new(job: &'a Job, seat: Option<OwnedFd>) -> Result<Started<'a>, String> {
+        let report = memfd_create("launcher's report", MFdFlags::MFD_CLOEXEC);
+        let report = File::from(report.map_err(|error| format!("memfd: {error}"))?);
+        let child = job.command(&report, seat)?.spawn().map_err(|error| format!("cannot start a worker: {error}"))?;
+        Ok(Started { job, child, report })
     }
-    if let Some([out, err]) = &job.files {
-        let contents = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
-        (stdout, stderr) = (contents(out)?, contents(err)?);
+
+    /// The group of the process and of all that it starts, to be killed.
+    pub fn group(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
     }
-    let mut said = String::new();
-    report
-        .rewind()
-        .and_then(|()| report.read_to_string(&mut said))
-        .map_err(|error| format!("cannot read the launcher's report: {error}"))?;
-    match serde_json::from_str::<Seen>(&said) {
-        Ok(seen) => Ok(Ended::Exited(Exited {
-            status: ExitStatus::from_raw(seen.status),
-            stdout,
-            stderr: String::from_utf8_lossy(&stderr).into_owned(),
-            wall_ns: seen.wall_ns,
-            peak_bytes: seen.peak_bytes,
-            mean_bytes,
-            faults: [seen.minor_faults, seen.major_faults],
-        })),
-        Err(_) if said.is_empty() => Err("the launcher of the worker was killed".into()),
-        Err(_) => Err(said),
+
+    /// Waits for its end. What it leaves behind in its group is killed.
+    pub fn observe(self) -> Result<Ended, String> {
+        let group = self.group();
+        let Started { job, mut child, mut report } = self;
+        let (id, over) = (child.id(), AtomicBool::new(false));
+        let (ended, [mut stdout, mut stderr]) = heard(&mut child, |child| {
+            std::thread::scope(|scope| {
+                let watch = job.watched.then(|| scope.spawn(|| resident::mean_bytes(id, &over)));
+                // A worker that died at once closes the pipe; its exit says why.
+                drop(child.stdin.take().map(|mut pipe| pipe.write_all(&job.input)));
+                let in_time = wait(child, group, job.deadline);
+                over.store(true, Relaxed);
+                let mean = watch.and_then(|watch| {
+                    watch.thread().unpark();
+                    watch.join().ok().flatten()
+                });
+                in_time.map(|in_time| (in_time, mean))
+            })
+        });
+        let (in_time, mean_bytes) = ended?;
+        if !in_time {
+            return Ok(Ended::TimedOut(job.deadline));
+        }
+        if let Some([out, err]) = &job.files {
+            let contents = |path: &PathBuf| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+            (stdout, stderr) = (contents(out)?, contents(err)?);
+        }
+        let mut said = String::new();
+        report
+            .rewind()
+            .and_then(|()| report.read_to_string(&mut said))
+            .map_err(|error| format!("cannot read the launcher's report: {error}"))?;
+        match serde_json::from_str::<Seen>(&said) {
+            Ok(seen) => Ok(Ended::Exited(Exited {
+                status: ExitStatus::from_raw(seen.status),
+                stdout,
+                stderr: String::from_utf8_lossy(&stderr).into_owned(),
+                wall_ns: seen.wall_ns,
+                peak_bytes: seen.peak_bytes,
+                mean_bytes,
+                faults: [seen.minor_faults, seen.major_faults],
+            })),
+            Err(_) if said.is_empty() => Err("the launcher of the worker was killed".into()),
+            Err(_) => Err(said),
+        }
     }
 }
 
@@ -261,6 +292,11 @@ fn wait(child: &mut Child, group: Pid, deadline: Duration) -> Result<bool, Strin
     Ok(false)
 }
 
+/// Ends a process that hangs, with its group, at once.
+pub fn kill(group: Pid) {
+    end(group, Signal::SIGKILL);
+}
+
 /// Sends a signal to the group. Where nobody is left in it, there is nothing to do.
 fn end(group: Pid, signal: Signal) {
     let _: Result<(), nix::errno::Errno> = killpg(group, signal);
@@ -287,7 +323,7 @@ mod tests {
     fn exited(job: &Job) -> Exited {
         match observe(job).unwrap() {
             Ended::Exited(exited) => exited,
-            Ended::TimedOut => panic!("it did not end"),
+            Ended::TimedOut(_) => panic!("it did not end"),
         }
     }
 
@@ -318,12 +354,24 @@ mod tests {
         assert_eq!(exited(&shell(hold)).mean_bytes, None, "nobody watched");
     }
 
+    /// As those of a block do.
+    #[test]
+    fn a_process_has_no_report_of_one_that_was_started_before() {
+        let long = shell("exec sleep 600");
+        let other = Started::new(&long, None).unwrap();
+        let seen = exited(&shell("ls -l /proc/self/fd"));
+        kill(other.group());
+        assert!(other.observe().is_err());
+        let open = String::from_utf8(seen.stdout).unwrap();
+        assert!(open.contains("-> ") && !open.contains("report"), "{open}");
+    }
+
     #[test]
     fn a_process_that_crashes_hangs_or_is_not_there_is_told_apart() {
         assert_eq!(exited(&shell("kill -SEGV $$")).status.signal(), Some(11));
         assert_eq!(exited(&shell("echo first >&2; echo last >&2; exit 3")).last_line(), "last");
         let short = Job { deadline: Duration::from_millis(500), ..shell("exec sleep 600") };
-        assert!(matches!(observe(&short), Ok(Ended::TimedOut)));
+        assert!(matches!(observe(&short), Ok(Ended::TimedOut(time)) if time == short.deadline));
         assert!(observe(&Job::new("/no/such", LONG)).unwrap_err().contains("/no/such: cannot start"));
     }
 

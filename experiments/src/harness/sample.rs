@@ -1,14 +1,13 @@
 //! One attempt at one sample: a fresh process, watched by the gates, and the verdict on how it ended.
 
 use super::place::Planned;
-use super::process::{Ended, Job};
+use super::process::Ended;
 use super::row::{Row, Status};
 use super::study::{Refusal, Study};
 use super::task::Task;
 use super::turns;
 use crate::gate::Watch;
 use std::os::unix::process::ExitStatusExt;
-use std::time::Duration;
 
 /// The row of a sample that was taken.
 pub type Taken<S> = Row<<S as Study>::Task, <S as Study>::Report>;
@@ -24,21 +23,21 @@ pub fn take<S: Study>(study: &S, run_id: &str, samples: &[&Planned<S::Task>], at
     let jobs: Vec<_> = wanted.iter().map(job).collect();
     let outcomes = turns::observe_all(&jobs, turns, seed);
     let disturbance = watch.stop();
-    for ((row, job), outcome) in wanted.into_iter().zip(&jobs).zip(outcomes) {
+    for (row, outcome) in wanted.into_iter().zip(outcomes) {
         row.disturbance = disturbance;
-        settle(study, row, outcome, job.as_ref().map_or(Duration::ZERO, Job::deadline));
+        settle(study, row, outcome);
     }
     rows
 }
 
 /// Puts the end of a process into its row.
-fn settle<S: Study>(study: &S, row: &mut Row<S::Task, S::Report>, outcome: Result<Ended, String>, deadline: Duration) {
+fn settle<S: Study>(study: &S, row: &mut Row<S::Task, S::Report>, outcome: Result<Ended, String>) {
     row.status = Status::Failed;
     let ended = match outcome {
         Err(reason) => return row.reason = Some(reason),
-        Ok(Ended::TimedOut) => {
+        Ok(Ended::TimedOut(had)) => {
             row.status = Status::Timeout;
-            let seconds = deadline.as_secs_f64();
+            let seconds = had.as_secs_f64();
             return row.reason = Some(format!("{} did not end within {seconds:.1} s and was killed", S::PROCESS));
         }
         Ok(Ended::Exited(ended)) => ended,

@@ -1,20 +1,21 @@
 //! Turns: the samples of a block alive together, one of which works while the others wait.
 //!
-//! On a host that is shared, the speed of a CPU changes by a third and more, for milliseconds or for tenths of a second.
-//! Samples that run one after another meet different speeds; samples that take turns of two milliseconds all meet the
-//! same ones, so that their ratio hardly depends on them. Trials that are interleaved and in random order are from Abedi
-//! and Brecht, "Conducting Repeatable Experiments in Highly Variable Cloud Computing Environments", ICPE 2017; to pair what
-//! ran at the same time, from Bulej et al., "Duet Benchmarking", ICPE 2020.
+//! On a host that is shared, the speed of a CPU changes, for milliseconds or for tenths of a second. Samples that run one
+//! after another meet different speeds; samples that take turns of two milliseconds all meet much the same. Trials that
+//! are interleaved and in random order are from Abedi and Brecht, "Conducting Repeatable Experiments in Highly Variable
+//! Cloud Computing Environments", ICPE 2017; to pair what ran at the same time, from Bulej et al., "Duet Benchmarking",
+//! ICPE 2020.
 //!
 //! Harness and worker speak over the socket that is the worker's standard input. Behind the order each byte to the worker
 //! is leave to go on, and each byte back says that it waits: first behind its preparations, then behind each turn. The last
 //! byte lets it look at what it has and end. So at any moment one process of a block works, its start and its end included.
 
-use super::process::{Ended, Job, observe, observe_at};
+use super::process::{Ended, Job, Started, kill, observe};
+use nix::unistd::Pid;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread::ScopedJoinHandle;
 use std::time::Duration;
@@ -26,7 +27,7 @@ const TURN: Duration = Duration::from_millis(2);
 pub const LEAD: u32 = 8;
 
 /// Turns that make up a measured part of this length, as many in each of `windows`.
-pub fn turns(measure: Duration, windows: u32) -> u64 {
+pub fn count(measure: Duration, windows: u32) -> u64 {
     let of_window = measure.as_nanos() / (TURN.as_nanos() * u128::from(windows));
     of_window.max(1) as u64 * u64::from(windows)
 }
@@ -36,13 +37,22 @@ const GO: [u8; 1] = *b"g";
 /// The harness's end of the socket to one worker.
 struct Seat {
     socket: UnixStream,
+    /// For one turn a worker has the time of one sample.
+    patience: Duration,
+    group: Pid,
     alive: bool,
+    hung: bool,
 }
 
 impl Seat {
-    /// Waits until the worker waits. Who does not any more has ended, or hangs: the others go on without it.
+    /// Waits until the worker waits. One that does not any more has ended, or hangs and is killed, so that it does not work
+    /// in the turns of others: they go on without it.
     fn hear(&mut self) {
-        self.alive = self.alive && self.socket.read_exact(&mut [0]).is_ok();
+        let Err(error) = (if self.alive { self.socket.read_exact(&mut [0]) } else { Ok(()) }) else { return };
+        (self.alive, self.hung) = (false, matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        if self.hung {
+            kill(self.group);
+        }
     }
 
     fn go(&mut self) {
@@ -59,12 +69,13 @@ pub fn observe_all(jobs: &[Result<Job, String>], turns: Option<u64>, seed: u64) 
         let begin = |job: Result<_, &String>| {
             let job: &Job = job.map_err(Clone::clone)?;
             let (mut socket, theirs) = UnixStream::pair().map_err(|error| format!("a socket to a worker: {error}"))?;
-            // The order is shorter than what a socket holds. For one turn a worker has the time of one sample.
+            // The order is shorter than what a socket holds.
             let patience = job.deadline() / jobs.len() as u32;
             let told = socket.set_read_timeout(Some(patience)).and_then(|()| socket.write_all(job.input()));
             told.map_err(|error| format!("the order of a worker: {error}"))?;
-            let end = scope.spawn(move || observe_at(job, Some(theirs.into())));
-            let mut seat = Seat { socket, alive: true };
+            let started = Started::new(job, Some(theirs.into()))?;
+            let mut seat = Seat { socket, patience, group: started.group(), alive: true, hung: false };
+            let end = scope.spawn(move || started.observe());
             seat.hear();
             Ok((seat, end))
         };
@@ -81,7 +92,8 @@ pub fn observe_all(jobs: &[Result<Job, String>], turns: Option<u64>, seed: u64) 
         let end = |begun: Result<(Seat, ScopedJoinHandle<_>), String>| {
             let (mut seat, end) = begun?;
             seat.go();
-            end.join().unwrap_or_else(|_| Err("the thread that watched a worker panicked".into()))
+            let ended = end.join().unwrap_or_else(|_| Err("the thread that watched a worker panicked".into()));
+            if seat.hung { Ok(Ended::TimedOut(seat.patience)) } else { ended }
         };
         begun.into_iter().map(end).collect()
     })
@@ -139,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_measured_part_is_turns_of_two_milliseconds_as_many_in_each_window() {
-        let of = |ms| turns(Duration::from_millis(ms), 20);
+        let of = |ms| count(Duration::from_millis(ms), 20);
         assert_eq!([of(1), of(40), of(79), of(80), of(200)], [20, 20, 20, 40, 100]);
     }
 
@@ -152,20 +164,29 @@ mod tests {
         Ok(Job::new("/bin/sh", time).argument("-c").argument(script))
     }
 
-    /// All have the same time, and whoever began before it would run out of his first.
+    /// All have the same time, and whoever began before it would run out of his first. It hangs at work, and works no more
+    /// when the others do.
     #[test]
     fn who_hangs_does_not_take_its_block_along() {
         let log = std::env::temp_dir().join(format!("perseq-turns-hang-{}", std::process::id()));
         let time = Duration::from_secs(3);
-        let hangs = Ok(Job::new("/bin/sh", time).argument("-c").argument("exec sleep 600"));
-        let [one, two] = ["one", "two"].map(|name| shell(name, &log, 3, "exit 0", time));
-        let jobs = [one, hangs, two].map(|job| job.map(|job| job.alongside(3)));
+        let script = "echo $$ >\"$LOG\"; while :; do :; done";
+        let hangs =
+            Job::new("/bin/sh", time).argument("-c").argument(script).environment([("LOG", log.with_extension("id"))]);
+        let gone = "kill -0 $(cat \"$LOG\") 2>/dev/null && exit 1; exit 0";
+        let [one, two] = ["one", "two"].map(|name| {
+            let job = shell(name, &log, 3, gone, time);
+            job.map(|job| job.environment([("LOG", log.with_extension("id"))]))
+        });
+        let jobs = [one, Ok(hangs), two].map(|job| job.map(|job| job.alongside(3)));
         let ended = observe_all(&jobs, Some(3), 1);
-        std::fs::remove_file(&log).unwrap();
+        for file in [&log, &log.with_extension("id")] {
+            std::fs::remove_file(file).unwrap();
+        }
         let through =
             |ended: &Result<Ended, String>| matches!(ended, Ok(Ended::Exited(exited)) if exited.status.success());
         assert!(through(&ended[0]) && through(&ended[2]), "{ended:?}");
-        assert!(matches!(ended[1], Ok(Ended::TimedOut)), "{:?}", ended[1]);
+        assert!(matches!(ended[1], Ok(Ended::TimedOut(had)) if had == time), "{:?}", ended[1]);
     }
 
     #[test]

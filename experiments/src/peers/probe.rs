@@ -188,7 +188,7 @@ pub fn ask(library: Option<&Path>, environment: &[(String, String)]) -> Result<A
     let job = job.environment(environment.iter().cloned()).environment(preload);
     let ended = match observe(&job)? {
         Ended::Exited(ended) => ended,
-        Ended::TimedOut => return Err("a process that runs on it did not end".into()),
+        Ended::TimedOut(_) => return Err("a process that runs on it did not end".into()),
     };
     let said = ended.stderr.trim();
     if !ended.status.success() {

@@ -104,7 +104,7 @@ impl Programs {
             let planned = Planned { task: Trial { allocator: SYSTEM.into() }, ..first.clone() };
             let failed = |why: String| Failure::host(format!("{} on the C library: {why}", planned.cell_id));
             match process::observe(&self.job(&planned).map_err(failed)?).map_err(failed)? {
-                Ended::TimedOut => return Err(failed("it did not end in time".into())),
+                Ended::TimedOut(_) => return Err(failed("it did not end in time".into())),
                 // One that failed says so in its samples as well.
                 Ended::Exited(ended) => drop(self.read(&planned, &ended)),
             }

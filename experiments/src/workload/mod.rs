@@ -50,7 +50,7 @@ pub fn copies(name: &str) -> u64 {
 
 /// The turns in which the workload called `name` does what takes so long, if it can work in turns.
 pub fn turns(name: &str, measure: Duration) -> Option<u64> {
-    matches!(name, "fast-path" | "oversubscription").then(|| turns::turns(measure, windows::COUNT))
+    matches!(name, "fast-path" | "oversubscription").then(|| turns::count(measure, windows::COUNT))
 }
 
 /// Whether there is a workload called `name`.

@@ -61,7 +61,7 @@ impl Count {
 #[derive(Default)]
 struct Say {
     word: AtomicU32,
-    /// Members that halt.
+    /// Members that halt, or have left their work.
     halted: Mutex<usize>,
     changed: Condvar,
 }
@@ -70,8 +70,8 @@ const WORK: u32 = 0;
 const HALT: u32 = 1;
 const STOP: u32 = 2;
 
-/// How long the leader waits for members to halt: one that has no memory left never does.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the leader waits for members to halt. On a host that is this busy nothing can be measured in turns.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Say {
     /// Whether to go on working. Waits while all are to halt.
@@ -99,11 +99,20 @@ impl Say {
         self.changed.notify_all();
     }
 
-    /// Has all of so many members halt.
-    fn halt(&self, members: usize) {
+    /// Of a member that has left its work, for want of memory say, and halts for good.
+    fn leave(&self) {
+        *self.halted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_all();
+    }
+
+    /// Has all of so many members halt. Fails if one works on: it would in the turns of others.
+    fn halt(&self, members: usize, patience: Duration) -> Result<(), String> {
         self.say(HALT);
         let halted = self.halted.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_timeout_while(halted, PATIENCE, |halted| *halted < members));
+        let waited = self.changed.wait_timeout_while(halted, patience, |halted| *halted < members);
+        let (halted, late) = waited.unwrap_or_else(PoisonError::into_inner);
+        let (seconds, halted) = (patience.as_secs_f64(), *halted);
+        if late.timed_out() { Err(format!("{halted} of {members} threads halted within {seconds} s")) } else { Ok(()) }
     }
 }
 
@@ -152,10 +161,11 @@ impl<'a> Member<'a> {
     /// Counters, if any are wanted, run between the start and the meeting after the work.
     pub fn meet(&self) {
         self.met.set(self.met.get() + 1);
-        if self.met.get() == self.meetings + 1
-            && let Some(counting) = self.counting.take()
-        {
-            counting.stop();
+        if self.met.get() == self.meetings + 1 {
+            if let Some(counting) = self.counting.take() {
+                counting.stop();
+            }
+            self.say.leave();
         }
         self.gate.wait();
         if self.met.get() == self.meetings {
@@ -232,10 +242,6 @@ impl Team {
             let (change, pairs) = (part.end(), total() - before);
             say.say(STOP);
             gate.wait();
-            let recorded = match recorded {
-                Ok(recorded) => recorded,
-                Err(error) => fatal(&error), // nobody is there to say it to
-            };
             windows::record(&mut measurement, &recorded);
             change.describe(&mut measurement, pairs);
             look(&mut measurement);
@@ -252,11 +258,9 @@ impl Team {
         measurement.set("jain_fairness", jain(&measurement.per_thread_pairs));
         Ok(measurement)
     }
-}
 
-impl Team {
     /// The windows of the measured part, one behind the other.
-    fn without_a_pause(&self, total: &impl Fn() -> u64) -> Result<Vec<Window>, String> {
+    fn without_a_pause(&self, total: &impl Fn() -> u64) -> Vec<Window> {
         let (mut then, mut pairs) = (Instant::now(), total());
         let begin = then;
         let window = |window| {
@@ -267,28 +271,29 @@ impl Team {
             (then, pairs) = (now, sum);
             window
         };
-        Ok((1..=windows::COUNT).map(window).collect())
+        (1..=windows::COUNT).map(window).collect()
     }
 
     /// The windows, made of turns between which everybody halts.
-    fn in_turns(&self, say: &Say, total: &impl Fn() -> u64) -> Result<Vec<Window>, String> {
+    fn in_turns(&self, say: &Say, total: &impl Fn() -> u64) -> Vec<Window> {
+        let pass = || {
+            say.halt(self.threads, PATIENCE).and_then(|()| self.turns.pass()).unwrap_or_else(|error| fatal(&error));
+            say.say(WORK);
+        };
         let turn = self.measure / windows::COUNT / self.turns.of_window() as u32;
         let lead = Duration::from_nanos(self.turns.lead(turn.as_nanos() as u64));
         let mut windows = vec![Window::default(); windows::COUNT as usize];
         for window in &mut windows {
             for _ in 0..self.turns.of_window() {
-                say.halt(self.threads);
-                self.turns.pass()?;
-                say.say(WORK);
+                pass();
                 std::thread::sleep(lead);
                 let (start, pairs) = (Instant::now(), total());
                 std::thread::sleep(turn);
                 window.add(total() - pairs, start.elapsed());
             }
         }
-        say.halt(self.threads);
-        self.turns.pass()?;
-        Ok(windows)
+        pass();
+        windows
     }
 }
 
@@ -303,4 +308,18 @@ fn jain(pairs: &[u64]) -> f64 {
 fn fatal(line: &str) -> ! {
     eprintln!("{line}");
     std::process::exit(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_left_holds_up_no_turn_and_who_works_on_is_an_error() {
+        let say = Say::default();
+        say.leave();
+        assert_eq!(say.halt(1, PATIENCE), Ok(()));
+        let late = say.halt(2, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(late, "1 of 2 threads halted within 0.001 s");
+    }
 }
