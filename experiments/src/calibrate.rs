@@ -7,19 +7,20 @@
 //! result about allocators.
 
 use crate::definition;
-use crate::experiment::{self, Question, single};
+use crate::experiment::{self, Question, on_the_stack, padded, single};
 use crate::failure::{Exit, Failure};
+use crate::harness::place::padding;
 use crate::harness::process::{Ended, Job};
 use crate::harness::study::{self, Refusal};
 use crate::harness::task::Task;
 use crate::harness::turns;
 use crate::output;
-use crate::plan::deal;
+use crate::plan::{self, deal};
 use crate::report::number;
 use crate::subject::Subject;
-use crate::suite::arm::{self, Arm};
+use crate::suite::arm;
 use crate::worker::Report;
-use crate::workload::{self, think};
+use crate::workload::think;
 use perseq_statistics::{Paired, median};
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -73,6 +74,8 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (links_per_ms, cpus) = (think::calibrate(), crate::host::limits::Limits::read().cpus);
+    let stack = arms.iter().map(|arm| on_the_stack(&arm.environment().collect::<Vec<_>>())).max().unwrap_or(0);
+    let mut drawn = None;
     let mut text = arms.iter().map(|arm| format!("{}\n", arm.line())).collect::<String>();
     text += &format!(
         "Medians of {} processes, and in brackets the ratio to {BASELINE}, paired by block. Seed {seed}.\n\n",
@@ -85,23 +88,27 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
             cell.parameters.insert("measure_ms".into(), arguments.measure_ms);
             let mut values = vec![Vec::new(); arms.len()];
             for layout in deal(&definition.workload, arguments.blocks, &mut random) {
-                let seed = random.random();
+                let (seed, pad) = (random.random(), random.random_range(0..4096));
                 let mut order: Vec<usize> = (0..arms.len()).collect();
                 order.shuffle(&mut random);
                 let sample = single(&definition.id, &definition.workload, Subject::System, cell.parameters.clone());
-                let turns = workload::turns(&definition.workload, Duration::from_millis(arguments.measure_ms));
                 let question = Question {
                     layout,
                     links_per_ms: Some(links_per_ms),
-                    turns: turns.filter(|_| definition.turns),
+                    turns: plan::turns(definition, arguments.measure_ms),
                     addresses: Some(seed),
                     ..sample.task
                 };
-                let jobs: Vec<_> = order.iter().map(|place| job(&arms[*place], &question, seed, arms.len())).collect();
+                let start = |place: &usize| {
+                    let variables = padded(arms[*place].environment().collect(), padding(pad), stack);
+                    job(variables, &question, seed, arms.len())
+                };
+                let jobs: Vec<_> = order.iter().map(start).collect();
                 let ended = turns::observe_all(&jobs, question.turns, seed);
                 for (place, ended) in order.into_iter().zip(ended) {
                     let failed = |reason| Failure::host(format!("{} in {}: {reason}", arms[place].name, cell.id));
                     let report = ended.and_then(|ended| read(&question, ended)).map_err(failed)?;
+                    drawn = drawn.or(report.drawn);
                     let value = report.measurement.metrics.get(&definition.headline);
                     values[place].push((layout, *value.ok_or_else(|| failed("it has no value".into()))?));
                 }
@@ -119,6 +126,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
             text += &row(&format!("{} {} ({unit})", cell.id, definition.headline), values.iter().map(entry));
         }
     }
+    text.extend(drawn.map(|reason| format!("\nNot at the addresses of their blocks: {reason}.\n")));
     output::print(&text)?;
     Ok(Exit::Done)
 }
@@ -128,12 +136,12 @@ fn row(name: &str, entries: impl Iterator<Item = String>) -> String {
     format!("{name:48}{entries}\n")
 }
 
-/// The process of one allocator, one of so many.
-fn job(arm: &Arm, question: &Question, seed: u64, count: usize) -> Result<Job, String> {
+/// The process of one allocator, one of so many, with its variables.
+fn job(variables: Vec<(String, String)>, question: &Question, seed: u64, count: usize) -> Result<Job, String> {
     let order = experiment::order(question, seed, None);
     let patience = question.estimate() * 10 + Duration::from_secs(20);
     let job = Job::own("worker", &order, patience)?.alongside(count);
-    Ok(job.environment(arm.environment()).environment(question.undrawn()))
+    Ok(job.environment(variables).environment(question.undrawn()))
 }
 
 /// What it reported.

@@ -162,18 +162,30 @@ pub fn job(planned: &Sample, trace: Option<PathBuf>) -> Result<Job, String> {
     let order = order(question, planned.invocation_seed, trace);
     let deadline = question.estimate() * 10 + Duration::from_secs(20);
     let job = Job::own("worker", &order, deadline)?;
-    let variables = question.environment();
-    let (name, mut padding) = planned.padding();
-    padding += &"x".repeat(STACK_BYTES.saturating_sub(on_the_stack(&variables)));
-    Ok(job.environment([(name, padding)]).environment(variables).environment(question.undrawn()))
+    Ok(job.environment(environment(planned)).environment(question.undrawn()))
 }
 
-/// Bytes that the variables of a sample take at the start of its stack, padding for those of shorter names included: the
-/// stack of all samples of a block starts at one place.
+/// All variables of a sample, padded so that its stack starts where that of any other of its block does.
+fn environment(planned: &Sample) -> Vec<(String, String)> {
+    padded(planned.task.environment(), planned.padding(), STACK_BYTES)
+}
+
+/// Variables, with a padding made longer by what they take less than so many bytes at the start of the stack.
+pub fn padded(
+    mut variables: Vec<(String, String)>,
+    (name, mut padding): (String, String),
+    bytes: usize,
+) -> Vec<(String, String)> {
+    padding += &"x".repeat(bytes.saturating_sub(on_the_stack(&variables)));
+    variables.push((name, padding));
+    variables
+}
+
+/// Bytes that the variables of a sample take at the start of its stack, padding for those of shorter names included.
 const STACK_BYTES: usize = 256;
 
 /// Bytes that the kernel puts there for variables: each with `=` and an end, and a pointer to it.
-fn on_the_stack(variables: &[(String, String)]) -> usize {
+pub fn on_the_stack(variables: &[(String, String)]) -> usize {
     variables.iter().map(|(name, value)| name.len() + value.len() + 2 + size_of::<usize>()).sum()
 }
 
@@ -247,8 +259,27 @@ pub fn baseline<T: Task, R>(rows: &[&row::Row<T, R>]) -> Subject {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::harness::process::{Ended, observe};
+    use std::collections::BTreeSet;
 
-    /// Padding makes up for every variable that a sample may have, so that stacks of a block start at one place.
+    /// In the kernel's words: the 28th field of /proc/self/stat.
+    #[test]
+    fn stacks_of_a_block_start_at_one_place() {
+        let start = |subject, env_pad| {
+            let sample = Planned { env_pad, ..single("test", "fast-path", subject, Parameters::new()) };
+            let task = Question { addresses: Some(1), ..sample.task.clone() };
+            let sample = Planned { task, ..sample };
+            let job = Job::new("/bin/cat", Duration::from_secs(120)).argument("/proc/self/stat");
+            let job = job.environment(environment(&sample)).environment(sample.task.undrawn());
+            let Ok(Ended::Exited(exited)) = observe(&job) else { panic!("it ends") };
+            String::from_utf8(exited.stdout).unwrap().split(' ').nth(27).map(str::to_owned).unwrap()
+        };
+        let places: BTreeSet<_> = Subject::all().map(|subject| start(subject, 100)).collect();
+        assert_eq!(places.len(), 1, "{places:?}");
+        assert!(!places.contains("0") && !places.contains(&start(BASELINE, 2000)), "{places:?}");
+    }
+
+    /// Padding makes up for every variable that a sample may have.
     #[test]
     fn variables_of_every_mode_fit_where_stacks_leave_them_room() {
         let params = ["idle_drain_ms", "cache_bytes", "total_bytes"].map(|name| (name.to_owned(), u64::MAX >> 4));

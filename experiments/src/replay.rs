@@ -107,13 +107,17 @@ fn plan(wanted: &Wanted) -> Vec<Sample> {
     let mut plan = Vec::new();
     for block in 0..wanted.blocks {
         order.shuffle(&mut random);
-        plan.extend(order.iter().map(|subject| Planned {
-            sample_id: place::name("replay", block, subject.name(), false),
-            cell_id: "replay".into(),
-            block,
-            invocation_seed: block,
-            env_pad: block * 61 % 4096,
-            ..experiment::single("replay", "replay", *subject, params.clone())
+        plan.extend(order.iter().map(|subject| {
+            let sample = experiment::single("replay", "replay", *subject, params.clone());
+            Planned {
+                sample_id: place::name("replay", block, subject.name(), false),
+                cell_id: "replay".into(),
+                block,
+                invocation_seed: block,
+                env_pad: block * 61 % 4096,
+                task: Question { addresses: Some(block), ..sample.task },
+                ..sample
+            }
         }));
     }
     place::numbered(plan)

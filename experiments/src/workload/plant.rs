@@ -8,8 +8,8 @@ use super::order::Order;
 use super::team::thread_ns;
 use super::think::think;
 
-/// Links of the chain that are worth a piece. The loop that is measured runs slower for some hundred nanoseconds behind
-/// each: a part of what is planted in short pieces, next to nothing of ones of ten microseconds.
+/// Links of the chain that are worth a piece: some ten microseconds, since behind each the loop that is measured is slower
+/// for a moment, and short pieces slow it down beyond what they are.
 const PIECE: f64 = 8192.0;
 
 /// Pairs from one look at the clock to the next while a thread learns, at least, so that looking counts for nothing. Not
