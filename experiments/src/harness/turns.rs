@@ -173,7 +173,7 @@ mod tests {
         let script = "echo $$ >\"$LOG\"; while :; do :; done";
         let hangs =
             Job::new("/bin/sh", time).argument("-c").argument(script).environment([("LOG", log.with_extension("id"))]);
-        let gone = "kill -0 $(cat \"$LOG\") 2>/dev/null && exit 1; exit 0";
+        let gone = "while grep -qs '^State:.[^XZ]' /proc/$(cat \"$LOG\")/status; do sleep 0.01; done; exit 0";
         let [one, two] = ["one", "two"].map(|name| {
             let job = shell(name, &log, 3, gone, time);
             job.map(|job| job.environment([("LOG", log.with_extension("id"))]))
