@@ -33,6 +33,7 @@ fn machines_that_cannot_be_are_refused() {
         (&["--cpus", "8", "--llc-groups", "3"], "8 CPUs"),
         (&["--filter", "E99"], "E99"),
         (&["--modes", "best"], "best"),
+        (&["--definition", "/no/such.toml"], "/no/such.toml"),
         (&["--plugin", "/no/such/plugin.so"], "perseq-cache-plugin"),
         (&["--preload", "best"], "no allocator `best`"),
         (&["--threads-per-cpu", "2,3,2"], "twice"),
@@ -54,6 +55,11 @@ fn the_plan_is_that_of_the_guest() {
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.ends_with("8 guests\n"), "{plan}");
     assert!(plan.contains("E01/depth=1/block=1/perthread\n") && !plan.contains("twin"), "{plan}");
+
+    let few = concat!(env!("CARGO_MANIFEST_DIR"), "/definitions/own/few-threads.toml");
+    let output = perseq("simulate", &["--cpus", "64", "--definition", few, "--seeds", "1", "--dry-run"]);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(plan.contains("few-threads/threads=4/") && plan.ends_with("4 guests\n"), "{plan}{}", stderr(&output));
 
     let filter = "E03/rule=[AB]/threads_per_cpu";
     let arguments =

@@ -26,7 +26,7 @@ mod tiers;
 
 pub use study::Simulation;
 
-use crate::definition::{self, Definition, Parameters};
+use crate::definition::{Definition, Parameters};
 use crate::experiment::Sample;
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
@@ -38,6 +38,7 @@ use crate::harness::task::Task;
 use crate::host::Host;
 use crate::host::limits::Limits;
 use crate::output;
+use crate::own;
 use crate::plan::{self, Choice};
 use crate::report;
 use crate::subject::Subject;
@@ -76,6 +77,10 @@ pub struct Arguments {
     /// Only cells whose id, or experiments whose title, matches.
     #[arg(long, value_name = "REGEX")]
     filter: Option<Regex>,
+    /// Simulate the experiment of this file instead of perseq's own, in the cells of its profile `quick`. May be given
+    /// several times; experiments/README.md says what stands in it.
+    #[arg(long, value_name = "FILE")]
+    definition: Vec<PathBuf>,
     /// Modes to compare.
     #[arg(long, value_delimiter = ',', default_value = "percpu,perthread", value_name = "A,B")]
     modes: Vec<Subject>,
@@ -140,7 +145,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         links_per_ms: Some(emulator::LINKS_PER_MS),
         counters: Vec::new(),
     };
-    let plan = plan::make(&definitions(arguments.threads_per_cpu.as_deref()), &choice, &limits)?;
+    let plan = plan::make(&definitions(arguments)?, &choice, &limits)?;
     // The same start twice would give the same bits twice, and nothing is planted where no time is measured.
     let plain = plan.into_iter().filter(|planned| !planned.twin && planned.task.plain());
     let long = |mut sample: Sample| {
@@ -190,13 +195,13 @@ fn threads(parameters: &Parameters, cpus: u64) -> u64 {
 }
 
 /// The definitions, with other numbers of threads where they vary.
-fn definitions(threads_per_cpu: Option<&[u64]>) -> Vec<Definition> {
-    let mut definitions = definition::all();
+fn definitions(arguments: &Arguments) -> Result<Vec<Definition>, Failure> {
+    let mut definitions = own::or_ours(&arguments.definition)?;
     let cells = definitions.iter_mut().filter_map(|definition| definition.profiles.get_mut(PROFILE));
     for threads in cells.filter_map(|cells| cells.vary.get_mut("threads_per_cpu")) {
-        threads_per_cpu.into_iter().for_each(|wanted| *threads = wanted.to_vec());
+        arguments.threads_per_cpu.iter().for_each(|wanted| threads.clone_from(wanted));
     }
-    definitions
+    Ok(definitions)
 }
 
 /// The allocators to preload, each seen to be active in a process of this host.
