@@ -440,7 +440,7 @@ pub fn method_paragraphs(analysis: &Analysis) -> Vec<String> {
     };
     vec![
         format!(
-            "Each sample is a fresh process, {}. A block is one shuffled pass \
+            "Each sample is a fresh process {}. A block is one shuffled pass \
              over the modes of a cell, {TWINNED} twice; the blocks of all cells are shuffled together (seed {}). The number \
              of blocks was fixed beforehand; the cell with the fewest pairs has n = {}. The first 15 % of each sample warm \
              up. The value of a sample is one number; its windows only show whether it was steady. Ratios are paired by \
