@@ -127,7 +127,11 @@ fn handle_signals() -> Result<(), Failure> {
             std::process::exit(Exit::Partial.code().into());
         }
     };
-    ctrlc::set_handler(handler).map_err(|error| Failure::host(format!("cannot handle Ctrl-C: {error}")))
+    let fail = |error| match error {
+        ctrlc::Error::System(error) => Failure::host(format!("cannot start the thread that waits for Ctrl-C: {error}")),
+        error => Failure::host(format!("cannot handle Ctrl-C: {error}")),
+    };
+    ctrlc::set_handler(handler).map_err(fail)
 }
 
 /// The exit code of rows that are complete, said on standard error if it is not 0.

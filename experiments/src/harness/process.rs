@@ -163,9 +163,10 @@ pub struct Exited {
 }
 
 impl Exited {
-    /// The last line of what it said.
+    /// The last line of what it said, but for the hint that Rust has behind a panic.
     pub fn last_line(&self) -> String {
-        self.stderr.lines().last().unwrap_or("no message").to_owned()
+        let hint = |line: &&str| line.starts_with("note: run with `RUST_BACKTRACE");
+        self.stderr.lines().rfind(|line| !hint(line)).unwrap_or("no message").to_owned()
     }
 }
 
@@ -369,7 +370,8 @@ mod tests {
     #[test]
     fn a_process_that_crashes_hangs_or_is_not_there_is_told_apart() {
         assert_eq!(exited(&shell("kill -SEGV $$")).status.signal(), Some(11));
-        assert_eq!(exited(&shell("echo first >&2; echo last >&2; exit 3")).last_line(), "last");
+        let said = "echo first >&2; echo last >&2; echo 'note: run with `RUST_BACKTRACE=1` for more' >&2; exit 3";
+        assert_eq!(exited(&shell(&said.replace('`', "\\`").replace('\'', "\""))).last_line(), "last");
         let short = Job { deadline: Duration::from_millis(500), ..shell("exec sleep 600") };
         assert!(matches!(observe(&short), Ok(Ended::TimedOut(time)) if time == short.deadline));
         assert!(observe(&Job::new("/no/such", LONG)).unwrap_err().contains("/no/such: cannot start"));

@@ -45,8 +45,8 @@ struct Seat {
 }
 
 impl Seat {
-    /// Waits until the worker waits. One that does not any more has ended, or hangs and is killed, so that it does not work
-    /// in the turns of others: they go on without it.
+    /// Waits until the worker waits or ends. One that does neither hangs and is killed, so that it does not work in the turns
+    /// of others: they go on without it.
     fn hear(&mut self) {
         let Err(error) = (if self.alive { self.socket.read_exact(&mut [0]) } else { Ok(()) }) else { return };
         (self.alive, self.hung) = (false, matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
@@ -92,6 +92,7 @@ pub fn observe_all(jobs: &[Result<Job, String>], turns: Option<u64>, seed: u64) 
         let end = |begun: Result<(Seat, ScopedJoinHandle<_>), String>| {
             let (mut seat, end) = begun?;
             seat.go();
+            seat.hear(); // that its socket is closed: it has ended
             let ended = end.join().unwrap_or_else(|_| Err("the thread that watched a worker panicked".into()));
             if seat.hung { Ok(Ended::TimedOut(seat.patience)) } else { ended }
         };
@@ -164,8 +165,8 @@ mod tests {
         Ok(Job::new("/bin/sh", time).argument("-c").argument(script))
     }
 
-    /// All have the same time, and whoever began before it would run out of his first. It hangs at work, and works no more
-    /// when the others do.
+    /// All have the same time, and whoever began before it would run out of his first. One hangs at work, and works no more
+    /// when the others do; one hangs when all turns are over.
     #[test]
     fn who_hangs_does_not_take_its_block_along() {
         let log = std::env::temp_dir().join(format!("perseq-turns-hang-{}", std::process::id()));
@@ -174,19 +175,20 @@ mod tests {
         let hangs =
             Job::new("/bin/sh", time).argument("-c").argument(script).environment([("LOG", log.with_extension("id"))]);
         let gone = "while grep -qs '^State:.[^XZ]' /proc/$(cat \"$LOG\")/status; do sleep 0.01; done; exit 0";
-        let [one, two] = ["one", "two"].map(|name| {
-            let job = shell(name, &log, 3, gone, time);
+        let [one, lingers, two] = [("one", gone), ("lingers", "exec sleep 600"), ("two", gone)].map(|(name, last)| {
+            let job = shell(name, &log, 3, last, time);
             job.map(|job| job.environment([("LOG", log.with_extension("id"))]))
         });
-        let jobs = [one, Ok(hangs), two].map(|job| job.map(|job| job.alongside(3)));
+        let jobs = [one, Ok(hangs), lingers, two].map(|job| job.map(|job| job.alongside(4)));
         let ended = observe_all(&jobs, Some(3), 1);
         for file in [&log, &log.with_extension("id")] {
             std::fs::remove_file(file).unwrap();
         }
         let through =
             |ended: &Result<Ended, String>| matches!(ended, Ok(Ended::Exited(exited)) if exited.status.success());
-        assert!(through(&ended[0]) && through(&ended[2]), "{ended:?}");
-        assert!(matches!(ended[1], Ok(Ended::TimedOut(had)) if had == time), "{:?}", ended[1]);
+        let timed_out = |ended: &Result<Ended, String>| matches!(ended, Ok(Ended::TimedOut(had)) if *had == time);
+        assert!(through(&ended[0]) && through(&ended[3]), "{ended:?}");
+        assert!(timed_out(&ended[1]) && timed_out(&ended[2]), "{ended:?}");
     }
 
     #[test]
