@@ -330,6 +330,10 @@ fn a_run_is_complete_reproducible_resumable_and_never_overwritten() {
         lines.iter().map(id).collect::<std::collections::BTreeSet<_>>()
     };
     assert_eq!(ids(&after), ids(&samples));
+    // They worked in turns with what was there before, and can no more.
+    let (kept, taken) = after.split_at(samples.len() - 3);
+    let torn = |line: &String| line.contains("taken without others of its block");
+    assert!(!kept.iter().any(torn) && taken.iter().all(torn), "{taken:?}");
     assert_eq!(code(&perseq(&["resume", out.to_str().expect("UTF-8")])), 0);
     assert_eq!(lines(&out.join("samples.jsonl")), after);
 
