@@ -227,10 +227,10 @@ impl Perseq {
 impl Perseq {
     /// Gives the large block at `pointer`, of so many `bytes`, another place.
     fn move_large(&self, pointer: *mut u8, bytes: usize, layout: Layout) -> *mut u8 {
-        let (moved, _) = self.alloc_large(layout);
+        let (moved, zero) = self.alloc_large(layout);
         if !moved.is_null() {
             // SAFETY: both blocks have the bytes copied, and are distinct.
-            unsafe { ptr::copy_nonoverlapping(pointer, moved, bytes.min(layout.size())) };
+            unsafe { large::copy(pointer, moved, bytes.min(layout.size()), zero) };
             dealloc_large(pointer);
         }
         moved

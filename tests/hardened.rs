@@ -214,6 +214,29 @@ fn resize_of_a_large_block_after_it_was_freed() {
 }
 
 /// What the quarantine keeps is there for the program if nothing else is.
+/// A block that grows moves, and what the program never touched takes no memory at either place.
+#[test]
+fn growing_blocks_keep_what_was_never_touched_out_of_memory() {
+    if kit::role().is_none() {
+        child("growing_blocks_keep_what_was_never_touched_out_of_memory").run().passed();
+        return;
+    }
+    const BYTES: usize = 64 << 20;
+    let block = new(layout(BYTES, 8));
+    let places = [0, 5 << 20, BYTES - 1];
+    // SAFETY: within the block, which is freed once, with its last layout.
+    unsafe {
+        places.iter().for_each(|place| block.add(*place).write(42));
+        let before = kit::resident_bytes();
+        let grown = std::alloc::realloc(block, layout(BYTES, 8), BYTES + 12345);
+        assert_ne!(grown, block);
+        assert!(places.iter().all(|place| *grown.add(*place) == 42) && *grown.add(1 << 20) == 0);
+        let after = kit::resident_bytes();
+        assert!(after < before + (4 << 20), "{before} then {after}");
+        dealloc(grown, layout(BYTES + 12345, 8));
+    }
+}
+
 #[test]
 fn quarantine_gives_way_to_a_limit() {
     if kit::role().is_none() {

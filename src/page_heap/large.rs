@@ -65,44 +65,72 @@ pub unsafe fn resize<S: PageSource>(pages: &PageHeap<S>, id: SpanId, layout: Lay
     }
     // SAFETY: both runs are ours, and so long; after this nobody uses the old one.
     unsafe {
-        let zero = if moved { kept == old } else { copy(pages, id, run, kept) && pages.empty(id, 0, old) };
+        let zero = if moved { kept == old } else { copy_run(pages, id, run, kept) && pages.empty(id, 0, old) };
         pages.release(id, zero);
     }
     Some(pages.start(run.id))
 }
 
-/// Copies so many pages. What reads as zero on both sides is left alone: what the program never touched takes no memory
-/// in the copy either. Returns whether that was most of it.
-///
-/// Only a look says what was touched, and each look at a page that was not is a page fault. So where zeroes follow one
-/// another, the kernel is told to make many pages readable at a time, and old data at the new place goes back instead
-/// of being looked at.
+/// Copies so many pages from run to run. Old data where zeroes belong goes back. Returns whether most of it was zero.
 ///
 /// # Safety
 ///
 /// * Both runs are the caller's, apart and so long. The second holds nothing anybody needs.
-unsafe fn copy<S: PageSource>(pages: &PageHeap<S>, from: SpanId, to: Run, count: usize) -> bool {
+unsafe fn copy_run<S: PageSource>(pages: &PageHeap<S>, from: SpanId, to: Run, count: usize) -> bool {
     let (source, target) = (pages.start(from) as *const u8, pages.start(to.id) as *mut u8);
-    let bytes = count * PAGE_SIZE;
-    if bytes < RELOCATE_BYTES {
-        // SAFETY: by our own contract.
-        unsafe { ptr::copy_nonoverlapping(source, target, bytes) };
-        return false;
-    }
-    let (mut zeroes, mut in_a_row, mut readable, mut asked, mut target_is_zero) = (0, 0, 0, to.zero, to.zero);
-    for offset in (0..bytes).step_by(UNIT) {
+    let empty = |offset: usize| {
+        // A page is given back whole.
+        let page = offset / PAGE_SIZE;
+        // SAFETY: by our own contract; what lies behind is not copied yet.
+        offset.is_multiple_of(PAGE_SIZE).then(|| unsafe { pages.empty(to.id, page, count - page) })
+    };
+    // SAFETY: by our own contract.
+    unsafe { copy_touched(source, target, count * PAGE_SIZE, to.zero, empty) }
+}
+
+/// Copies the contents of a large block to another, which reads as zero if `zero` says so.
+///
+/// # Safety
+///
+/// * Both blocks are the caller's, apart, so long and aligned to a word. The second holds nothing anybody needs.
+pub unsafe fn copy(source: *const u8, target: *mut u8, bytes: usize, zero: bool) {
+    // SAFETY: by our own contract.
+    unsafe { copy_touched(source, target, bytes, zero, |_| Some(false)) };
+}
+
+/// Copies. What reads as zero on both sides is left alone: what the program never touched takes no memory in the copy
+/// either. Returns whether that was most of it.
+///
+/// Only a look says what was touched, and each look at a page that was not is a page fault. So where zeroes follow one
+/// another, the kernel is told to make many pages readable at a time, and `empty` is asked to make zeroes of all that is
+/// at the new place from an offset on: it says whether it did, or nothing if it cannot begin there.
+///
+/// # Safety
+///
+/// * As for [`copy`].
+unsafe fn copy_touched(
+    source: *const u8,
+    target: *mut u8,
+    bytes: usize,
+    zero: bool,
+    empty: impl Fn(usize) -> Option<bool>,
+) -> bool {
+    // Short blocks, and what is behind the last unit, as they are.
+    let looked_at = if bytes < RELOCATE_BYTES { 0 } else { bytes / UNIT * UNIT };
+    // SAFETY: by our own contract.
+    unsafe { ptr::copy_nonoverlapping(source.add(looked_at), target.add(looked_at), bytes - looked_at) };
+    let (mut zeroes, mut in_a_row, mut readable, mut asked, mut target_is_zero) = (0, 0, 0, zero, zero);
+    for offset in (0..looked_at).step_by(UNIT) {
         // SAFETY: by our own contract, here and below: within both.
         let (here, there) = unsafe { (source.add(offset), target.add(offset)) };
         if in_a_row >= SPARSE {
             if offset >= readable {
-                readable = bytes.min(offset + READABLE);
+                readable = looked_at.min(offset + READABLE);
                 // SAFETY: as above; what is read stays as it is.
                 unsafe { os::make_readable(here, readable - offset) };
             }
-            if !asked && offset.is_multiple_of(PAGE_SIZE) {
-                let page = offset / PAGE_SIZE;
-                // SAFETY: as above.
-                (asked, target_is_zero) = (true, unsafe { pages.empty(to.id, page, count - page) });
+            if !asked && let Some(emptied) = empty(offset) {
+                (asked, target_is_zero) = (true, emptied);
             }
         }
         // SAFETY: as above.
