@@ -56,7 +56,7 @@ fn the_plan_is_that_of_the_guest() {
     assert!(plan.ends_with("8 guests\n"), "{plan}");
     assert!(plan.contains("E01/depth=1/block=1/perthread\n") && !plan.contains("twin"), "{plan}");
 
-    let few = concat!(env!("CARGO_MANIFEST_DIR"), "/definitions/own/few-threads.toml");
+    let few = concat!(env!("CARGO_MANIFEST_DIR"), "/own/few-threads.toml");
     let output = perseq("simulate", &["--cpus", "64", "--definition", few, "--seeds", "1", "--dry-run"]);
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.contains("few-threads/threads=4/") && plan.ends_with("4 guests\n"), "{plan}{}", stderr(&output));
