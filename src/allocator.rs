@@ -207,8 +207,8 @@ impl Perseq {
             let resized = unsafe { large::resize(&BACK_END.pages, id, layout) };
             resized.map(|address| address as *mut u8).or_else(|| {
                 let target = emergency::allocate_large_for_want_of_lock(layout)?.as_ptr();
-                // SAFETY: both blocks have the bytes copied, and are distinct.
-                unsafe { ptr::copy_nonoverlapping(pointer, target, bytes.min(layout.size())) };
+                // SAFETY: both blocks have the bytes copied, and are distinct; emergency memory is fresh.
+                unsafe { large::copy(pointer, target, bytes.min(layout.size()), true) };
                 dealloc_large(pointer);
                 Some(target)
             })

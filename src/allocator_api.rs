@@ -47,10 +47,12 @@ impl Perseq {
                 if aligned.is_ok_and(|aligned| SizeClass::of(aligned) == SizeClass::of(new)) {
                     return self.realloc(pointer.as_ptr(), old, new.size());
                 }
-            } else if let (Some(before), Some(after)) = (SizeClass::of(old), SizeClass::of(new))
-                && before == after
-            {
-                return pointer.as_ptr(); // all objects of a class have every alignment that chooses it
+            }
+            match (SizeClass::of(old), SizeClass::of(new)) {
+                (None, None) => return self.resize_large(pointer.as_ptr(), new),
+                // All objects of a class have every alignment that chooses it.
+                (Some(before), Some(after)) if before == after => return pointer.as_ptr(),
+                _ => {}
             }
             let moved = self.alloc(new);
             if !moved.is_null() {

@@ -1,6 +1,8 @@
 //! `Allocator` for `Perseq`, of allocator-api2: its contract, and collections that use it. The test binary's global
 //! allocator is the system's, so all that perseq is asked for comes from here.
 
+mod kit;
+
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -90,6 +92,28 @@ fn contents_survive_every_change_of_size_and_alignment() {
 }
 
 /// Every size that a class holds is the same block, and its whole length says how far that goes.
+/// A large block that moves for the sake of its alignment: what was never touched takes no memory at either place.
+#[test]
+fn a_change_of_alignment_keeps_what_was_never_touched_out_of_memory() {
+    let _alone = alone();
+    let heap = &Perseq::new();
+    const BYTES: usize = 64 << 20;
+    let (old, new) = (layout(BYTES, 8), layout(BYTES + 4096, BYTES));
+    // SAFETY: the block is live and fits the layout it was made with; the places are within it.
+    unsafe {
+        let block = heap.allocate(old).expect("memory").cast::<u8>();
+        let places = [0, 5 << 20, BYTES - 1];
+        places.iter().for_each(|place| block.add(*place).write(42));
+        let before = kit::resident_bytes();
+        let grown = heap.grow(block, old, new).expect("memory").cast::<u8>();
+        let after = kit::resident_bytes();
+        assert!(grown.addr().get().is_multiple_of(BYTES) && grown != block);
+        assert!(places.iter().all(|place| grown.add(*place).read() == 42) && grown.add(1 << 20).read() == 0);
+        assert!(after < before + (4 << 20), "{before} then {after}");
+        heap.deallocate(grown, new);
+    }
+}
+
 #[test]
 fn growing_within_a_class_moves_nothing() {
     let _alone = alone();
