@@ -213,7 +213,6 @@ fn resize_of_a_large_block_after_it_was_freed() {
     }
 }
 
-/// What the quarantine keeps is there for the program if nothing else is.
 /// A block that grows moves, and what the program never touched takes no memory at either place.
 #[test]
 fn growing_blocks_keep_what_was_never_touched_out_of_memory() {
@@ -237,6 +236,7 @@ fn growing_blocks_keep_what_was_never_touched_out_of_memory() {
     }
 }
 
+/// What the quarantine keeps is there for the program if nothing else is.
 #[test]
 fn quarantine_gives_way_to_a_limit() {
     if kit::role().is_none() {

@@ -48,10 +48,15 @@ impl Seat {
     /// Waits until the worker waits or ends. One that does neither hangs and is killed, so that it does not work in the turns
     /// of others: they go on without it.
     fn hear(&mut self) {
-        let Err(error) = (if self.alive { self.socket.read_exact(&mut [0]) } else { Ok(()) }) else { return };
-        (self.alive, self.hung) = (false, matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
-        if self.hung {
-            kill(self.group);
+        if !self.alive {
+            return;
+        }
+        if let Err(error) = self.socket.read_exact(&mut [0]) {
+            self.alive = false;
+            self.hung = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+            if self.hung {
+                kill(self.group);
+            }
         }
     }
 
