@@ -4,13 +4,13 @@
 //! offset 0  cpu_id_start  u32   kernel writes   CPU at the last return to user space
 //!        4  cpu_id        u32   kernel writes   the same, or -1 unregistered, -2 refused
 //!        8  rseq_cs       u64   we write        address of the running sequence's descriptor
-//!       16  flags         u32   reserved
+//!       16  flags         u32   kernel writes   bit 4: slice extensions can be had, bit 5: are enabled (Linux 7.0)
 //!       20  node_id       u32   kernel writes   NUMA node           (Linux 6.3)
 //!       24  mm_cid        u32   kernel writes   concurrency id      (Linux 6.3)
-//!       28  slice_ctrl    u32   slice extension                     (Linux 7.0)
+//!       28  slice_ctrl    u32   we write byte 0 slice extensions: byte 0 the request, byte 1 the grant (Linux 7.0)
 //! ```
 //!
-//! This crate writes `rseq_cs` and nothing else. Since Linux 7.0 a process that changes a field the
+//! This crate writes `rseq_cs`, and where [`slice`](crate::slice) is used the request; nothing else. Since Linux 7.0 a process that changes a field the
 //! kernel owns may be killed, and on 6.19 such a write goes unnoticed and breaks atomicity.
 
 use memoffset::offset_of;
@@ -26,13 +26,13 @@ pub struct Area {
     pub cpu_id: u32,
     /// Address of the descriptor of the running sequence.
     pub rseq_cs: u64,
-    /// Reserved.
+    /// What the kernel says of slice extensions; bits below are reserved.
     pub flags: u32,
     /// NUMA node of the current CPU.
     pub node_id: u32,
     /// Concurrency id: dense, unique among the running threads of this process.
     pub mm_cid: u32,
-    /// Time-slice extension control.
+    /// Control of slice extensions: the request, and the kernel's grant.
     pub slice_ctrl: u32,
 }
 
@@ -64,6 +64,28 @@ pub(crate) const CPU_ID: isize = offset_of!(Area, cpu_id) as isize;
 pub(crate) const NODE_ID: isize = offset_of!(Area, node_id) as isize;
 pub(crate) const MM_CID: isize = offset_of!(Area, mm_cid) as isize;
 pub(crate) const RSEQ_CS: isize = offset_of!(Area, rseq_cs) as isize;
+pub(crate) const FLAGS: isize = offset_of!(Area, flags) as isize;
+pub(crate) const SLICE_CTRL: isize = offset_of!(Area, slice_ctrl) as isize;
+
+/// The byte of [`Area::slice_ctrl`] that users write, and the kernel's answer.
+pub(crate) const SLICE_REQUEST: isize = SLICE_CTRL;
+pub(crate) const SLICE_GRANTED: isize = SLICE_CTRL + 1;
+
+/// Bit of [`Area::flags`]: the thread may enable slice extensions.
+pub const SLICE_AVAILABLE: u32 = 1 << 4;
+/// Bit of [`Area::flags`]: the thread has them enabled.
+pub const SLICE_ENABLED: u32 = 1 << 5;
+
+/// Operation of prctl (`PR_RSEQ_SLICE_EXTENSION`), what it may be asked, and its value.
+pub(crate) const SLICE_EXTENSION: usize = 79;
+pub(crate) const SLICE_EXTENSION_GET: usize = 1;
+pub(crate) const SLICE_EXTENSION_SET: usize = 2;
+pub(crate) const SLICE_ENABLE: usize = 1;
+/// The system call that ends an extension, by the same number on both architectures.
+pub(crate) const NR_RSEQ_SLICE_YIELD: core::ffi::c_long = 471;
+/// The kernel's number of an error that no libc has: what was asked for is not supported.
+pub(crate) const ENOTSUPP: i32 = 524;
+
 /// A field is readable if the feature size reaches past its end.
 pub(crate) const NODE_ID_END: u32 = offset_of!(Area, node_id) as u32 + 4;
 pub(crate) const MM_CID_END: u32 = offset_of!(Area, mm_cid) as u32 + 4;
@@ -71,4 +93,5 @@ pub(crate) const MM_CID_END: u32 = offset_of!(Area, mm_cid) as u32 + 4;
 const _: () = {
     assert!(CPU_ID_START == 0 && CPU_ID == 4 && RSEQ_CS == 8 && MM_CID == 24, "the kernel's layout");
     assert!(offset_of!(Area, node_id) == 20 && size_of::<Area>() == 64);
+    assert!(FLAGS == 16 && SLICE_CTRL == 28 && cfg!(target_endian = "little"));
 };

@@ -51,6 +51,7 @@
 //! | [`sequence`] | the sequences themselves, on rows and on slabs; `unsafe`, with contracts |
 //! | [`local`] | the same contracts in plain Rust, for memory one thread owns |
 //! | [`fence`] | membarrier: after it, no old sequence still runs on that CPU |
+//! | [`slice`](mod@slice) | a thread asks not to be preempted for a moment, while it holds a lock |
 //! | [`syscall`] | system calls that nobody can interpose and that leave errno alone |
 //! | [`probe`], [`Registration`], [`Availability`] | finds libc's area or registers our own, or says why not |
 //! | [`Index`] | what selects a row: [`CpuId`], or [`MmCid`], a dense number that only running threads have |
@@ -99,7 +100,8 @@
 //!
 //! # Versions
 //!
-//! Linux 4.18 has `cpu_id`, 6.3 `node_id` and `mm_cid`; fences need 5.10. arm64 kernels from 6.19 to 7.0.13 are
+//! Linux 4.18 has `cpu_id`, 6.3 `node_id` and `mm_cid`; fences need 5.10, slice extensions 7.0 and a kernel built with
+//! them. arm64 kernels from 6.19 to 7.0.13 are
 //! refused, as they do not abort a sequence that is preempted and continued on its CPU. glibc 2.35 and later register
 //! every thread; with others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first
 //! needs it.
@@ -137,6 +139,7 @@ mod own;
 pub mod rows;
 pub mod sequence;
 pub mod slab;
+pub mod slice;
 mod stop;
 pub mod syscall;
 mod thread;

@@ -115,6 +115,36 @@ pub unsafe fn store_word(offset: isize, value: usize) {
     }
 }
 
+/// Loads a byte of the calling thread. Not `pure`, as above.
+///
+/// # Safety
+///
+/// * `offset` from the thread pointer is a readable byte of this thread.
+#[inline(always)]
+pub unsafe fn load_u8(offset: isize) -> u8 {
+    let value: u32;
+    // SAFETY: by our own contract.
+    unsafe {
+        asm!("ldrb {:w}, [{}]", out(reg) value, in(reg) thread_pointer() + offset,
+             options(nostack, preserves_flags, readonly));
+    }
+    value as u8
+}
+
+/// Stores a byte of the calling thread. No access of memory is moved across it.
+///
+/// # Safety
+///
+/// * `offset` from the thread pointer is a writable byte of this thread.
+#[inline(always)]
+pub unsafe fn store_u8(offset: isize, value: u8) {
+    // SAFETY: by our own contract.
+    unsafe {
+        asm!("strb {:w}, [{}]", in(reg) u32::from(value), in(reg) thread_pointer() + offset,
+             options(nostack, preserves_flags));
+    }
+}
+
 /// Makes a system call; the answer as the kernel gives it.
 ///
 /// # Safety

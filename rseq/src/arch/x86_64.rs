@@ -110,6 +110,35 @@ pub unsafe fn store_word(offset: isize, value: usize) {
     }
 }
 
+/// Loads a byte of the calling thread. Not `pure`, as above.
+///
+/// # Safety
+///
+/// * `offset` from the thread pointer is a readable byte of this thread.
+#[inline(always)]
+pub unsafe fn load_u8(offset: isize) -> u8 {
+    let value: u32;
+    // SAFETY: by our own contract.
+    unsafe {
+        asm!("movzx {:e}, byte ptr fs:[{}]", out(reg) value, in(reg) offset,
+             options(nostack, preserves_flags, readonly));
+    }
+    value as u8
+}
+
+/// Stores a byte of the calling thread. No access of memory is moved across it.
+///
+/// # Safety
+///
+/// * `offset` from the thread pointer is a writable byte of this thread.
+#[inline(always)]
+pub unsafe fn store_u8(offset: isize, value: u8) {
+    // SAFETY: by our own contract.
+    unsafe {
+        asm!("mov byte ptr fs:[{}], {}", in(reg) offset, in(reg_byte) value, options(nostack, preserves_flags));
+    }
+}
+
 /// Makes a system call; the answer as the kernel gives it.
 ///
 /// # Safety

@@ -27,6 +27,7 @@ const KNOWN: &[&str] = &[
     "overcommit-heuristic", // vm.overcommit_memory is 0, as Linux comes
     "SCHED_FIFO",           // SCHED_FIFO for this user
     "mapping-names",        // names of mappings (Linux 5.17 with CONFIG_ANON_VMA_NAME)
+    "slice-extensions",     // time slice extensions (Linux 7.0 with CONFIG_RSEQ_SLICE_EXTENSION, areas above 32 bytes)
     "seccomp",              // filters of system calls
     "x86-64",               // what is written for this architecture
     "aarch64-tools",        // qemu-user and binutils for aarch64

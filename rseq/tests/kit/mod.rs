@@ -90,6 +90,8 @@ pub fn check_kernel_fields(found: &Registration) {
         if before != getcpu() {
             continue; // moved meanwhile
         }
+        // The bits of slice extensions are the kernel's.
+        let flags = flags & !(rseq::abi::SLICE_AVAILABLE | rseq::abi::SLICE_ENABLED);
         assert_eq!((cpu_id_start, cpu_id, flags), (before.0, before.0, 0), "cpu_id_start, cpu_id, flags");
         if found.has_node_id() {
             assert_eq!(node_id, before.1, "node_id");

@@ -8,6 +8,7 @@ mod kit;
 mod library;
 mod life;
 mod refused;
+mod slices;
 
 use std::env;
 use std::os::unix::process::CommandExt;
