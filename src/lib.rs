@@ -97,6 +97,7 @@
 //! | `emergency.rs` | memory for a thread that must not wait for a lock |
 //! | `os.rs`, `names.rs`, `vdso.rs`, `errno.rs` | the kernel's memory calls, names of mappings, its clock, errno |
 //! | `sync.rs`, `this_thread.rs`, `lock_order.rs` | the lock, who holds how many, their order |
+//! | `slices.rs` | holders of locks ask the kernel for more time, where it has that |
 //! | `misuse.rs`, `fatal.rs`, `message.rs` | what a program may not do, and the last words |
 //!
 //! # Words
@@ -122,6 +123,7 @@
 //! | `PERSEQ_SHARDS` | caches in the mode sharded | a number from 1 to 4096 | 4 for each CPU |
 //! | `PERSEQ_TRANSFER_SHARDS` | shards of the transfer caches, among which CPUs are dealt out in turn | a number from 1 to 64 | 1 for each last-level cache, as /sys says |
 //! | `PERSEQ_NAMES` | whether mappings have names in /proc/PID/maps and smaps, as perseq:heap, where the kernel has that; prctl(2) is then among the calls that are made at any time | 0 or 1 | `0` |
+//! | `PERSEQ_SLICE` | whether a thread that holds a lock of the allocator's asks the kernel not to preempt it for some microseconds (Linux 7.0 with CONFIG_RSEQ_SLICE_EXTENSION); observe only counts what becomes of holders; prctl(2) and rseq_slice_yield(2) are then among the calls that are made at any time | 0, 1 or observe | `0` |
 //! | `PERSEQ_STATS` | statistics at exit, to standard error (not of a forked child that closed it) or appended to a file; also every so many seconds, or when a signal arrives, which takes a thread | text, json, text:PATH or json:PATH, and behind it ,every=SECONDS (to 86400) or ,signal=USR1 or ,signal=USR2 | not set |
 //! | `PERSEQ_PROFILE` | a heap profile by sampling, for pprof, written to PREFIX.PID.heap at exit: bytes from one sample to the next, in the mean | bytes, at least 4K, as in 512K, and behind it perhaps ,PREFIX | not set; PREFIX is perseq |
 //! | `PERSEQ_HARDENED` | 1: no caches, and every operation is checked; for programs that may misuse memory | 0 or 1 | `0` |
@@ -174,7 +176,8 @@
 //! * **No call is a point where a thread is cancelled**, and none but the first opens a file. After the first
 //!   allocation, allocating and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
 //!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: with
-//!   `PERSEQ_NAMES=1`, `prctl` after what maps, until it is refused; a background thread is a thread, made by libc; where
+//!   `PERSEQ_NAMES=1`, `prctl` after what maps, until it is refused; with `PERSEQ_SLICE=1`, where the kernel gives it,
+//!   `prctl` once in each thread and `rseq_slice_yield` after a lock was held; a background thread is a thread, made by libc; where
 //!   libc registers no rseq areas (before glibc 2.35, musl) each thread registers its own at its first allocation, and
 //!   under musl ends that before its memory goes; where the kernel lends no code for its clock, `clock_gettime`.
 //! * **A heap profile** (`PERSEQ_PROFILE`, with glibc) walks the stack of whoever allocates a sample, which takes some KiB of
@@ -257,6 +260,7 @@ mod place;
 mod process;
 mod profile;
 mod size_class;
+mod slices;
 mod stats;
 mod sync;
 mod this_thread;
@@ -281,6 +285,7 @@ pub use process::fork::Forking;
 pub use process::options::{RuntimeOption, options};
 pub use process::start::{active_mode, set_mode};
 pub use rseq;
+pub use slices::Slices;
 pub use stats::collect::{for_each_cache, for_each_class};
 pub use stats::file_writer::FileWriter;
 pub use stats::live;

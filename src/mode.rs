@@ -5,6 +5,8 @@ use core::fmt;
 
 use rseq::Unavailable;
 
+use crate::slices::Slices;
+
 /// Calls the macro `$make` with every mode: the file in `front_end/modes` that makes it and, for each mode made there,
 /// its name in the program, which is also a type of that file, its name for users, and what it is.
 ///
@@ -108,7 +110,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// The mode asked for, the mode that runs, and why they differ if they do.
+/// The mode asked for, the mode that runs, and why they differ if they do. And what else was asked of the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ActiveMode {
     /// What `PERSEQ_MODE`, [`crate::set_mode`] or the default asked for.
@@ -117,11 +119,14 @@ pub struct ActiveMode {
     pub active: Mode,
     /// Why `active` was chosen.
     pub reason: Reason,
+    /// Whether threads that hold a lock ask for more time (`PERSEQ_SLICE`), and why not.
+    pub slices: Slices,
 }
 
 impl fmt::Display for ActiveMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.active, self.reason)
+        write!(f, "{} ({})", self.active, self.reason)?;
+        if self.slices != Slices::Off { write!(f, ", slices {}", self.slices) } else { Ok(()) }
     }
 }
 

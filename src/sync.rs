@@ -4,6 +4,9 @@
 //! said in `lock_order`. The word holds its holder's number, so that a fork in a signal handler knows the locks of the slow
 //! path that the handler interrupted.
 //!
+//! Who holds a lock may ask the kernel not to be preempted (`slices`), who waits does not. `this_thread` counts locks, so
+//! it does the asking, and where nobody does it costs no instruction.
+//!
 //! A fork holds all locks while it waits for what other libraries' handlers wait for. A thread that holds what they wait
 //! for may come here meanwhile: it does without the lock, if it can ([`Mutex::lock_unless_forking`]).
 //!
@@ -163,6 +166,14 @@ impl Lock {
     #[cold]
     #[inline(never)]
     fn acquire_slow(&self, this: u32, excuse: Excuse) -> bool {
+        this_thread::pause();
+        let had = self.wait(this, excuse);
+        this_thread::resume();
+        had
+    }
+
+    #[inline]
+    fn wait(&self, this: u32, excuse: Excuse) -> bool {
         for _ in 0..SPINS {
             if self.state.load(Relaxed) == FREE && self.state.compare_exchange(FREE, this, Acquire, Relaxed).is_ok() {
                 return true;
@@ -220,11 +231,19 @@ impl Lock {
     unsafe fn release(&self) {
         self.order.giving_up();
         if self.state.swap(FREE, Release) & WAITERS != 0 {
-            #[cfg(all(test, not(loom)))]
-            tests::WAKES.fetch_add(1, Relaxed);
-            futex_wake(&self.state, 1);
+            self.wake_one();
         }
         this_thread::leave();
+    }
+
+    /// Out of line, as every lock that is given back would have it.
+    #[cold]
+    #[inline(never)]
+    fn wake_one(&self) {
+        #[cfg(all(test, not(loom)))]
+        tests::WAKES.fetch_add(1, Relaxed);
+        this_thread::before_waking();
+        futex_wake(&self.state, 1);
     }
 }
 

@@ -34,6 +34,7 @@ const LAYERS: &[&[&str]] = &[
     &["place"],
     &["sync"],
     &["this_thread"],
+    &["slices"],
     &["errno"],
     &["misuse"],
     &["fatal"],

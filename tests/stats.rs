@@ -204,6 +204,8 @@ fn every_field_moves() {
             ("idle_drains", false, true), // this and the next in tests/capacity.rs
             ("lendings", false, true),
             ("restarts", indexed, busy.restarts > held.restarts),
+            ("slice_grants", false, true), // this and the next in tests/slices.rs
+            ("holders_preempted", false, true),
         ];
         let names: Vec<_> = moves.iter().map(|(name, _, _)| *name).collect();
         assert_eq!(names, Stats::NAMES, "every field is looked at");

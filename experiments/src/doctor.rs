@@ -139,6 +139,7 @@ fn page(host: &Host) -> String {
     page.line("alignment", &host.rseq.align_bytes);
     page.line("mm_cid", &host.rseq.mm_cid);
     page.line("node_id", &host.rseq.node_id);
+    page.line("slice extensions", &host.rseq.slices);
 
     page.heading("clock");
     page.line("source", &host.clock.source);
@@ -169,6 +170,7 @@ fn page(host: &Host) -> String {
 
     page.heading("allocator");
     page.line("mode", format!("{} ({})", host.allocator.mode_active, host.allocator.mode_reason));
+    page.line("slices", &host.allocator.slices);
     for option in perseq::options() {
         let set = host.allocator.variables.iter().find(|(name, _)| name == option.name);
         page.line(

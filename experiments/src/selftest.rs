@@ -10,6 +10,7 @@ use crate::harness::row::Status;
 use crate::harness::sample;
 use crate::host::clock::Clock;
 use crate::host::limits::Limits;
+use crate::host::sequences::Sequences;
 use crate::output;
 use crate::subject::{Subject, TWINNED};
 use crate::validity::{MISSES_CHECK, Outcome, TWIN_CHECK, Validity};
@@ -57,6 +58,7 @@ pub fn checks(modes: Vec<Mode>) -> impl Iterator<Item = Validity> {
         Box::new(counters),
         Box::new(misses),
         Box::new(quiet),
+        Box::new(slices),
     ];
     let limits = Limits::read();
     for mode in modes {
@@ -173,6 +175,16 @@ fn quiet() -> Validity {
     let status = if seen.other_load.is_none() { Outcome::Unavailable } else { Outcome::Ok };
     let noisy = if seen.refusal().is_some() { "; beyond the gates' limits" } else { "" };
     Validity { check: "load and steal".into(), status, detail: format!("others used {load}, stolen {share}{noisy}") }
+}
+
+/// Whether the kernel gives a thread that holds a lock more time, for `PERSEQ_SLICE`. It fails nothing.
+fn slices() -> Validity {
+    let found = Sequences::read().slices;
+    let (status, detail) = match found.reason {
+        None => (Outcome::Ok, "the kernel gives a thread that asks more time".into()),
+        Some(why) => (Outcome::Unavailable, why),
+    };
+    Validity { check: "slice extensions".into(), status, detail }
 }
 
 /// Threads that move freely and share nothing: the mode is proved by [`crate::proof`], the objects by their sums.

@@ -26,6 +26,7 @@ use crate::process::choice;
 use crate::process::environment::{for_each_variable, is_heeded};
 use crate::process::heap_profile;
 use crate::process::reporter;
+use crate::slices;
 use crate::sync::Mutex;
 
 /// A variable of the environment that perseq reads.
@@ -54,7 +55,7 @@ const HARD_LIMIT: &str = "bytes, at least 1M, as in 512M or 2G, or 1% to 100% of
 const BYTES: &str = "bytes, at least 4K, with K, M or G for a multiple of 1024, as in 512K; for no caches, \
                      PERSEQ_MODE=central";
 
-static OPTIONS: [RuntimeOption; 16] = [
+static OPTIONS: [RuntimeOption; 17] = [
     RuntimeOption {
         name: "PERSEQ_MODE",
         meaning: "how a thread finds its cache",
@@ -149,6 +150,15 @@ static OPTIONS: [RuntimeOption; 16] = [
         expected: "0 or 1",
         default: "0",
         apply: |text| matches!(text, "0" | "1").then(|| names::set(text == "1")).is_some(),
+    },
+    RuntimeOption {
+        name: "PERSEQ_SLICE",
+        meaning: "whether a thread that holds a lock of the allocator's asks the kernel not to preempt it for some \
+                  microseconds (Linux 7.0 with CONFIG_RSEQ_SLICE_EXTENSION); observe only counts what becomes of holders; \
+                  prctl(2) and rseq_slice_yield(2) are then among the calls that are made at any time",
+        expected: "0, 1 or observe",
+        default: "0",
+        apply: slices::set,
     },
     RuntimeOption {
         name: "PERSEQ_STATS",

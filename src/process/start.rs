@@ -19,6 +19,7 @@ use crate::process::misused;
 use crate::process::options;
 use crate::process::reporter;
 use crate::process::thread_exit;
+use crate::slices;
 use crate::stats::live;
 use crate::this_thread;
 use crate::vdso;
@@ -113,7 +114,9 @@ fn set_up(default: Option<Mode>) -> bool {
     }
     shards::split_transfer_caches();
     budget::set_lending(active.lends());
-    let mode = ActiveMode { requested, active, reason };
+    let slices = slices::decide();
+    this_thread::begin_asking();
+    let mode = ActiveMode { requested, active, reason, slices };
     live::note(&mode);
     // SAFETY: our caller holds `DECIDING` and found nothing announced.
     unsafe { decided::write(Decision { mode, registration: prepared.registration, exit_key }) };

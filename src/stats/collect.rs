@@ -10,6 +10,7 @@ use crate::hardened;
 use crate::middle::back_end::BACK_END;
 use crate::mode::ActiveMode;
 use crate::size_class::{CLASSES, SizeClass};
+use crate::slices;
 use crate::stats::numbers::{CacheStats, ClassStats, Stats};
 
 /// Looks at every tier of a process that runs in `mode`. Exact if nothing is allocated or freed meanwhile.
@@ -26,6 +27,7 @@ pub fn stats(mode: ActiveMode) -> Stats {
         stats.lendings += cache.lendings.load(Relaxed);
     }
     stats.restarts = rseq::restarts();
+    [stats.slice_grants, stats.holders_preempted] = slices::counts().map(|count| count.load(Relaxed));
     let pages = BACK_END.pages.totals();
     let bytes = |pages: usize| (pages * PAGE_SIZE) as u64;
     let quarantined = hardened::quarantined_pages();

@@ -39,6 +39,7 @@ use crate::mode::ActiveMode;
 use crate::place::bytes;
 use crate::profile;
 use crate::size_class;
+use crate::slices;
 use crate::sync::Padded;
 use crate::way;
 
@@ -62,7 +63,7 @@ pub const MAGIC: [u8; 16] = *b"\x7fperseq.live\r\n\x1a\x89";
 /// What its address is a multiple of.
 pub const ALIGNMENT: usize = 64;
 /// The layout that this build has.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 /// What every version of [`Live`] begins with.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +119,8 @@ pub struct Live {
     pub shared: [Extent; 5],
     /// A word of 64 bits: sequences that the kernel aborted and that were restarted.
     pub restarts: Place,
+    /// Two more: times the kernel gave a holder of a lock more time, and times it preempted one all the same.
+    pub slices: [Place; 2],
 }
 
 /// What the first allocation decided, in texts.
@@ -134,6 +137,8 @@ pub struct DecisionText {
     pub owner: [AtomicU8; 12],
     /// Why it runs.
     pub reason: [AtomicU8; 128],
+    /// Whether holders of locks ask for more time, and why not.
+    pub slices: [AtomicU8; 128],
 }
 
 /// The process's own. Nothing here reads it, so the compiler is told that somebody else does.
@@ -150,6 +155,7 @@ pub static LIVE: Live = Live {
         active: [const { AtomicU8::new(0) }; 24],
         owner: [const { AtomicU8::new(0) }; 12],
         reason: [const { AtomicU8::new(0) }; 128],
+        slices: [const { AtomicU8::new(0) }; 128],
     },
     classes: size_class::layout(),
     caches: cache::layout::layout(),
@@ -166,6 +172,10 @@ pub static LIVE: Live = Live {
         [way::extent(), decided::extent(), classes, by_size, by_block]
     },
     restarts: Place::of(rseq::restarts_place()),
+    slices: {
+        let [granted, lost] = slices::counts();
+        [Place::of(granted), Place::of(lost)]
+    },
 };
 
 const _: () = assert!(align_of::<Live>() == ALIGNMENT && size_of::<Head>() == 32);
@@ -204,6 +214,7 @@ pub fn note(mode: &ActiveMode) {
     _ = write!(Cells(&decision.requested), "{}", mode.requested);
     _ = write!(Cells(&decision.active), "{}", mode.active);
     _ = write!(Cells(&decision.reason), "{}", mode.reason);
+    _ = write!(Cells(&decision.slices), "{}", mode.slices);
     if let Some(owner) = owner {
         _ = write!(Cells(&decision.owner), "{owner}");
     }

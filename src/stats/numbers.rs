@@ -24,6 +24,8 @@ pub const COUNTERS: &[&str] = &[
     "idle_drains",
     "lendings",
     "restarts",
+    "slice_grants",
+    "holders_preempted",
 ];
 
 /// A structure of numbers that knows their names: one list for the fields, the text and the JSON.
@@ -226,5 +228,9 @@ numbers! {
         pub lendings,
         /// Sequences aborted by the kernel and restarted. Of the whole process: an aborted sequence has no cache.
         pub restarts,
+        /// Times the kernel gave a thread that held a lock more time, and that was enough (`PERSEQ_SLICE`).
+        pub slice_grants,
+        /// Times a thread that held a lock was preempted, with `PERSEQ_SLICE` on or observed; else 0.
+        pub holders_preempted,
     }
 }

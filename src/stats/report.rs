@@ -41,6 +41,7 @@ impl Stats {
         write!(out, "{{\"config\":\"{BUILD_CONFIG}\",\"requested_mode\":\"{}\"", mode.requested)?;
         write!(out, ",\"mode\":\"{}\"", mode.active)?;
         write!(out, ",\"mode_reason\":\"{}\"", mode.reason)?; // constant texts and numbers: nothing to escape
+        write!(out, ",\"slices\":\"{}\"", mode.slices)?;
         write_fields(out, ",", counted(Self::NAMES, self.values()))?;
         out.write_char('}')
     }

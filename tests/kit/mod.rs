@@ -71,7 +71,7 @@ pub fn in_every_mode(test: &str, body: impl FnOnce()) {
 /// this kernel cannot: that is asked of the kernel here, so that perseq cannot excuse itself.
 pub fn as_requested() -> bool {
     let asked = std::env::var("PERSEQ_MODE").expect("a child has PERSEQ_MODE");
-    let ActiveMode { requested, active, reason } = perseq::active_mode();
+    let ActiveMode { requested, active, reason, .. } = perseq::active_mode();
     assert_eq!(requested.name(), asked, "the mode PERSEQ_MODE asks for");
     if active == requested {
         assert_eq!(reason, Reason::AsRequested);

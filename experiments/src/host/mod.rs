@@ -46,6 +46,8 @@ pub struct Allocator {
     pub mode_active: String,
     /// Why.
     pub mode_reason: String,
+    /// Whether holders of its locks ask for longer time slices.
+    pub slices: String,
     /// Names and values of the `PERSEQ_` variables that are set. Samples never inherit them.
     pub variables: Vec<(String, String)>,
 }
@@ -68,6 +70,7 @@ impl Host {
                 mode_requested: active.requested.to_string(),
                 mode_active: active.active.to_string(),
                 mode_reason: active.reason.to_string(),
+                slices: active.slices.to_string(),
                 variables: std::env::vars().filter(|(name, _)| name.starts_with("PERSEQ_")).collect(),
             },
         }

@@ -1,6 +1,7 @@
 //! Restartable sequences in this process: who registered them and what the kernel fills in.
 
 use crate::known::Known;
+use rseq::slice::Slice;
 use rseq::{Registrant, Registration};
 use serde::Serialize;
 
@@ -21,6 +22,8 @@ pub struct Sequences {
     pub mm_cid: Known<bool>,
     /// Whether the kernel gives node ids.
     pub node_id: Known<bool>,
+    /// Whether the kernel gives a thread that holds a lock more time.
+    pub slices: Known<bool>,
 }
 
 impl Sequences {
@@ -42,6 +45,10 @@ impl Sequences {
             flags: ask(&probe, Registration::flags),
             mm_cid: ask(&probe, Registration::has_mm_cid),
             node_id: ask(&probe, Registration::has_node_id),
+            slices: match &probe {
+                Ok(registration) => Known::from(Slice::find(registration).map(|_| true)),
+                Err(why) => Known::from(Err(*why)),
+            },
         }
     }
 }

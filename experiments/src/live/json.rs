@@ -13,6 +13,7 @@ pub fn line(view: &View) -> String {
         ("requested_mode", &about.requested),
         ("mode", &about.active),
         ("mode_reason", &about.reason),
+        ("slices", &about.slices),
     ] {
         total.insert(name.into(), text.as_str().into());
     }

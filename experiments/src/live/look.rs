@@ -27,6 +27,8 @@ pub struct Look {
     pub emergency_large_bytes: u64,
     pub quarantined_pages: u64,
     pub restarts: u64,
+    /// Times holders of locks were given more time, and times they were preempted.
+    pub slices: [u64; 2],
 }
 
 /// What does not change.
@@ -37,6 +39,8 @@ pub struct About {
     pub requested: String,
     pub active: String,
     pub reason: String,
+    /// Whether holders of locks ask for more time.
+    pub slices: String,
     /// What the cache with the number 0 is called; empty without caches.
     owner: String,
     pub page_bytes: u64,
@@ -137,6 +141,7 @@ impl Look {
             emergency_large_bytes: word(process, live.emergency.large_bytes.address())?,
             quarantined_pages: quarantine.u64(live.quarantine.large_pages),
             restarts: word(process, live.restarts.address())?,
+            slices: [word(process, live.slices[0].address())?, word(process, live.slices[1].address())?],
             about,
             classes,
         };
@@ -154,6 +159,7 @@ impl About {
             requested: cells(&live.decision.requested),
             active: cells(&live.decision.active),
             reason: cells(&live.decision.reason),
+            slices: cells(&live.decision.slices),
             owner: cells(&live.decision.owner),
             page_bytes: live.page_bytes.into(),
             huge_pages: live.pages.directory.huge_page.pages.into(),

@@ -195,6 +195,8 @@ fn of_all(look: &Look, classes: &[Numbers]) -> Numbers {
         ("idle_drains", of_caches(|cache| cache.idle_drains)),
         ("lendings", of_caches(|cache| cache.lendings)),
         ("restarts", look.restarts),
+        ("slice_grants", look.slices[0]),
+        ("holders_preempted", look.slices[1]),
     ]
 }
 

@@ -28,6 +28,7 @@ pub fn text(views: &[View]) -> String {
             ("mode", &about.active),
             ("requested_mode", &about.requested),
             ("mode_reason", &about.reason),
+            ("slices", &about.slices),
         ]);
         let help = "What the allocator is, and in which mode it runs.";
         add(&mut families, "perseq_info", help, "gauge", format!("{own},{info}"), 1);

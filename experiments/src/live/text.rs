@@ -10,8 +10,9 @@ pub fn text(view: &View) -> String {
     let (about, snapshot) = (&view.about, &view.snapshot);
     let mut text = format!("perseq {}, process {} ({}), in {}\n", about.perseq, view.process, view.program, view.file);
     let exact = if view.exact { "yes" } else { "no: it ran meanwhile" };
+    let slices = if about.slices == "off" { String::new() } else { format!(", slices {}", about.slices) };
     for (name, value) in [
-        ("mode", format!("{} ({})", about.active, about.reason)),
+        ("mode", format!("{} ({}){slices}", about.active, about.reason)),
         ("config", about.config.clone()),
         ("exact", exact.to_owned()),
     ] {

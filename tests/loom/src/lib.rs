@@ -74,6 +74,9 @@ pub mod this_thread {
         false
     }
     pub fn go_without() {}
+    pub fn pause() {}
+    pub fn resume() {}
+    pub fn before_waking() {}
 }
 
 #[path = "../../../src/front_end/gate.rs"]
