@@ -9,8 +9,9 @@
 #
 # Each machine runs `perseq selftest` and `perseq torture` with the storms that change the whole machine (CPUs that come and
 # go, groups of CPUs that change), the tests that abort sequences at every instruction, their stress, both with controls
-# that must lose something, and perl and Python on libperseq.so in every mode. Nothing is installed but cpio: QEMU, kernels
-# and other suites' packages are unpacked in a folder.
+# that must lose something, those of slice extensions, which have to be refused with the right reason or granted, and perl
+# and Python on libperseq.so in every mode. Nothing is installed but cpio: QEMU, kernels and other suites' packages are
+# unpacked in a folder.
 #
 # RECORD=FILE appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what
 # was fetched and built. PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with
@@ -68,7 +69,7 @@ version="$("${cache[@]}" show libc6 | sed -n 's/^Version: //p' | head -1)"
 step "tests"
 begin_files
 build perseq-rseq test abort stop stress registration
-build perseq test torture model controls
+build perseq test torture model controls slices
 cargo build --locked -p perseq-experiments -p perseq-preload
 built="${CARGO_TARGET_DIR:-target}/debug"
 strip -o "$root/bin/perseq" "$built/perseq"
