@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The whole process stops and goes on.
 pub const STOPS: Force =
@@ -146,6 +146,9 @@ fn trace(process: i32, random: &mut Random) -> bool {
     traced.leave()
 }
 
+/// After so long a thread is sent SIGSTOP again: somebody's SIGCONT may have taken that of attaching away.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// A traced thread that is stopped.
 struct Traced {
     process: i32,
@@ -184,7 +187,8 @@ impl Traced {
 
     /// Waits for a stop. Some(false) or None: it has ended.
     fn wait(&mut self) -> Option<bool> {
-        for turn in 1_u32.. {
+        let mut asked = Instant::now();
+        loop {
             let mut status = 0;
             // SAFETY: `status` is ours to write.
             let waited = unsafe { libc::waitpid(self.thread, &mut status, libc::__WALL | libc::WNOHANG) };
@@ -196,14 +200,13 @@ impl Traced {
             if waited != 0 {
                 return Some(false);
             }
-            if turn.is_multiple_of(40_000) {
-                // Two seconds: somebody's SIGCONT may have taken the SIGSTOP of attaching away.
+            if asked.elapsed() > PATIENCE {
+                asked = Instant::now();
                 // SAFETY: integers; the thread is traced by us, so it stops for us.
                 unsafe { libc::syscall(libc::SYS_tgkill, self.process, self.thread, libc::SIGSTOP) };
             }
             std::thread::sleep(Duration::from_micros(50));
         }
-        None
     }
 
     fn is_stopped_by_us(&self) -> bool {
