@@ -9,7 +9,7 @@ lack() { printf '%s: %s\n' "$script" "$*" >&2; exit 77; }
 step() { printf '\n== %s\n' "$*"; }
 
 command -v apt-get >/dev/null || lack "this script fetches its tools from Debian, and there is no apt-get here"
-as_root=()
+apt=(apt-get) cache=(apt-cache) as_root=()
 [ "$(id -u)" = 0 ] || as_root=(sudo)
 
 # The archives' lists, once, with those of the foreign architecture.
@@ -45,10 +45,12 @@ workshop() {
 }
 
 # lists SUITE: another suite's lists, in a folder of their own; `apt` and `cache` are apt-get and apt-cache on them, as if
-# nothing were installed. The suite noble is Ubuntu's, by the keys that Debian's sid has in a package.
+# nothing were installed on a machine of `architecture` (amd64). The suite noble is Ubuntu's, by the keys that Debian's sid
+# has in a package.
 lists() {
-    local suite="$1" folder="$work/apt-$1" keys=/usr/share/keyrings/debian-archive-keyring.gpg
+    local suite="$1" of="${architecture:-amd64}" folder keys=/usr/share/keyrings/debian-archive-keyring.gpg
     local archive=http://deb.debian.org/debian
+    folder="$work/apt-$suite-$of"
     if [ "$suite" = noble ]; then
         lists sid
         fetch "$work/keys" ubuntu-keyring
@@ -68,7 +70,8 @@ Dir::Etc::SourceParts "/dev/null";
 Dir::State::Lists "$folder/lists";
 Dir::State::status "$folder/status";
 Dir::Cache "$folder/cache";
-APT::Architectures {"amd64";};
+APT::Architecture "$of";
+APT::Architectures {"$of";};
 APT::Sandbox::User "root";
 APT
     "${apt[@]}" update -qq || lack "the lists of the suite $suite cannot be had"
@@ -87,6 +90,22 @@ fetch() {
     touch "$folder/done"
 }
 
+# linux META: `image`, the kernel that this package of the suite of `lists` leads to, and `package`, its name. Names change
+# with every update; newer images are in a package of their own.
+linux() {
+    package="$("${cache[@]}" depends "$1" 2>/dev/null | sed -n 's/.*Depends: \(linux-\(image\|binary\)-[^ ]*\).*/\1/p' | head -1)"
+    [ -n "$package" ] || lack "no package $1 in these archives of Debian's"
+    fetch "$work/$package" "$package"
+    if ! compgen -G "$work/$package/boot/vmlinuz-*" >/dev/null; then
+        package="$("${cache[@]}" depends "$package" | sed -n 's/.*Depends: \(linux-binary-[^ ]*\).*/\1/p' | head -1)"
+        [ -n "$package" ] || fail "$1 leads to no kernel"
+        fetch "$work/$package" "$package"
+    fi
+    image="$(compgen -G "$work/$package/boot/vmlinuz-*" || compgen -G "$work/$package/usr/lib/modules/*/vmlinuz" || true)"
+    [ -n "$image" ] || fail "$package holds no kernel"
+    echo "$image"
+}
+
 # `emulator`: QEMU for x86-64. Unpacked where it is not installed: to install it would replace what this machine may have
 # of another version.
 emulator() {
@@ -102,6 +121,20 @@ emulator() {
             "$work/qemu/usr/bin/qemu-system-x86_64" -L "$work/qemu/usr/share/qemu" -L "$work/qemu/usr/share/seabios")
     fi
     "${emulator[@]}" --version | head -1
+}
+
+# `cross`: a compiler and the core library for aarch64, which is the `target` from then on.
+cross() {
+    target=aarch64-unknown-linux-gnu
+    install gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+    # A target's core library comes with its compiler: rustup's if it has one, else Debian's.
+    if ! rustup target list --installed 2>/dev/null | grep -qx "$target" && ! rustup target add "$target" 2>/dev/null; then
+        foreign=arm64
+        install rustc-web libstd-rust-web-dev:arm64
+        export RUSTC=/usr/bin/rustc
+    fi
+    "${RUSTC:-rustc}" --version
 }
 
 # `root`: the files of a guest, empty but for folders.
@@ -128,11 +161,8 @@ build() {
 
 # busybox ARCHITECTURE: the guest's shell and tools. Not installed: that would replace this machine's own.
 busybox() {
-    if [ ! -e "$work/busybox" ]; then
-        (cd "$work" && apt-get download -qq "busybox-static:$1") || lack "busybox-static:$1 could not be downloaded"
-        dpkg -x "$work"/busybox-static_*.deb "$work/busybox"
-    fi
-    cp "$work/busybox/bin/busybox" "$root/bin/busybox"
+    fetch "$work/busybox-$1" "busybox-static:$1"
+    cp "$(find "$work/busybox-$1" -path '*/bin/busybox')" "$root/bin/busybox"
 }
 
 # end_files VARIABLES TESTS: packs the files. The guest runs all in /tests, with these variables, and of test programs
@@ -148,6 +178,9 @@ mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mount -t cgroup2 cgroup /sys/fs/cgroup
 echo +cpuset +memory >/sys/fs/cgroup/cgroup.subtree_control
+# The first group with a cpuset makes the kernel patch its own text, and the last one that goes: QEMU 7.2 then may run the
+# breakpoint that stood there meanwhile after it is gone, of which the kernel dies. This group stays.
+mkdir /sys/fs/cgroup/stays
 ip link set lo up
 echo "guest: \$(uname -r) \$(uname -m), \$(nproc) CPUs"
 grep -m1 KernelPageSize /proc/self/smaps

@@ -1,27 +1,31 @@
 #!/usr/bin/env bash
-# perseq under kernels that this machine does not run: x86-64 machines that QEMU emulates, with kernels and C libraries of
-# Debian's. tests/aarch64/run.sh has the kernels of arm64.
+# perseq under kernels that this machine does not run: machines that QEMU emulates, with kernels and C libraries of Debian's.
 #
-#   tests/kernels/run.sh [KERNEL [LIBC [CPUS [NODES]]]]
-#       KERNEL   6.1, 6.12, or sid for the newest that Debian has (sid)
-#       LIBC     bookworm or sid (sid)
-#       CPUS     CPUs of the machine (4), on NODES nodes (1)
+#   tests/kernels/run.sh [KERNEL [LIBC [CPUS [NODES [ARCHITECTURE]]]]]
+#       KERNEL         6.1, 6.12, or sid for the newest that Debian has (sid); 6.12-16k: arm64 with pages of 16 KiB
+#       LIBC           bookworm or sid (sid)
+#       CPUS           CPUs of the machine (4), on NODES nodes (1)
+#       ARCHITECTURE   amd64 or arm64 (amd64)
 #
 # Each machine runs `perseq selftest` and `perseq torture` with the storms that change the whole machine (CPUs that come and
 # go, groups of CPUs that change), the tests that abort sequences at every instruction, their stress, both with controls
 # that must lose something, those of slice extensions, which have to be refused with the right reason or granted, and perl
-# and Python on libperseq.so in every mode. Nothing is installed but cpio: QEMU, kernels and other suites' packages are
-# unpacked in a folder.
+# and Python on libperseq.so in every mode. On arm64 sequences are not aborted at every instruction: that test steps an
+# x86-64 processor, and rseq/tests/aarch64 has arm64's. For amd64 nothing is installed but cpio, for arm64 a cross compiler
+# and QEMU too: kernels and other suites' packages are unpacked in a folder.
 #
-# RECORD=FILE appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what
+# STORMS=NAME,... runs these storms alone, for which a fifth of the time is enough: cpusets,hotplug,everything are those that
+# differ most from kernel to kernel. RECORD=FILE appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what
 # was fetched and built. PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with
 # 77 where the archives have not what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-kernel="${1:-sid}" libc="${2:-sid}" cpus="${3:-4}" nodes="${4:-1}"
-case "$kernel/$libc" in
-6.1/bookworm | 6.1/sid | 6.12/bookworm | 6.12/sid | sid/bookworm | sid/sid) ;;
+kernel="${1:-sid}" libc="${2:-sid}" cpus="${3:-4}" nodes="${4:-1}" architecture="${5:-amd64}"
+case "$architecture/$kernel/$libc" in
+amd64/6.1/bookworm | amd64/6.1/sid | amd64/6.12/bookworm | amd64/6.12/sid | amd64/sid/bookworm | amd64/sid/sid) ;;
+arm64/6.1/bookworm | arm64/6.1/sid | arm64/6.12/bookworm | arm64/6.12/sid | arm64/sid/bookworm | arm64/sid/sid) ;;
+arm64/6.12-16k/bookworm | arm64/6.12-16k/sid) ;;
 *) sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac
 if ! ((cpus > 0 && nodes > 0 && cpus % nodes == 0)); then
@@ -32,65 +36,68 @@ fi
 script=kernels
 . tests/debian.sh
 export PERSEQ_TEST_SECONDS="${PERSEQ_TEST_SECONDS:-1}"
-[ "$(uname -m)" = x86_64 ] || lack "the tests are built for this machine's processor, which is no x86-64 one"
+[ "$(uname -m)" = x86_64 ] || lack "the tests are built on x86-64 machines, and this is none"
 
 step "tools"
 install cpio
 workshop
-emulator
+if [ "$architecture" = amd64 ]; then
+    emulator
+    machine=(-M q35 -accel "tcg,thread=multi" -cpu max) console=ttyS0 console_options=" tsc=reliable clocksource=tsc"
+    interpreter=ld-linux-x86-64.so.2 interpreters=lib64 strip=strip
+else
+    cross
+    install qemu-system-arm
+    emulator=(qemu-system-aarch64)
+    machine=(-M "virt,gic-version=3" -accel "tcg,thread=multi" -cpu max,pauth-impdef=on) console=ttyAMA0 console_options=
+    interpreter=ld-linux-aarch64.so.1 interpreters=lib strip=aarch64-linux-gnu-strip
+fi
 
 step "a kernel: $kernel"
 case "$kernel" in
-6.1) suite=bookworm meta=linux-image-cloud-amd64 ;;
-6.12) suite=bookworm meta=linux-image-6.12-cloud-amd64 ;;
-sid) suite=sid meta=linux-image-cloud-amd64 ;;
+6.1) suite=bookworm meta=linux-image-cloud-$architecture ;;
+6.12) suite=bookworm meta=linux-image-6.12-cloud-$architecture ;;
+6.12-16k) suite=bookworm meta=linux-image-6.12-arm64-16k ;;
+sid) suite=sid meta=linux-image-cloud-$architecture ;;
 esac
 lists "$suite"
-# Names change with every update. Newer images are in a package of their own.
-package="$("${cache[@]}" depends "$meta" 2>/dev/null | sed -n 's/.*Depends: \(linux-\(image\|binary\)-[^ ]*\).*/\1/p' | head -1)"
-[ -n "$package" ] || lack "no package $meta in Debian's $suite"
-fetch "$work/$package" "$package"
-if ! compgen -G "$work/$package/boot/vmlinuz-*" >/dev/null; then
-    package="$("${cache[@]}" depends "$package" | sed -n 's/.*Depends: \(linux-binary-[^ ]*\).*/\1/p' | head -1)"
-    [ -n "$package" ] || fail "$meta leads to no kernel"
-    fetch "$work/$package" "$package"
-fi
-image="$(compgen -G "$work/$package/boot/vmlinuz-*" || compgen -G "$work/$package/usr/lib/modules/*/vmlinuz" || true)"
-[ -n "$image" ] || fail "$package holds no kernel"
-echo "$image"
+linux "$meta"
 
 step "a C library and programs: $libc"
 lists "$libc"
 python="$("${cache[@]}" depends python3-minimal | sed -n 's/.*Depends: \(python3\.[0-9]*-minimal\).*/\1/p' | head -1)"
 [ -n "$python" ] || lack "no package python3-minimal in Debian's $libc"
-fetch "$work/programs-$libc" libc6 libgcc-s1 libcrypt1 zlib1g libexpat1 perl-base "$python" "lib$python"
+programs="$work/programs-$libc-$architecture"
+fetch "$programs" libc6 libgcc-s1 libcrypt1 zlib1g libexpat1 perl-base "$python" "lib$python"
 version="$("${cache[@]}" show libc6 | sed -n 's/^Version: //p' | head -1)"
 
 step "tests"
 begin_files
-build perseq-rseq test abort stop stress registration
+sequences=(stop stress registration)
+[ "$architecture" = arm64 ] || sequences+=(abort)
+build perseq-rseq test "${sequences[@]}"
 build perseq test torture model controls slices
-cargo build --locked -p perseq-experiments -p perseq-preload
-built="${CARGO_TARGET_DIR:-target}/debug"
-strip -o "$root/bin/perseq" "$built/perseq"
-strip -o "$root/bin/libperseq.so" "$built/libperseq.so"
-cp -r "$work/programs-$libc"/usr "$root/"
+cargo build --locked -p perseq-experiments -p perseq-preload ${target:+--target "$target"}
+built="${CARGO_TARGET_DIR:-target}/${target:+$target/}debug"
+"$strip" -o "$root/bin/perseq" "$built/perseq"
+"$strip" -o "$root/bin/libperseq.so" "$built/libperseq.so"
+cp -r "$programs"/usr "$root/"
 rm -rf "$root"/usr/share
 for folder in lib lib64; do
-    [ ! -d "$work/programs-$libc/$folder" ] || cp -rn "$work/programs-$libc/$folder" "$root/"
+    [ ! -d "$programs/$folder" ] || cp -rn "$programs/$folder" "$root/"
 done
 # Where programs look for the loader.
-mkdir -p "$root/lib64"
-loader="$(cd "$root" && find lib lib64 usr/lib -name ld-linux-x86-64.so.2 -type f -o -name 'ld-2*.so' -type f | head -1)"
+mkdir -p "$root/$interpreters"
+loader="$(cd "$root" && find lib* usr/lib -name "$interpreter" -type f -o -name 'ld-2*.so' -type f | head -1)"
 [ -n "$loader" ] || fail "libc6 of $libc has no loader"
-[ -e "$root/lib64/ld-linux-x86-64.so.2" ] || ln -sf "/$loader" "$root/lib64/ld-linux-x86-64.so.2"
+[ -e "$root/$interpreters/$interpreter" ] || ln -sf "/$loader" "$root/$interpreters/$interpreter"
 cat >"$root/tests/1-selftest.sh" <<'SH'
 #!/bin/sh
 /bin/perseq selftest -q
 SH
 cat >"$root/tests/2-storms.sh" <<'SH'
 #!/bin/sh
-/bin/perseq torture -q --whole-machine --keep-going --seconds "$PERSEQ_TEST_SECONDS" --patience 600
+/bin/perseq torture -q --whole-machine --keep-going --seconds "$PERSEQ_TEST_SECONDS" --patience 600 ${STORMS:+--storms "$STORMS"}
 SH
 cat >"$root/tests/3-programs.sh" <<SH
 #!/bin/sh
@@ -104,11 +111,10 @@ for mode in percpu percpu-mmcid perthread perthread-drain sharded percpu-lock ce
 done
 SH
 chmod +x "$root"/tests/*.sh
-busybox amd64
-end_files "" ""
+busybox "$architecture"
+end_files "STORMS=${STORMS:-}" ""
 
 step "the machine, $cpus CPUs on $nodes nodes"
-machine=(-M q35 -accel "tcg,thread=multi" -cpu max)
 memory=$((nodes > 4 ? nodes : 4))G
 for ((node = 0; node < nodes; node++)); do
     ((nodes > 1)) || break
@@ -117,12 +123,21 @@ for ((node = 0; node < nodes; node++)); do
         -numa "node,nodeid=$node,memdev=m$node,cpus=$((node * each))-$(((node + 1) * each - 1))")
 done
 result=passed
-(boot "${emulator[@]}" "${machine[@]}" -smp "$cpus,sockets=$nodes" -kernel "$image" -append "console=ttyS0 tsc=reliable clocksource=tsc") || result=failed
+(boot "${emulator[@]}" "${machine[@]}" -smp "$cpus,sockets=$nodes" -kernel "$image" -append "console=$console$console_options") || result=failed
 
 # The row: what each part said.
-part() { grep -q "^guest: passed /tests/$1" "$work/output" && echo passed || echo FAILED; }
-release="$(sed -n 's/^guest: \([^ ]*\) x86_64.*/\1/p' "$work/output" | head -1)"
-row="| $(date +%F) | ${release:-$package} | $version | $cpus on $nodes | $(part 1-selftest) | $(part 2-storms) \
+part() {
+    if grep -q "^guest: passed /tests/$1" "$work/output"; then
+        echo passed
+    elif compgen -G "$root/tests/$1*" >/dev/null; then
+        echo FAILED
+    else
+        echo -
+    fi
+}
+storms="$(sed -n '/^storm  /,/^guest: /s/^\([a-z]*\)  .* ok\( .*\)*$/\1/p' "$work/output" | sort -u | wc -l)"
+release="$(sed -n 's/^guest: \([^ ]*\) \(x86_64\|aarch64\), .*/\1/p' "$work/output" | head -1)"
+row="| $(date +%F) | ${release:-$package} | $version | $cpus on $nodes | $(part 1-selftest) | $(part 2-storms): $storms \
 | $(part perseq-rseq-abort) | $(part perseq-rseq-stop) \
 | $(part perseq-rseq-stress) | $(part perseq-rseq-registration) | $(part perseq-torture) | $(part perseq-model) \
 | $(part perseq-controls) | $(part 3-programs) |"
