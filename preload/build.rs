@@ -7,5 +7,7 @@ fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
     // The number changes with the C interface, not with the version.
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libperseq.so.0");
+    // What no library has is found out here, and not when a program starts.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,defs");
     println!("cargo::rerun-if-changed=build.rs");
 }

@@ -14,10 +14,10 @@
 # x86-64 processor, and rseq/tests/aarch64 has arm64's. For amd64 nothing is installed but cpio, for arm64 a cross compiler
 # and QEMU too: kernels and other suites' packages are unpacked in a folder.
 #
-# STORMS=NAME,... runs these storms alone, for which a fifth of the time is enough: cpusets,hotplug,everything are those that
-# differ most from kernel to kernel. RECORD=FILE appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what
-# was fetched and built. PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with
-# 77 where the archives have not what it needs.
+# STORMS=NAME,... runs these storms alone: cpusets,hotplug,everything are those in which kernels differ most. RECORD=FILE
+# appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what was fetched
+# and built. PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with 77 where the
+# archives have not what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -68,7 +68,13 @@ lists "$libc"
 python="$("${cache[@]}" depends python3-minimal | sed -n 's/.*Depends: \(python3\.[0-9]*-minimal\).*/\1/p' | head -1)"
 [ -n "$python" ] || lack "no package python3-minimal in Debian's $libc"
 programs="$work/programs-$libc-$architecture"
-fetch "$programs" libc6 libgcc-s1 libcrypt1 zlib1g libexpat1 perl-base "$python" "lib$python"
+tools=()
+if [ "$architecture" = amd64 ]; then
+    # The stress assembles the variants of the sequences that must lose something.
+    mapfile -t tools < <("${cache[@]}" depends binutils-x86-64-linux-gnu | sed -n 's/.*Depends: \(lib[^ ]*\).*/\1/p')
+    tools+=(binutils-x86-64-linux-gnu)
+fi
+fetch "$programs" libc6 libgcc-s1 libcrypt1 zlib1g libexpat1 perl-base "$python" "lib$python" "${tools[@]}"
 version="$("${cache[@]}" show libc6 | sed -n 's/^Version: //p' | head -1)"
 
 step "tests"
@@ -110,7 +116,20 @@ for mode in percpu percpu-mmcid perthread perthread-drain sharded percpu-lock ce
     echo "perl and python: \$mode"
 done
 SH
-chmod +x "$root"/tests/*.sh
+# Libraries that come and go are built by the test that loads them; there is no Rust here.
+mv "$root/tests/perseq-rseq-registration" "$root/bin/registration"
+cat >"$root/tests/4-registration.sh" <<'SH'
+#!/bin/sh
+registration --test-threads=1 --nocapture --skip library::
+SH
+# As a test asks for it: cc -shared -nostdlib -o LIBRARY SOURCE.
+cat >"$root/bin/cc" <<'SH'
+#!/bin/sh
+x86_64-linux-gnu-as -o "$4.o" "$5" && x86_64-linux-gnu-ld -shared -o "$4" "$4.o"
+SH
+mkdir -p "$root$PWD/rseq"
+cp -r rseq/asm "$root$PWD/rseq/"
+chmod +x "$root"/tests/*.sh "$root/bin/cc"
 busybox "$architecture"
 end_files "STORMS=${STORMS:-}" ""
 
@@ -139,7 +158,7 @@ storms="$(sed -n '/^storm  /,/^guest: /s/^\([a-z]*\)  .* ok\( .*\)*$/\1/p' "$wor
 release="$(sed -n 's/^guest: \([^ ]*\) \(x86_64\|aarch64\), .*/\1/p' "$work/output" | head -1)"
 row="| $(date +%F) | ${release:-$package} | $version | $cpus on $nodes | $(part 1-selftest) | $(part 2-storms): $storms \
 | $(part perseq-rseq-abort) | $(part perseq-rseq-stop) \
-| $(part perseq-rseq-stress) | $(part perseq-rseq-registration) | $(part perseq-torture) | $(part perseq-model) \
+| $(part perseq-rseq-stress) | $(part 4-registration) | $(part perseq-torture) | $(part perseq-model) \
 | $(part perseq-controls) | $(part 3-programs) |"
 printf '\n%s\n' "$row"
 [ -z "${RECORD:-}" ] || printf '%s\n' "$row" >>"$RECORD"
