@@ -159,7 +159,7 @@ release="$(sed -n 's/^guest: \([^ ]*\) \(x86_64\|aarch64\), .*/\1/p' "$work/outp
 row="| $(date +%F) | ${release:-$package} | $version | $cpus on $nodes | $(part 1-selftest) | $(part 2-storms): $storms \
 | $(part perseq-rseq-abort) | $(part perseq-rseq-stop) \
 | $(part perseq-rseq-stress) | $(part 4-registration) | $(part perseq-torture) | $(part perseq-model) \
-| $(part perseq-controls) | $(part 3-programs) |"
+| $(part perseq-controls) | $(part perseq-slices) | $(part 3-programs) |"
 printf '\n%s\n' "$row"
 [ -z "${RECORD:-}" ] || printf '%s\n' "$row" >>"$RECORD"
 [ "$result" = passed ]

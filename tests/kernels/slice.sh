@@ -24,15 +24,11 @@ emulator
 step "kernels and a C library: sid"
 lists sid
 fetch "$work/programs-sid" libc6 libgcc-s1
-package="$("${cache[@]}" depends linux-image-cloud-amd64 2>/dev/null | sed -n 's/.*Depends: \(linux-image-[^ ]*\).*/\1/p' | head -1)"
-[ -n "$package" ] || lack "no package linux-image-cloud-amd64 in Debian's sid"
-binary="${package/image/binary}"
-fetch "$work/$binary" "$binary"
-debians="$(compgen -G "$work/$binary/usr/lib/modules/*/vmlinuz" || compgen -G "$work/$binary/boot/vmlinuz-*" || true)"
-[ -n "$debians" ] || fail "$binary holds no kernel"
+linux linux-image-cloud-amd64
+debians="$image"
 built="$work/kernel-slice"
 if [ ! -e "$built/arch/x86/boot/bzImage" ]; then
-    version="${package#linux-image-}" && version="$(cut -d. -f1,2 <<<"$version")"
+    version="${package#linux-*-}" && version="$(cut -d. -f1,2 <<<"$version")"
     fetch "$work/source" "linux-source-$version"
     tar -C "$work/source" -xf "$work/source/usr/src/linux-source-$version.tar.xz"
     mkdir -p "$built"
