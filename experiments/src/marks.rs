@@ -70,11 +70,45 @@ pub unsafe fn tell(tier: usize, first: u64, last: u64) {
     unsafe { end(last) };
 }
 
+/// Marks that an object goes to the caller, by a store of 0 into its first byte.
+///
+/// # Safety
+///
+/// * The object is the caller's and has a byte, of which nothing is expected, or that it is 0.
+#[inline(always)]
+pub unsafe fn hand_out(object: *mut u8) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let base = object.wrapping_byte_sub((BASE + 0x20) as usize);
+        // SAFETY: by our own contract the byte is ours to write.
+        unsafe {
+            std::arch::asm!(
+                ".byte 0x88,0x88", ".long {}", const BASE + 0x20, in("rax") base, in("cl") 0_u8,
+                options(nostack, preserves_flags)
+            );
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = object;
+}
+
+/// Marks that the caller gives an object back, by a load of its first byte.
+///
+/// # Safety
+///
+/// * The object is the caller's and has a byte.
+#[inline(always)]
+pub unsafe fn give_back(object: *mut u8) {
+    // SAFETY: by our own contract.
+    unsafe { load::<0x21>(object.expose_provenance() as u64) };
+}
+
 type Load = unsafe fn(u64);
 
 /// # Safety
 ///
 /// * As for [`tell`].
+#[inline(always)]
 unsafe fn load<const NUMBER: i32>(address: u64) {
     #[cfg(target_arch = "x86_64")]
     {

@@ -116,7 +116,7 @@ fn samples_are_started_in_one_place() {
 /// other. The model uses no other crate.
 #[test]
 fn the_model_and_the_statistics_stand_alone() {
-    let model = ["topology", "geometry", "lines", "cache", "counts", "objects", "model", "places", "lib"];
+    let model = ["topology", "geometry", "lines", "cache", "counts", "objects", "reuse", "model", "places", "lib"];
     stands_alone("cache-model", &model, &[]);
     let statistics = ["estimate", "paired", "shape", "verdict", "lib", "simulation", "tests"];
     stands_alone("statistics", &statistics, &["rand", "rand_chacha", "statrs"]);

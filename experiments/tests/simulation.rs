@@ -125,7 +125,7 @@ fn the_same_seed_gives_the_same_bits() {
     assert_eq!(fs::read_to_string(dirs[0].join("samples.jsonl")).expect("rows"), cut);
     // What is preloaded is what is called; its sample stands beside the others in all but the mode.
     let third = folder.path().join("third");
-    let arguments = "--cpus 2 --filter E01/depth=1$ --preload system --seeds 1 --measure-ms 20";
+    let arguments = "--cpus 2 --filter E01/depth=1$ --preload system --seeds 1 --measure-ms 20 --objects";
     let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
     arguments.extend(["--plugin".into(), text(&plugin), "--out".into(), text(&third)]);
     let output = perseq("simulate", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
@@ -141,6 +141,17 @@ fn the_same_seed_gives_the_same_bits() {
     // The C library does not say where its metadata lies: that is not nothing.
     assert!(row[7]["tiers"].is_null() && row[6].get("caches_accesses_per_pair").is_none(), "{row}");
     assert!(row[8]["tiers"].as_str().is_some_and(|reason| reason.contains("does not say")), "{row}");
+
+    // One thread takes what it gave back last, and the C library writes into what is free: its own CPU touches each line in
+    // between. The guest for which nobody asked says nothing of objects.
+    let (objects, pairs) = (&row[7]["objects"], row[5].as_u64().expect("a count"));
+    let handed_out = objects["handed_out"].as_u64().expect("a count");
+    assert!((pairs..=pairs + pairs / 100).contains(&handed_out), "{objects} for {pairs} pairs");
+    assert!(row[6]["reuse_distance_p75_lines"].as_f64() < Some(100.0), "{row}");
+    assert_eq!(row[6]["touchers_per_object"].as_f64(), Some(1.0), "{row}");
+    let report = fs::read_to_string(third.join("report/report.txt")).expect("a report");
+    assert!(report.contains("reuse distance, median (lines)"), "{report}");
+    assert!(first[0][7]["objects"].is_null() && first[0][6].get("reuse_never_share").is_none(), "{}", first[0]);
 
     let resumed = resume(&plugin);
     assert_eq!(resumed.status.code(), Some(0), "{}", stderr(&resumed));
@@ -166,6 +177,68 @@ fn tiers_are_told_apart(row: &Value) {
     let told = counts(&row[7]["told"]["bytes"]);
     assert!(told.values().all(|bytes| bytes.as_u64() > Some(0)), "{told:?}");
     assert_eq!(told.len() + 1, tiers.len(), "and what is the program's: {tiers:?}");
+}
+
+/// Patterns whose distances and touchers are known: last in, first out over a working set of 600 lines; first in, first out
+/// over 600 objects; one object between two CPUs.
+#[test]
+fn planted_patterns_have_the_distances_and_touchers_that_they_must() {
+    const DEFINITION: &str = r#"
+        id = "planted"
+        title = "Objects whose reuse is known"
+        question = "Is it found?"
+        method = "By a workload that marks objects of its own."
+        workload = "known-reuse"
+        headline = "ns_per_pair"
+        parameters = { turns = 40, objects = 600 }
+
+        [profiles.quick]
+        measure_ms = 1
+        blocks = 1
+        modes = ["system"]
+        vary = { pattern = [0, 1, 2] }
+
+        [[metrics]]
+        name = "ns_per_pair"
+        unit = "ns"
+        better = "less-time"
+        meaning = "None."
+
+        [[predictions]]
+        text = "It is found."
+        metric = "ns_per_pair"
+        mode = "system"
+        at_least = 0.5
+        at_most = 2.0
+    "#;
+    let folder = tempfile::tempdir().expect("a directory");
+    let [definition, dir] = ["planted.toml", "run"].map(|name| folder.path().join(name));
+    fs::write(&definition, DEFINITION).expect("a definition");
+    let (plugin, text) = (library::built("cache-plugin"), |path: &Path| path.to_str().expect("UTF-8").to_owned());
+    let mut arguments: Vec<_> = "--cpus 2 --modes system --seeds 1 --objects".split(' ').map(str::to_owned).collect();
+    arguments.extend(["--definition".into(), text(&definition), "--out".into(), text(&dir)]);
+    arguments.extend(["--plugin".into(), text(&plugin)]);
+    let output = perseq("simulate", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    if output.status.code() == Some(3) {
+        return absence::not_tested("guest", "objects in simulated machines", stderr(&output).trim());
+    }
+    let rows = reports(&dir);
+    assert_eq!((output.status.code(), rows.len()), (Some(0), 3), "{} {rows:?}", stderr(&output));
+    let of = |pattern: u64| {
+        let named = format!("pattern={pattern}");
+        let row = rows.iter().find(|row| row[0].as_str().is_some_and(|id| id.contains(&named))).expect("a row");
+        move |metric: &str| row[6][metric].as_f64().expect("a metric")
+    };
+    let [stack, queue, between] = [0, 1, 2].map(of);
+    // The working set, and what else the thread and the kernel touch meanwhile.
+    for pattern in [&stack, &queue] {
+        assert!((600.0..700.0).contains(&pattern("reuse_distance_p25_lines")), "{rows:?}");
+        assert!((600.0..700.0).contains(&pattern("reuse_distance_p75_lines")), "{rows:?}");
+        // An L1 has 512 lines, an L2 8192.
+        assert!(pattern("reuse_beyond_l1_share") > 0.9 && pattern("reuse_beyond_l2_share") == 0.0, "{rows:?}");
+    }
+    let touchers = [stack, queue, between].map(|pattern| pattern("touchers_per_object"));
+    assert_eq!(touchers, [0.0, 0.0, 1.0], "{rows:?}");
 }
 
 /// Two parts, the second of which another host took up: the bits of the whole, and nobody need be asked about hosts.

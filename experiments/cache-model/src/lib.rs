@@ -19,7 +19,7 @@
 //!    a directory knows where each line is.
 //! 5. [`counts`]: what is counted, for each CPU and each class of accesses that the caller tells apart.
 //! 6. [`objects`]: how far back a CPU last touched an object that it is handed, and how many CPUs touched the object's
-//!    line since it was given back.
+//!    line since it was given back; [`reuse`] sums that up.
 //! 7. [`places`]: counts by where in a program's memory the data lay.
 //!
 //! # What it leaves out
@@ -36,12 +36,14 @@ mod lines;
 pub mod model;
 pub mod objects;
 pub mod places;
+pub mod reuse;
 pub mod topology;
 
 pub use counts::Counts;
 pub use geometry::{Geometry, Inclusion, Shape};
 pub use model::{Access, Model};
 pub use places::{Places, Ranges};
+pub use reuse::Reuse;
 pub use topology::{Distance, Topology};
 
 /// Bytes of a line, at every level and on every processor modelled.

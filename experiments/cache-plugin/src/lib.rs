@@ -17,10 +17,16 @@
 //! loads for each range, of its first and of its last byte, whose displacement says which tier it is and which end. It
 //! does so once, when nothing is counted any more: the program's accesses are counted by line until then.
 //!
+//! # Objects
+//!
+//! Where the program is told to, it marks each object that it is handed by a store into its first byte, and each that it
+//! gives back by a load of that byte, with displacements nobody else uses. These are not counted as accesses.
+//!
 //! # Arguments
 //!
-//! `cpus`, `groups`, `geometry` and `memory` (starts of the nodes' memory, between `+`) as the model takes them, and
-//! `out`, the file to write when the emulator ends. All are needed.
+//! `cpus`, `groups`, `geometry` and `memory` (starts of the nodes' memory, between `+`) as the model takes them, `objects`
+//! (1: objects are marked, and the model remembers who touched what), and `out`, the file to write when the emulator ends.
+//! All are needed.
 
 mod api;
 mod marks;
@@ -109,6 +115,12 @@ extern "C" fn translate(_: u64, block: *mut api::Block) {
             unsafe { api::qemu_plugin_register_vcpu_mem_cb(instruction, call, 0, 3, tier as *mut c_void) };
             continue;
         }
+        if let Some(passing) = marks::object(bytes) {
+            let call = if passing == marks::Passing::HandedOut { handed_out } else { given_back };
+            // SAFETY: as above.
+            unsafe { api::qemu_plugin_register_vcpu_mem_cb(instruction, call, 0, 3, std::ptr::null_mut()) };
+            continue;
+        }
         let test = marks::is_test(bytes);
         let what = if test { observer::TEST } else { observer::class(address) };
         // SAFETY: as above. 3: loads and stores.
@@ -129,21 +141,38 @@ extern "C" fn entered(_: c_uint, _: *mut c_void) {
     with(Observer::system_call);
 }
 
-extern "C" fn accessed(cpu: c_uint, information: u32, address: u64, what: *mut c_void) {
-    // SAFETY: the information is that of this very call.
+/// Where in memory an access went. None: to a device, which has no lines.
+fn physical(information: u32, address: u64) -> Option<u64> {
+    // SAFETY: the information is that of the call that is being answered.
     let at = unsafe { api::qemu_plugin_get_hwaddr(information, address) };
     // SAFETY: it is null or valid until the next call for this CPU.
     if at.is_null() || unsafe { api::qemu_plugin_hwaddr_is_io(at) } {
-        return; // a device has no lines
+        return None;
     }
     // SAFETY: as above.
-    let physical = unsafe { api::qemu_plugin_hwaddr_phys_addr(at) };
+    Some(unsafe { api::qemu_plugin_hwaddr_phys_addr(at) })
+}
+
+extern "C" fn accessed(cpu: c_uint, information: u32, address: u64, what: *mut c_void) {
+    let Some(physical) = physical(information, address) else { return };
     // SAFETY: the information is that of this very call.
     let bytes = 1_u64 << unsafe { api::qemu_plugin_mem_size_shift(information) };
     // SAFETY: as above.
     let write = unsafe { api::qemu_plugin_mem_is_store(information) };
     let access = observer::Seen { cpu: cpu as usize, write, address, physical, bytes };
     with(|observer| observer.access(&access, what as usize));
+}
+
+extern "C" fn handed_out(cpu: c_uint, information: u32, address: u64, _: *mut c_void) {
+    if let Some(physical) = physical(information, address) {
+        with(|observer| observer.object(cpu as usize, physical, marks::Passing::HandedOut));
+    }
+}
+
+extern "C" fn given_back(cpu: c_uint, information: u32, address: u64, _: *mut c_void) {
+    if let Some(physical) = physical(information, address) {
+        with(|observer| observer.object(cpu as usize, physical, marks::Passing::GivenBack));
+    }
 }
 
 extern "C" fn begun(_: c_uint, _: u32, address: u64, tier: *mut c_void) {

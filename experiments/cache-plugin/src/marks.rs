@@ -43,6 +43,22 @@ pub fn told(bytes: &[u8]) -> Option<(usize, End)> {
     (number / 2 < TIERS.len()).then_some((number / 2, end))
 }
 
+/// If it is an access that marks an object, `mov %cl, BASE+0x20(%rax)` where it is handed out and `mov BASE+0x21(%rax), %cl`
+/// where it is given back: which of the two.
+pub fn object(bytes: &[u8]) -> Option<Passing> {
+    let is = |opcode: u8, number: u32| {
+        bytes.strip_prefix(&[opcode, 0x88]).is_some_and(|operand| operand == (BASE + number).to_le_bytes())
+    };
+    if is(0x88, 0x20) { Some(Passing::HandedOut) } else { is(0x8A, 0x21).then_some(Passing::GivenBack) }
+}
+
+/// Where an object goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Passing {
+    HandedOut,
+    GivenBack,
+}
+
 /// An end of a range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum End {

@@ -1,7 +1,7 @@
 //! What the plugin knows: the model, and whether it is being fed.
 
 use crate::marks;
-use perseq_cache_model::{Access, Geometry, Model, Places, Ranges, Topology};
+use perseq_cache_model::{Access, Geometry, Model, Places, Ranges, Reuse, Topology};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
@@ -53,6 +53,10 @@ pub struct Observer {
     pub places: Places,
     /// Where the metadata of the allocator lies.
     pub ranges: Ranges,
+    /// What was found of objects that were handed out while counting. None: nobody asked.
+    pub reuse: Option<Reuse>,
+    /// Lines of a CPU's first level and of its second.
+    pub lines: [u64; 2],
     /// Times that counting began.
     pub started: u64,
     /// Times that it ended.
@@ -94,11 +98,15 @@ impl Observer {
         let memory = value("memory")?.split('+').map(|start| number("memory", start)).collect::<Result<Vec<_>, _>>()?;
         let geometry = Geometry::named(value("geometry")?)?;
         let topology = Topology::new(count("cpus")?, count("groups")?, &memory)?;
+        let objects = count("objects")? != 0;
+        let model = Model::new(&geometry, topology.clone(), CLASSES.len());
         Ok(Observer {
             id,
             out: value("out")?.into(),
             cpus: topology.cpus(),
-            model: Model::new(&geometry, topology, CLASSES.len()),
+            model: if objects { model.with_objects() } else { model },
+            reuse: objects.then(Reuse::default),
+            lines: [geometry.l1d, geometry.l2].map(|level| level.entries() as u64),
             geometry: geometry.name,
             looking: false,
             counting: false,
@@ -137,6 +145,7 @@ impl Observer {
             marks::BEGIN if self.counting => {
                 self.model.reset_counts();
                 self.places.clear();
+                self.reuse = self.reuse.take().map(|_| Reuse::default());
                 self.system_calls = 0;
                 self.parts[0] += 1;
             }
@@ -152,6 +161,18 @@ impl Observer {
     /// The guest executed `syscall`.
     pub fn system_call(&mut self) {
         self.system_calls += u64::from(self.counting);
+    }
+
+    /// A thread on `cpu` is handed the object at a physical address, or gives it back.
+    pub fn object(&mut self, cpu: usize, physical: u64, passing: marks::Passing) {
+        let Some((objects, reuse)) = self.model.objects().zip(self.reuse.as_mut()).filter(|_| self.counting) else {
+            return;
+        };
+        match passing {
+            _ if cpu >= self.cpus => self.wrong += 1,
+            marks::Passing::HandedOut => reuse.add(objects.hand_out(cpu, physical)),
+            marks::Passing::GivenBack => objects.give_back(physical),
+        }
     }
 
     /// The guest loaded or stored.

@@ -2,7 +2,7 @@
 
 use crate::marks::TIERS;
 use crate::observer::{CLASSES, Observer, USER};
-use perseq_cache_model::Counts;
+use perseq_cache_model::{Counts, Reuse};
 use std::fmt::Write;
 
 /// Writes everything that was counted, or says why it could not.
@@ -44,6 +44,8 @@ pub fn write(observer: &Observer) -> Result<(), String> {
         let fields: Vec<_> = names.zip(&tiers).map(|(name, sum)| format!("\"{name}\":{}", counts(sum))).collect();
         format!("{{{}}}", fields.join(","))
     });
+    text += ",\"objects\":";
+    text += &observer.reuse.as_ref().map_or("null".into(), |reuse| objects(reuse, observer.lines));
     let bytes = TIERS.iter().zip(observer.ranges.bytes(TIERS.len()));
     let bytes: Vec<_> = bytes.map(|(name, bytes)| format!("\"{name}\":{bytes}")).collect();
     let (ranges, fault) = (observer.ranges.len(), told.err().unwrap_or_default());
@@ -55,4 +57,19 @@ pub fn write(observer: &Observer) -> Result<(), String> {
 fn counts(counts: &Counts) -> String {
     let fields: Vec<_> = counts.named().iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
     format!("{{{}}}", fields.join(","))
+}
+
+/// What was found of objects, beside the lines of a CPU's first level and of its second.
+fn objects(reuse: &Reuse, lines: [u64; 2]) -> String {
+    let list = |values: &[u64]| values.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
+    let quartiles: Vec<_> = [1, 2, 3].into_iter().filter_map(|quarters| reuse.quartile(quarters)).collect();
+    let ((passed, touchers), [first, second]) = (reuse.passed(), lines.map(|lines| reuse.beyond(lines)));
+    format!(
+        "{{\"handed_out\":{},\"never\":{},\"beyond_l1\":{first},\"beyond_l2\":{second},\"quartiles\":[{}],\"digits\":[{}],\
+         \"passed\":{passed},\"touchers\":{touchers}}}",
+        reuse.handed_out(),
+        reuse.never(),
+        list(&quartiles),
+        list(&reuse.digits()),
+    )
 }

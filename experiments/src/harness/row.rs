@@ -12,7 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// From 1.5 on a run may be a part of a plan, or joined from such parts, whose names its rows then bear.
 /// From 1.6 on rows of simulations tell the tiers of the allocator's metadata apart.
 /// From 1.7 on rows of experiments say in how many turns they worked, and what was drawn for the addresses of their block.
-pub const SCHEMA: &str = "1.7.0";
+/// From 1.8 on rows of simulations may say what was found of objects as they were handed out.
+pub const SCHEMA: &str = "1.8.0";
 
 /// The minor version of a schema whose major version is ours.
 pub fn minor(schema: &str) -> u32 {

@@ -30,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(1800);
 const KERNEL: &str = "console=ttyS0 quiet panic=-1 nokaslr norandmaps transparent_hugepage=never tsc=reliable \
                       lpj=10000000 no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 mitigations=off";
 
-/// The guest's files, and where the plugin writes.
+/// The guest's files, where the plugin writes, and what it looks for.
 pub struct Files<'a> {
     /// The archive of its files.
     pub image: &'a Path,
@@ -38,6 +38,8 @@ pub struct Files<'a> {
     pub plugin: &'a Path,
     /// The file that the plugin writes.
     pub out: &'a Path,
+    /// Whether the guest marks objects.
+    pub objects: bool,
 }
 
 /// CPUs, with a socket for each last-level group: its kernel tells programs so, and keeps threads in their group if it can.
@@ -50,11 +52,12 @@ fn smp(machine: &Machine) -> String {
 pub fn job(packages: &Packages, machine: &Machine, files: &Files, environment: &[(String, String)]) -> Job {
     let variables: String = environment.iter().map(|(name, value)| format!(" {name}={value}")).collect();
     let plugin = format!(
-        "{},cpus={},groups={},geometry={},memory=0,out={}",
+        "{},cpus={},groups={},geometry={},memory=0,objects={},out={}",
         files.plugin.display(),
         machine.cpus,
         machine.llc_groups,
         machine.geometry,
+        u8::from(files.objects),
         files.out.display()
     );
     let mut job = Job::new(packages.emulator(), DEADLINE).environment(packages.environment());

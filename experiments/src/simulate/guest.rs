@@ -31,6 +31,9 @@ pub struct Told {
     pub process_cpus: usize,
     /// How long a thread may run while others wait, by the guest's clock.
     pub slice_ns: u64,
+    /// Whether each object is marked as it comes and goes.
+    #[serde(default)]
+    pub objects: bool,
     /// The allocator that must be active. Null: the work names it.
     pub preloaded: Option<Preloaded>,
 }
@@ -103,9 +106,10 @@ fn work() -> Result<String, String> {
     marks::look();
     test_attribution(cpus)?;
     stay_on(0..told.process_cpus)?;
+    let run = if told.objects { workload::run_marked } else { workload::run };
     let mut report = worker::report(&told.order, |order| {
         marks::start();
-        let measured = workload::run(order);
+        let measured = run(order);
         marks::stop();
         measured
     })?;

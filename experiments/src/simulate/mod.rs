@@ -57,6 +57,7 @@ Examples:
   perseq simulate --cpus 16 --llc-groups 2 --geometry zen5 --filter 'E03/rule=A' --modes percpu,perthread
   perseq simulate --filter 'E03/rule=A' --preload percpu,perthread,mimalloc2,jemalloc    after `perseq peers`
   perseq simulate --cpus 64 --process-cpus 4 --modes percpu,percpu-mmcid --filter E04
+  perseq simulate --filter 'E03/rule=A' --objects   also how long ago a CPU touched what it is handed
   perseq rows DIR --metric l2_misses_per_pair       the counts of each sample
 
 QEMU and a kernel are fetched once, from Debian's archive, into the user's cache; nothing is installed. Counts are those
@@ -109,6 +110,10 @@ pub struct Arguments {
     /// Simulated milliseconds of each sample for each of its threads, 200 at least in all: 125,000 instructions each.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     measure_ms: u64,
+    /// Also mark each object as it comes and goes: how many lines its CPU touched since it last touched the object's, and
+    /// how many CPUs touched that between two owners. Guests take longer, and each pair has two instructions more.
+    #[arg(long)]
+    objects: bool,
     /// The plugin. Default: `libperseq_cache_plugin.so` beside this program.
     #[arg(long, value_name = "PATH")]
     plugin: Option<PathBuf>,
@@ -155,7 +160,7 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         (sample.task.turns, sample.task.addresses) = (None, None);
         sample
     };
-    let plan = place::numbered(plain.map(long).flat_map(|sample| guests(sample, &arms)).collect());
+    let plan = place::numbered(plain.map(long).flat_map(|sample| guests(sample, &arms, arguments.objects)).collect());
     if arguments.dry_run {
         let plan = part::taken(arguments.shard, plan)?;
         let lines = plan.iter().map(|planned| format!("{:>5}  {}\n", planned.order_index, planned.sample_id));
@@ -235,13 +240,13 @@ fn mode(arm: &Arm) -> Option<Subject> {
 }
 
 /// A sample of an experiment in a guest, or in one for each allocator that it stands for.
-fn guests(sample: Sample, arms: &[Arm]) -> Vec<Planned<Guest>> {
+fn guests(sample: Sample, arms: &[Arm], objects: bool) -> Vec<Planned<Guest>> {
     let subject = sample.task.mode_requested;
     let own = |arm: &&Arm| mode(arm).unwrap_or(Subject::System) == subject;
     let names: Vec<_> = arms.iter().filter(own).map(|arm| Some(arm.name.clone())).collect();
     let names = if arms.is_empty() { vec![None] } else { names };
     let guest = |preloaded: Option<String>| {
-        let task = Guest { question: sample.task.clone(), preloaded };
+        let task = Guest { question: sample.task.clone(), preloaded, objects };
         Planned {
             sample_id: place::name(&sample.cell_id, sample.block, task.subject(), false),
             cell_id: sample.cell_id.clone(),

@@ -39,6 +39,13 @@ pub struct Guest {
     /// path inlined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preloaded: Option<String>,
+    /// Whether objects are marked as they come and go. Not in older rows.
+    #[serde(default, skip_serializing_if = "not")]
+    pub objects: bool,
+}
+
+fn not(value: &bool) -> bool {
+    !value
 }
 
 impl Task for Guest {
@@ -52,7 +59,7 @@ impl Task for Guest {
 
     /// The start of its kernel, and the instructions of the measured time, each with its accesses.
     fn estimate(&self) -> Duration {
-        Duration::from_secs(9) + self.question.measure() * 25
+        Duration::from_secs(9) + self.question.measure() * if self.objects { 40 } else { 25 }
     }
 }
 
@@ -153,6 +160,50 @@ pub struct Counted {
     /// What was told of it.
     #[serde(default)]
     pub told: Heard,
+    /// What was found of objects as they were handed out. Null: they were not marked. From schema 1.8 on.
+    #[serde(default)]
+    pub objects: Option<Objects>,
+}
+
+/// Objects that were handed out while counting.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Objects {
+    /// All of them.
+    pub handed_out: u64,
+    /// Those whose first line their CPU had never touched. All others have a reuse distance: the number of different lines
+    /// that it touched since it last touched that one.
+    pub never: u64,
+    /// Those with a distance of the lines of a first level or more.
+    pub beyond_l1: u64,
+    /// Those with a distance of the lines of a second level or more.
+    pub beyond_l2: u64,
+    /// The quartiles of the distances. Empty: there are none.
+    pub quartiles: Vec<u64>,
+    /// Distances by their number of binary digits.
+    pub digits: Vec<u64>,
+    /// Objects that had an owner before.
+    pub passed: u64,
+    /// CPUs that touched their first lines between the two owners, over all of these.
+    pub touchers: u64,
+}
+
+impl Objects {
+    /// The metrics of rows. What there was nothing to divide by has no value.
+    fn metrics(&self) -> impl Iterator<Item = (String, f64)> {
+        let share = |part: u64, of: u64| (of > 0).then(|| part as f64 / of as f64);
+        let [first, middle, last] = [0, 1, 2].map(|at| self.quartiles.get(at).map(|lines| *lines as f64));
+        let beyond = |part| share(part, self.handed_out);
+        let values = [
+            first,
+            middle,
+            last,
+            beyond(self.beyond_l1),
+            beyond(self.beyond_l2),
+            beyond(self.never),
+            share(self.touchers, self.passed),
+        ];
+        OF_OBJECTS.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)))
+    }
 }
 
 impl Counted {
@@ -234,6 +285,18 @@ pub struct Report {
     pub counted: Counted,
 }
 
+/// Metrics of objects as they are handed out, where these are marked: quartiles of their reuse distances in lines, shares of
+/// all of them, and CPUs that touched one between two owners. Rows have them as they are, and not for each pair.
+pub const OF_OBJECTS: [&str; 7] = [
+    "reuse_distance_p25_lines",
+    "reuse_distance_p50_lines",
+    "reuse_distance_p75_lines",
+    "reuse_beyond_l1_share",
+    "reuse_beyond_l2_share",
+    "reuse_never_share",
+    "touchers_per_object",
+];
+
 /// How equally threads got on: Jain's index of their pairs.
 pub const FAIRNESS: &str = "jain_fairness";
 /// What a worker tells that no clock has a part in. Rows have it as it is, and not for each pair.
@@ -260,6 +323,7 @@ impl Report {
             let named = TIER_COUNTS.map(|name| (format!("{tier}_{name}_per_pair"), per_pair(of_tier(counts, name))));
             metrics.extend(named);
         }
+        metrics.extend(counted.objects.iter().flat_map(Objects::metrics));
         let unsaid = "the allocator does not say where its metadata lies";
         let unavailable =
             counted.tiers.is_none().then(|| ("tiers".to_owned(), unsaid.to_owned())).into_iter().collect();
@@ -378,7 +442,8 @@ impl Study for Simulation {
     type About = About;
 
     fn job(&self, planned: &Planned<Guest>) -> Result<Job, String> {
-        let Guest { question, preloaded } = &planned.task;
+        let Guest { question, preloaded, objects } = &planned.task;
+        let objects = *objects;
         let mut image = self.image.clone();
         let mut environment = question.environment();
         let mut order = experiment::order(question, planned.invocation_seed, None);
@@ -397,14 +462,14 @@ impl Study for Simulation {
         };
         let Machine { cpus, llc_groups, .. } = self.machine;
         let (process_cpus, slice_ns) = (self.machine.allowed_cpus(), emulator::slice_ns(cpus));
-        let told = Told { order, llc_groups, process_cpus, slice_ns, preloaded };
+        let told = Told { order, llc_groups, process_cpus, slice_ns, objects, preloaded };
         let told = serde_json::to_vec(&told).map_err(|error| error.to_string())?;
         image.file(ORDER, &told);
         let path = self.scratch.folder().join("image.cpio");
         fs::write(&path, image.finish()).map_err(|error| format!("{}: {error}", path.display()))?;
         // The counts of another guest are no counts of this one.
         drop(fs::remove_file(self.counts()));
-        let files = Files { image: &path, plugin: &self.plugin.path, out: &self.counts() };
+        let files = Files { image: &path, plugin: &self.plugin.path, out: &self.counts(), objects };
         Ok(emulator::job(&self.packages, &self.machine, &files, &environment))
     }
 
@@ -436,6 +501,10 @@ impl Study for Simulation {
             Subject::Perseq(mode) => Some(mode.name()),
             _ => None,
         };
+        let marked = report.counted.objects.as_ref().map(|objects| objects.handed_out);
+        if guest.objects && marked.unwrap_or(0) == 0 {
+            return Some("no object that was handed out was seen".into());
+        }
         if report.mode_active.as_deref() != asked {
             return Some(format!("mode: {:?} was asked for, {:?} is active", asked, report.mode_active));
         }
@@ -470,6 +539,7 @@ mod tests {
             classes: BTreeMap::new(),
             tiers: None,
             told: Heard::default(),
+            objects: None,
         }
     }
 
@@ -517,6 +587,27 @@ mod tests {
         for other in [told(2, &[("caches", 640), ("spans", 64)]), told(3, &[("caches", 704)]), Metadata::default()] {
             assert!(heard.misheard(&other, true).is_some_and(|fault| fault.contains("heard as")), "{other:?}");
         }
+    }
+
+    #[test]
+    fn objects_without_a_distance_have_no_quartiles() {
+        let metrics = |objects: Objects| objects.metrics().collect::<BTreeMap<_, _>>();
+        let new = metrics(Objects { handed_out: 4, never: 4, ..Objects::default() });
+        assert_eq!(new.get("reuse_never_share"), Some(&1.0));
+        assert_eq!(new.len(), 3, "neither quartiles nor owners before: {new:?}");
+        let quartiles = vec![1, 2, 600];
+        let some = Objects {
+            handed_out: 8,
+            never: 2,
+            beyond_l1: 4,
+            beyond_l2: 0,
+            quartiles,
+            passed: 6,
+            touchers: 9,
+            ..Objects::default()
+        };
+        let some = metrics(some);
+        assert_eq!(OF_OBJECTS.map(|name| some[name]), [1.0, 2.0, 600.0, 0.5, 0.0, 0.25, 1.5]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What a simulation found: counts per pair in each cell, and ratios between modes over the seeds.
 
-use super::study::{AS_TOLD, About, FAIRNESS, Guest, Report, Row, Run, cells, of_cell, value};
+use super::study::{AS_TOLD, About, FAIRNESS, Guest, OF_OBJECTS, Report, Row, Run, cells, of_cell, value};
 use super::tiers;
 use crate::experiment::{Series, pairs};
 use crate::failure::Failure;
@@ -33,11 +33,28 @@ const COUNTS: &[(&str, &str)] = &[
     ("cached_bytes", "in caches (bytes)"),
     ("stranded_bytes", "in caches out of reach (bytes)"),
     ("caches_touched", "caches that were used"),
+    ("reuse_distance_p25_lines", "reuse distance, quartile (lines)"),
+    ("reuse_distance_p50_lines", "reuse distance, median (lines)"),
+    ("reuse_distance_p75_lines", "reuse distance, last quartile"),
+    ("reuse_beyond_l1_share", "reuse from beyond the L1 (share)"),
+    ("reuse_beyond_l2_share", "reuse from beyond the L2 (share)"),
+    ("reuse_never_share", "objects new to their CPU (share)"),
+    ("touchers_per_object", "CPUs between two owners"),
 ];
 
 /// The counts of the table that every cell has, and a line for each that has no value.
 fn always(count: &str) -> bool {
-    count == FAIRNESS || !AS_TOLD.contains(&count)
+    count == FAIRNESS || !as_it_is(count)
+}
+
+/// The counts that rows have under these very names, and not for each pair.
+fn as_it_is(count: &str) -> bool {
+    AS_TOLD.contains(&count) || OF_OBJECTS.contains(&count)
+}
+
+/// Digits behind the point: none of bytes, caches and lines.
+fn decimals(count: &str) -> usize {
+    if always(count) || count.ends_with("_share") || count.ends_with("_per_object") { 4 } else { 0 }
 }
 
 /// One count in one cell on one subject.
@@ -62,7 +79,7 @@ fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
             let own = series(rows, cell, subject, count);
             let ratio = if *subject == baseline { String::new() } else { ratio(&pairs(&base, &own)) };
             let mut values: Vec<_> = own.into_values().map(|(_, value)| value).collect();
-            let decimals = if always(count) { 4 } else { 0 };
+            let decimals = decimals(count);
             let found = (!values.is_empty()).then(|| (format!("{:.decimals$}", median(&mut values)), ratio));
             entries.push(Entry { words, subject, found });
         }
@@ -72,7 +89,7 @@ fn entries<'a>(rows: &[Row], about: &'a About, cell: &str) -> Vec<Entry<'a>> {
 
 /// A count per pair of one subject in one cell, by start.
 fn series(rows: &[Row], cell: &str, subject: &str, count: &str) -> Series {
-    let metric = if AS_TOLD.contains(&count) { count.to_owned() } else { format!("{count}_per_pair") };
+    let metric = if as_it_is(count) { count.to_owned() } else { format!("{count}_per_pair") };
     let own = rows.iter().filter(|row| row.planned.cell_id == cell && row.planned.task.subject() == subject);
     own.filter_map(|row| Some((row.planned.block, (row.planned.task.layout(), value(row, &metric)?)))).collect()
 }

@@ -10,6 +10,7 @@ mod fast_path;
 mod known_answer;
 mod latency;
 mod life_cycle;
+mod marked;
 mod migration;
 mod objects;
 mod order;
@@ -32,6 +33,7 @@ pub use order::Order;
 use crate::harness::turns;
 use crate::measurement::Measurement;
 use crate::subject::Subject;
+use marked::Marked;
 use perseq::Perseq;
 use std::alloc::{GlobalAlloc, System};
 use std::time::Duration;
@@ -39,6 +41,8 @@ use std::time::Duration;
 static PERSEQ: Perseq = Perseq::new();
 static SYSTEM: System = System;
 static CONTROL: control::Private = control::Private;
+static MARKED_PERSEQ: Marked<Perseq> = Marked(&PERSEQ);
+static MARKED_SYSTEM: Marked<System> = Marked(&SYSTEM);
 
 /// Copies of the measured loop of the workload called `name`.
 pub fn copies(name: &str) -> u64 {
@@ -68,6 +72,16 @@ pub fn run(order: &Order) -> Result<Measurement, String> {
     }
 }
 
+/// The same with a mark on each object that comes or goes, for the plugin of a simulated machine.
+pub fn run_marked(order: &Order) -> Result<Measurement, String> {
+    let unknown = || format!("no workload `{}`", order.workload);
+    match order.subject {
+        Subject::Perseq(_) => find(&order.workload).ok_or_else(unknown)?(&MARKED_PERSEQ, order),
+        Subject::System => find(&order.workload).ok_or_else(unknown)?(&MARKED_SYSTEM, order),
+        Subject::Control => Err("the objects of the control have no marks".into()),
+    }
+}
+
 type Workload<A> = fn(&'static A, &Order) -> Result<Measurement, String>;
 
 fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
@@ -88,6 +102,7 @@ fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
         "stranded-memory" => Some(stranded_memory::run),
         "known-sleep" => Some(known_answer::sleep),
         "known-objects" => Some(known_answer::objects),
+        "known-reuse" => Some(known_answer::reuse),
         "preemption" => Some(known_answer::preemption),
         _ => None,
     }
