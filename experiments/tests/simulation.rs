@@ -40,6 +40,10 @@ fn machines_that_cannot_be_are_refused() {
         (&["--preload", "system", "--modes", "percpu"], "--modes"),
         (&["--allocator", "mine=/no/such.so"], "/no/such.so"),
         (&["--plugin", "/no/such/plugin.so"], "--plugin /no/such/plugin.so: "),
+        (&["--suite", "best", "--preload", "system"], "no pattern matches --suite best; expected one of threadtest"),
+        (&["--suite", "larson", "--filter", "E01"], "--filter"),
+        (&["--suite", "larson", "--objects"], "--objects"),
+        (&["--percent", "5"], "--suite"),
     ] {
         let output = perseq("simulate", arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -67,6 +71,35 @@ fn the_plan_is_that_of_the_guest() {
     let output = perseq("simulate", &arguments);
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.ends_with("6 guests\n") && plan.contains("E03/rule=A/threads_per_cpu=5/block=0/system\n"), "{plan}");
+
+    let arguments = ["--suite", "^(larson|churn)$", "--threads-per-cpu", "1,4", "--preload", "system", "--dry-run"];
+    let output = perseq("simulate", &arguments);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(plan.ends_with("9 guests\n") && plan.contains("suite/larson/threads_per_cpu=4/block=2/system\n"), "{plan}");
+}
+
+/// Its blocks are what counts are for each of, and its threads are as many as the guest has CPUs.
+#[test]
+fn a_pattern_of_the_suite_is_simulated() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (plugin, dir) = (library::built("cache-plugin"), folder.path().join("run"));
+    let text = |path: &Path| path.to_str().expect("UTF-8").to_owned();
+    let arguments = "--cpus 2 --suite ^xmalloc$ --preload system --seeds 1";
+    let mut arguments: Vec<_> = arguments.split(' ').map(str::to_owned).collect();
+    arguments.extend(["--plugin".into(), text(&plugin), "--out".into(), text(&dir)]);
+    let output = perseq("simulate", &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    if output.status.code() == Some(3) {
+        return absence::not_tested("guest", "patterns in simulated machines", stderr(&output).trim());
+    }
+    let rows = fs::read_to_string(dir.join("samples.jsonl")).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{} {rows}", stderr(&output));
+    let row = &reports(&dir)[0];
+    assert_eq!((&row[0], &row[1]), (&"suite/xmalloc/block=0/system".into(), &"ok".into()), "{row}");
+    // One of two threads fills eight batches of 4096 objects, each with a block around it.
+    assert!((8 * 4096..8 * 4097 + 1).contains(&row[5].as_u64().expect("a count")), "{row}");
+    assert_eq!(row[7]["parts"], serde_json::json!([0, 0]), "it is measured whole");
+    // An object of a line is written whole by one CPU and read by the other.
+    assert!(row[6]["modified_transfers_in_group_per_pair"].as_f64() > Some(0.5), "{row}");
 }
 
 /// The rows of a run, each reduced to what its guest reported.

@@ -8,7 +8,8 @@
 //! 5. [`scratch`]: the folder of the guest that runs now.
 //! 6. [`study`]: all that as a kind of run. Counts stand in the rows; times do not, for a guest's clock counts
 //!    instructions.
-//! 7. [`table`]: counts per pair, ratios with their intervals over the seeds, and figures; [`tiers`]: where misses come
+//! 7. [`patterns`]: the suite's patterns in place of experiments.
+//! 8. [`table`]: counts per pair, ratios with their intervals over the seeds, and figures; [`tiers`]: where misses come
 //!    from.
 //!
 //! What is not simulated (time, prefetchers and more) is said in `cache-model/src/lib.rs`. CPUs take turns of some ten
@@ -19,6 +20,7 @@ pub mod guest;
 mod image;
 mod machine;
 mod packages;
+mod patterns;
 mod scratch;
 mod study;
 mod table;
@@ -58,6 +60,7 @@ Examples:
   perseq simulate --filter 'E03/rule=A' --preload percpu,perthread,mimalloc2,jemalloc    after `perseq peers`
   perseq simulate --cpus 64 --process-cpus 4 --modes percpu,percpu-mmcid --filter E04
   perseq simulate --filter 'E03/rule=A' --objects   also how long ago a CPU touched what it is handed
+  perseq simulate --suite '^(larson|xmalloc)$' --preload percpu,perthread,mimalloc2
   perseq rows DIR --metric l2_misses_per_pair       the counts of each sample
 
 QEMU and a kernel are fetched once, from Debian's archive, into the user's cache; nothing is installed. Counts are those
@@ -82,6 +85,13 @@ pub struct Arguments {
     /// several times; experiments/README.md says what stands in it.
     #[arg(long, value_name = "FILE")]
     definition: Vec<PathBuf>,
+    /// Simulate the suite's patterns whose name matches instead of experiments, through `malloc`: on --preload, or on
+    /// libperseq in --modes. They are measured whole, and counts are for each block allocated or resized.
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["filter", "definition", "objects"])]
+    suite: Option<Regex>,
+    /// Percent of the work that the suite's standard profile gives a pattern.
+    #[arg(long, default_value_t = 1, requires = "suite", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    percent: u64,
     /// Modes to compare.
     #[arg(long, value_delimiter = ',', default_value = "percpu,perthread", value_name = "A,B")]
     modes: Vec<Subject>,
@@ -105,6 +115,7 @@ pub struct Arguments {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Values of the parameter `threads_per_cpu`, in the experiments that vary it, instead of those of the profile `quick`.
+    /// With --suite: threads for each CPU, which share its work; default: 1.
     #[arg(long, value_delimiter = ',', value_name = "R,S", value_parser = clap::value_parser!(u64).range(1..=1024))]
     threads_per_cpu: Option<Vec<u64>>,
     /// Simulated milliseconds of each sample for each of its threads, 200 at least in all: 125,000 instructions each.
@@ -140,27 +151,9 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     limits.sequences = crate::known::Known::is(true);
     limits.concurrency_ids = crate::known::Known::is(true);
     let arms = arms(arguments)?;
-    let choice = Choice {
-        profile: PROFILE.into(),
-        filter: arguments.filter.clone(),
-        modes: Some(if arms.is_empty() { arguments.modes.clone() } else { subjects(&arms) }),
-        blocks: Some(arguments.seeds),
-        measure_ms: None,
-        seed: arguments.seed,
-        links_per_ms: Some(emulator::LINKS_PER_MS),
-        counters: Vec::new(),
-    };
-    let plan = plan::make(&definitions(arguments)?, &choice, &limits)?;
-    // The same start twice would give the same bits twice, and nothing is planted where no time is measured.
-    let plain = plan.into_iter().filter(|planned| !planned.twin && planned.task.plain());
-    let long = |mut sample: Sample| {
-        let threads = threads(&sample.task.params, limits.cpus);
-        sample.task.params.insert("measure_ms".into(), (arguments.measure_ms * threads).max(LEAST_MS));
-        // Each is in a guest of its own, whose kernel draws the same addresses from the same start.
-        (sample.task.turns, sample.task.addresses) = (None, None);
-        sample
-    };
-    let plan = place::numbered(plain.map(long).flat_map(|sample| guests(sample, &arms, arguments.objects)).collect());
+    let samples = samples(arguments, &arms, &limits)?;
+    let guests = samples.into_iter().flat_map(|sample| guests(sample, &arms, arguments.objects));
+    let plan = place::numbered(guests.collect());
     if arguments.dry_run {
         let plan = part::taken(arguments.shard, plan)?;
         let lines = plan.iter().map(|planned| format!("{:>5}  {}\n", planned.order_index, planned.sample_id));
@@ -187,6 +180,42 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     finish(&archive, run, &study)
 }
 
+/// The experiments or patterns, each on the modes and on what stands for all other allocators.
+fn samples(arguments: &Arguments, arms: &[Arm], limits: &Limits) -> Result<Vec<Sample>, Failure> {
+    let subjects = if arms.is_empty() { arguments.modes.clone() } else { subjects(arms) };
+    if let Some(filter) = &arguments.suite {
+        let threads_per_cpu = arguments.threads_per_cpu.as_deref().unwrap_or(&[1]);
+        let (percent, starts, seed) = (arguments.percent, arguments.seeds, arguments.seed);
+        return patterns::samples(
+            filter,
+            &subjects,
+            &patterns::Amount { threads_per_cpu, percent, starts, seed },
+            limits,
+        );
+    }
+    let choice = Choice {
+        profile: PROFILE.into(),
+        filter: arguments.filter.clone(),
+        modes: Some(subjects),
+        blocks: Some(arguments.seeds),
+        measure_ms: None,
+        seed: arguments.seed,
+        links_per_ms: Some(emulator::LINKS_PER_MS),
+        counters: Vec::new(),
+    };
+    let plan = plan::make(&definitions(arguments)?, &choice, limits)?;
+    // The same start twice would give the same bits twice, and nothing is planted where no time is measured.
+    let plain = plan.into_iter().filter(|planned| !planned.twin && planned.task.plain());
+    let long = |mut sample: Sample| {
+        let threads = threads(&sample.task.params, limits.cpus);
+        sample.task.params.insert("measure_ms".into(), (arguments.measure_ms * threads).max(LEAST_MS));
+        // Each is in a guest of its own, whose kernel draws the same addresses from the same start.
+        (sample.task.turns, sample.task.addresses) = (None, None);
+        sample
+    };
+    Ok(plain.map(long).collect())
+}
+
 /// The profile whose cells are simulated.
 const PROFILE: &str = "quick";
 
@@ -211,11 +240,14 @@ fn definitions(arguments: &Arguments) -> Result<Vec<Definition>, Failure> {
 
 /// The allocators to preload, each seen to be active in a process of this host.
 fn arms(arguments: &Arguments) -> Result<Vec<Arm>, Failure> {
-    if arguments.preload.is_empty() && arguments.allocators.is_empty() {
+    let named = arguments.allocators.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name.to_owned());
+    let mut names: Vec<_> = arguments.preload.iter().cloned().chain(named).collect();
+    if names.is_empty() && arguments.suite.is_some() {
+        names.extend(arguments.modes.iter().map(|mode| mode.name().to_owned()));
+    }
+    if names.is_empty() && arguments.allocators.is_empty() {
         return Ok(Vec::new());
     }
-    let named = arguments.allocators.iter().filter_map(|text| text.split_once('=')).map(|(name, _)| name.to_owned());
-    let names: Vec<_> = arguments.preload.iter().cloned().chain(named).collect();
     arm::all(&arm::Choice {
         allocators: &arguments.allocators,
         peers: arguments.peers.as_deref(),

@@ -59,7 +59,9 @@ impl Task for Guest {
 
     /// The start of its kernel, and the instructions of the measured time, each with its accesses.
     fn estimate(&self) -> Duration {
-        Duration::from_secs(9) + self.question.measure() * if self.objects { 40 } else { 25 }
+        let percent = self.question.params.get("percent").copied().unwrap_or(0); // of a pattern, seconds
+        let measured = self.question.measure() * if self.objects { 40 } else { 25 };
+        Duration::from_secs(9 + 3 * percent) + measured
     }
 }
 

@@ -15,6 +15,7 @@ mod migration;
 mod objects;
 mod order;
 mod oversubscription;
+mod pattern;
 mod phases;
 mod plant;
 mod remote;
@@ -29,6 +30,7 @@ mod windows;
 mod working_set;
 
 pub use order::Order;
+pub use pattern::name as of_pattern;
 
 use crate::harness::turns;
 use crate::measurement::Measurement;
@@ -104,7 +106,7 @@ fn find<A: GlobalAlloc + Sync>(name: &str) -> Option<Workload<A>> {
         "known-objects" => Some(known_answer::objects),
         "known-reuse" => Some(known_answer::reuse),
         "preemption" => Some(known_answer::preemption),
-        _ => None,
+        name => pattern::find(name).map(|_| pattern::run as Workload<A>),
     }
 }
 
