@@ -127,8 +127,8 @@ cat >"$root/bin/cc" <<'SH'
 #!/bin/sh
 x86_64-linux-gnu-as -o "$4.o" "$5" && x86_64-linux-gnu-ld -shared -o "$4" "$4.o"
 SH
-mkdir -p "$root$PWD/rseq"
-cp -r rseq/asm "$root$PWD/rseq/"
+mkdir -p "$root$PWD/rseq" "$root$(realpath "${CARGO_TARGET_DIR:-target}")/tmp"
+cp -rL rseq/asm "$root$PWD/rseq/"
 chmod +x "$root"/tests/*.sh "$root/bin/cc"
 busybox "$architecture"
 end_files "STORMS=${STORMS:-}" ""
