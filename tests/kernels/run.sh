@@ -14,8 +14,8 @@
 # x86-64 processor, and rseq/tests/aarch64 has arm64's. For amd64 nothing is installed but cpio, for arm64 a cross compiler
 # and QEMU too: kernels and other suites' packages are unpacked in a folder.
 #
-# STORMS=NAME,... runs these storms alone: cpusets,hotplug,everything are those in which kernels differ most. RECORD=FILE
-# appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what was fetched
+# STORMS=NAME,... runs these storms alone: cpusets,hotplug,everything are those in which kernels differ most. ONLY=NAME runs
+# the parts that have this in their names (selftest, storms, abort, stress, ...). RECORD=FILE appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what was fetched
 # and built. PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with 77 where the
 # archives have not what it needs.
 set -euo pipefail
@@ -130,6 +130,9 @@ SH
 mkdir -p "$root$PWD/rseq" "$root$(realpath "${CARGO_TARGET_DIR:-target}")/tmp"
 cp -rL rseq/asm "$root$PWD/rseq/"
 chmod +x "$root"/tests/*.sh "$root/bin/cc"
+for part in "$root"/tests/*; do
+    [[ $part == *${ONLY:-}* ]] || rm "$part"
+done
 busybox "$architecture"
 end_files "STORMS=${STORMS:-}" ""
 
