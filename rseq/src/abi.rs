@@ -10,8 +10,9 @@
 //!       28  slice_ctrl    u32   we write byte 0 slice extensions: byte 0 the request, byte 1 the grant (Linux 7.0)
 //! ```
 //!
-//! This crate writes `rseq_cs`, and where [`slice`](crate::slice) is used the request; nothing else. Since Linux 7.0 a process that changes a field the
-//! kernel owns may be killed, and on 6.19 such a write goes unnoticed and breaks atomicity.
+//! This crate writes `rseq_cs`, and where [`slice`](crate::slice) is used the request; nothing else. Since Linux 7.0 a
+//! process that changes a field the kernel owns may be killed, and on 6.19 such a write goes unnoticed and breaks
+//! atomicity.
 
 use memoffset::offset_of;
 

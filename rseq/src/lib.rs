@@ -101,10 +101,9 @@
 //! # Versions
 //!
 //! Linux 4.18 has `cpu_id`, 6.3 `node_id` and `mm_cid`; fences need 5.10, slice extensions 7.0 and a kernel built with
-//! them. arm64 kernels from 6.19 to 7.0.13 are
-//! refused, as they do not abort a sequence that is preempted and continued on its CPU. glibc 2.35 and later register
-//! every thread; with others, or with `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first
-//! needs it.
+//! them. arm64 kernels from 6.19 to 7.0.13 are refused, as they do not abort a sequence that is preempted and continued
+//! on its CPU. glibc 2.35 and later register every thread; with others, or with
+//! `GLIBC_TUNABLES=glibc.pthread.rseq=0`, each thread is registered when it first needs it.
 //!
 //! x86-64 is what this has been run on, with glibc 2.36 and with musl 1.2.3, shared and static (`tests/musl/run.sh`). The
 //! aarch64 sequences have run under an arm64 kernel on an emulated machine, not on an arm64 processor. `asm/README.md` has the specification and says what was tried where.

@@ -159,7 +159,7 @@ part() {
 }
 storms="$(part 2-storms)"
 [ "$storms" = - ] || storms+=": $(sed -n '/^storm  /,/^guest: /s/^\([a-z]*\)  .* ok\( .*\)*$/\1/p' "$work/output" | sort -u | wc -l)"
-release="$(sed -n 's/^guest: \([^ ]*\) \(x86_64\|aarch64\), .*/\1/p' "$work/output" | head -1)"
+release="$(sed -n 's/^.*guest: \([0-9][^ ]*\) \(x86_64\|aarch64\), .*/\1/p' "$work/output" | head -1)"
 row="| $(date +%F) | ${release:-$package} | $version | $cpus on $nodes | $(part 1-selftest) | $storms \
 | $(part perseq-rseq-abort) | $(part perseq-rseq-stop) \
 | $(part perseq-rseq-stress) | $(part 4-registration) | $(part perseq-torture) | $(part perseq-model) \
