@@ -44,11 +44,32 @@ fn machines_that_cannot_be_are_refused() {
         (&["--suite", "larson", "--filter", "E01"], "--filter"),
         (&["--suite", "larson", "--objects"], "--objects"),
         (&["--percent", "5"], "--suite"),
+        (&["--validate", "--geometry", "zen3"], "--geometry"),
+        (&["--validate", "--suite", "larson"], "--suite"),
     ] {
         let output = perseq("simulate", arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(named), "{arguments:?}: {}", stderr(&output));
     }
+}
+
+/// A host without counters is told which are missing, before anything is fetched or any directory made. One that has them says
+/// that there is no such experiment.
+#[test]
+fn a_host_without_counters_validates_nothing() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (dir, cache) = (folder.path().join("run"), folder.path().join("cache"));
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "900", env!("CARGO_BIN_EXE_perseq"), "simulate", "--validate", "--filter", "E99"]);
+    let output = command.arg("--out").arg(&dir).env("XDG_CACHE_HOME", &cache).output().expect("timeout");
+    let said = stderr(&output);
+    assert!(!dir.exists() && !cache.exists() && output.stdout.is_empty(), "{said}");
+    if output.status.code() == Some(2) {
+        return assert!(said.contains("E99"), "{said}");
+    }
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("this host counts no cache misses") && said.contains("missing: cycles ("), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
 }
 
 /// Cells are those of the guest's CPUs, not of the host's, and no start is planned twice.

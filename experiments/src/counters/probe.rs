@@ -72,6 +72,15 @@ impl Pmu {
     }
 }
 
+/// Which of cycles, instructions and these raw events cannot be counted here, each with the reason.
+pub fn refused(events: &[super::vendor::Raw]) -> Vec<(&'static str, Status)> {
+    let raw = events.iter().map(|raw| (raw.name, try_raw(raw.config)));
+    let generic = || EVENTS.into_iter().filter_map(|(name, event)| Some((name, event.ok()?)));
+    let generic = generic().map(|(name, event)| (name, try_event(name, true, event.into()).status));
+    let all: Vec<_> = generic.filter(|(name, _)| matches!(*name, "cycles" | "instructions")).chain(raw).collect();
+    all.into_iter().filter(|(_, status)| *status != Status::Ok).collect()
+}
+
 /// The kernel's number for raw events of the processor.
 const PERF_TYPE_RAW: u32 = 4;
 

@@ -294,6 +294,12 @@ pub fn known(cpuinfo: &str) -> Option<Known> {
         .map(|known| Known { name: known.name, misses: known.misses, events: known.events })
 }
 
+/// The events of every processor of the table.
+#[cfg(test)]
+pub fn tables() -> impl Iterator<Item = &'static [Raw]> {
+    FAMILIES.iter().map(|family| family.events)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

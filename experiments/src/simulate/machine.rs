@@ -5,7 +5,7 @@ use perseq_cache_model::{Geometry, Topology};
 use serde::{Deserialize, Serialize};
 
 /// The geometry that is read from the host.
-const THIS_HOST: &str = "this-host";
+pub const THIS_HOST: &str = "this-host";
 
 /// What is simulated.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]

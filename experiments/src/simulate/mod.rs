@@ -11,10 +11,12 @@
 //! 7. [`patterns`]: the suite's patterns in place of experiments.
 //! 8. [`table`]: counts per pair, ratios with their intervals over the seeds, and figures; [`tiers`]: where misses come
 //!    from.
+//! 9. [`agreement`]: simulated counts beside those of the host's own counters, where it has any.
 //!
 //! What is not simulated (time, prefetchers and more) is said in `cache-model/src/lib.rs`. CPUs take turns of some ten
 //! thousand instructions, so that lines which several write at once move less often than on processors.
 
+mod agreement;
 mod emulator;
 pub mod guest;
 mod image;
@@ -28,8 +30,10 @@ mod tiers;
 
 pub use study::Simulation;
 
+use crate::counters;
+use crate::counters::probe::{self, Pmu};
 use crate::definition::{Definition, Parameters};
-use crate::experiment::Sample;
+use crate::experiment::{self, Experiments, Options, Sample};
 use crate::failure::{Exit, Failure};
 use crate::harness::archive::{Archive, Contents};
 use crate::harness::conduct;
@@ -45,8 +49,11 @@ use crate::plan::{self, Choice};
 use crate::report;
 use crate::subject::Subject;
 use crate::suite::arm::{self, Arm};
+use crate::workload::think;
 use crate::written::Folder;
 use machine::Machine;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use regex::Regex;
 use std::path::{Path, PathBuf};
 use study::{About, Guest, Plugin};
@@ -61,14 +68,15 @@ Examples:
   perseq simulate --cpus 64 --process-cpus 4 --modes percpu,percpu-mmcid --filter E04
   perseq simulate --filter 'E03/rule=A' --objects   also how long ago a CPU touched what it is handed
   perseq simulate --suite '^(larson|xmalloc)$' --preload percpu,perthread,mimalloc2
+  perseq simulate --validate --filter E03           the model beside this host's own counters
   perseq rows DIR --metric l2_misses_per_pair       the counts of each sample
 
 QEMU and a kernel are fetched once, from Debian's archive, into the user's cache; nothing is installed. Counts are those
 of a model of caches, not of hardware: the report says `simulated` wherever it says a number.")]
 pub struct Arguments {
-    /// CPUs of the guest.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=64))]
-    cpus: u32,
+    /// CPUs of the guest. Default: 8, and with --validate as many as this host allows.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    cpus: Option<u32>,
     /// Groups of CPUs with a last-level cache each. Default: as many as the processor would have.
     #[arg(long, value_name = "G", value_parser = clap::value_parser!(u32).range(1..=64))]
     llc_groups: Option<u32>,
@@ -134,6 +142,12 @@ pub struct Arguments {
     /// Take only part K of N of the plan; `perseq merge` joins the parts.
     #[arg(long, value_name = "K/N")]
     shard: Option<Shard>,
+    /// Compare the model with this host: simulate E01 to E05 with this host's caches, count the same cells with its own
+    /// counters, and print how far both agree, for each cell and count. Refuses hosts without such counters.
+    #[arg(long, conflicts_with_all = [
+        "geometry", "llc_groups", "process_cpus", "definition", "suite", "preload", "allocators", "objects", "shard", "dry_run",
+    ])]
+    validate: bool,
     /// Print the plan, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -141,17 +155,14 @@ pub struct Arguments {
 
 /// `perseq simulate`.
 pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
-    let cpus = arguments.cpus as usize;
+    if arguments.validate {
+        return validate(arguments);
+    }
+    let cpus = arguments.cpus.unwrap_or(CPUS) as usize;
     let machine = Machine::new(&arguments.geometry, cpus, arguments.llc_groups, arguments.process_cpus)?;
-    let mut limits = Limits::read();
-    // Those of the guest. Its kernel has sequences and concurrency ids.
-    limits.cpus = machine.allowed_cpus() as u64;
-    limits.max_threads = 8192;
-    limits.max_bytes = emulator::memory_bytes(machine.cpus) / 2; // nothing else runs there
-    limits.sequences = crate::known::Known::is(true);
-    limits.concurrency_ids = crate::known::Known::is(true);
+    let limits = limits(&machine);
     let arms = arms(arguments)?;
-    let samples = samples(arguments, &arms, &limits)?;
+    let samples = samples(arguments, &definitions(arguments)?, &arms, &limits)?;
     let guests = samples.into_iter().flat_map(|sample| guests(sample, &arms, arguments.objects));
     let plan = place::numbered(guests.collect());
     if arguments.dry_run {
@@ -160,6 +171,32 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
         let lines: String = lines.collect();
         return output::print(&format!("{lines}{} guests\n", plan.len())).map(|()| Exit::Done);
     }
+    let (study, archive, run) = prepare(arguments, machine, arms, plan, arguments.out.as_deref())?;
+    finish(&archive, run, &study)
+}
+
+/// CPUs of a guest, unless another number is asked for.
+const CPUS: u32 = 8;
+
+/// Those of the guest. Its kernel has sequences and concurrency ids.
+fn limits(machine: &Machine) -> Limits {
+    let mut limits = Limits::read();
+    limits.cpus = machine.allowed_cpus() as u64;
+    limits.max_threads = 8192;
+    limits.max_bytes = emulator::memory_bytes(machine.cpus) / 2; // nothing else runs there
+    limits.sequences = crate::known::Known::is(true);
+    limits.concurrency_ids = crate::known::Known::is(true);
+    limits
+}
+
+/// Fetches what guests need, and begins the directory of a run.
+fn prepare(
+    arguments: &Arguments,
+    machine: Machine,
+    arms: Vec<Arm>,
+    plan: Vec<Planned<Guest>>,
+    out: Option<&Path>,
+) -> Result<(Simulation, Archive, Contents<Simulation>), Failure> {
     let plugin = Plugin::find(arguments.plugin.as_deref())?;
     let plugin_sha256 = plugin.sum.clone();
     let study = Simulation::prepare(machine.clone(), plugin, arms.clone())?;
@@ -175,13 +212,105 @@ pub fn main(arguments: &Arguments) -> Result<Exit, Failure> {
     };
     let mut manifest = Manifest::new(Simulation::NAME, run_id, arguments.seed, &Host::read(), about)?;
     let plan = manifest.cut(arguments.shard, plan)?;
-    let archive = Archive::create(arguments.out.as_deref(), &manifest.run_id)?;
+    let archive = Archive::create(out, &manifest.run_id)?;
     let run = Contents::new(&archive, manifest, plan)?;
-    finish(&archive, run, &study)
+    Ok((study, archive, run))
+}
+
+/// The experiments whose counts are compared with the host's: those of them that have a counter pass.
+const VALIDATED: [&str; 5] = ["E01", "E02", "E03", "E04", "E05"];
+
+/// Counts the cells on this host and in guests with its caches, and says how far both agree.
+fn validate(arguments: &Arguments) -> Result<Exit, Failure> {
+    let matches = countable()?;
+    let allowed = allowed_cpus()?;
+    let cpus = arguments.cpus.map_or(allowed.len().min(64), |cpus| cpus as usize);
+    if cpus > allowed.len() {
+        let line = format!("--cpus {cpus}: expected at most {}, which this host allows", allowed.len());
+        return Err(Failure::usage(line));
+    }
+    let machine = Machine::new(machine::THIS_HOST, cpus, None, None)?;
+    let mut definitions = definitions(arguments)?;
+    definitions.retain(|definition| definition.counters && VALIDATED.contains(&definition.id.as_str()));
+    let limits = limits(&machine);
+    let samples = samples(arguments, &definitions, &[], &limits)?;
+    let guests = place::numbered(samples.into_iter().flat_map(|sample| guests(sample, &[], false)).collect());
+    let folder = Archive::create(arguments.out.as_deref(), &format!("{}-validation", manifest::stamp()))?;
+    let within = |name: &str| folder.root().join(name);
+
+    stay_on(&allowed[..cpus])?;
+    let choice = Choice {
+        links_per_ms: Some(think::calibrate()),
+        counters: counters::groups(true),
+        ..choice(arguments, arguments.modes.clone())
+    };
+    let plan = plan::make(&definitions, &choice, &Limits::read())?;
+    let plan = place::numbered(plan.into_iter().filter(|sample| sample.task.counter_group.is_some()).collect());
+    let run_id = format!("{}-{PROFILE}", manifest::stamp());
+    let options = Options {
+        filter: arguments.filter.as_ref().map(|filter| filter.as_str().to_owned()),
+        modes: Some(arguments.modes.clone()),
+        blocks: Some(arguments.seeds),
+        ..Options::default()
+    };
+    let mut manifest = experiment::manifest(run_id, PROFILE, arguments.seed, options, definitions)?;
+    let plan = manifest.cut(None, plan)?;
+    let archive = Archive::create(Some(&within("counted")), &manifest.run_id)?;
+    let mut counted = Contents::new(&archive, manifest, plan)?;
+    if !conduct::complete(&Experiments, &archive, &mut counted)? {
+        return Ok(Exit::Partial);
+    }
+    let (study, archive, mut simulated) = prepare(arguments, machine, Vec::new(), guests, Some(&within("simulated")))?;
+    if !conduct::complete(&study, &archive, &mut simulated)? {
+        return Ok(Exit::Partial);
+    }
+    again(&archive, &simulated)?;
+    let [model, host] = [agreement::simulated(&simulated.rows, &matches), agreement::counted(&counted.rows, &matches)];
+    let text = agreement::text(&agreement::compare(&model, &host));
+    let path = within("agreement.txt");
+    std::fs::write(&path, &text).map_err(|error| Failure::file(&path, "write", error))?;
+    output::print(&format!("{text}{}\n", path.display())).map(|()| Exit::Done)
+}
+
+/// The CPUs that this process may use.
+fn allowed_cpus() -> Result<Vec<usize>, Failure> {
+    let set = sched_getaffinity(Pid::from_raw(0)).map_err(|error| Failure::host(format!("CPUs: {error}")))?;
+    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
+}
+
+/// Has this process, and all that it starts, run on these CPUs only.
+fn stay_on(cpus: &[usize]) -> Result<(), Failure> {
+    let mut allowed = CpuSet::new();
+    let set = cpus.iter().try_for_each(|cpu| allowed.set(*cpu));
+    let set = set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &allowed));
+    set.map_err(|error| Failure::host(format!("CPUs {cpus:?}: {error}")))
+}
+
+/// The counts that can be compared here. The error names the counters that are missing: nothing was fetched yet.
+fn countable() -> Result<Vec<&'static agreement::Match>, Failure> {
+    let known = counters::this_processor();
+    let events = known.as_ref().map_or(&[][..], |known| known.events);
+    let refused = probe::refused(events);
+    let counts = |found: &&agreement::Match| refused.iter().all(|(name, _)| !found.events.contains(name));
+    let matches: Vec<_> = agreement::possible(events).into_iter().filter(counts).collect();
+    if Pmu::probe().hardware() && !matches.is_empty() {
+        return Ok(matches);
+    }
+    let names = refused.iter().map(|(name, status)| format!("{name} ({status})")).collect::<Vec<_>>().join(", ");
+    let names = if refused.is_empty() { "those of caches".into() } else { names };
+    let table = known.map_or("this processor is in no table of cache events; ".to_owned(), |_| String::new());
+    Err(Failure::host(format!(
+        "--validate: this host counts no cache misses, so there is nothing to compare the model with; {table}missing: {names}"
+    )))
 }
 
 /// The experiments or patterns, each on the modes and on what stands for all other allocators.
-fn samples(arguments: &Arguments, arms: &[Arm], limits: &Limits) -> Result<Vec<Sample>, Failure> {
+fn samples(
+    arguments: &Arguments,
+    definitions: &[Definition],
+    arms: &[Arm],
+    limits: &Limits,
+) -> Result<Vec<Sample>, Failure> {
     let subjects = if arms.is_empty() { arguments.modes.clone() } else { subjects(arms) };
     if let Some(filter) = &arguments.suite {
         let threads_per_cpu = arguments.threads_per_cpu.as_deref().unwrap_or(&[1]);
@@ -193,17 +322,7 @@ fn samples(arguments: &Arguments, arms: &[Arm], limits: &Limits) -> Result<Vec<S
             limits,
         );
     }
-    let choice = Choice {
-        profile: PROFILE.into(),
-        filter: arguments.filter.clone(),
-        modes: Some(subjects),
-        blocks: Some(arguments.seeds),
-        measure_ms: None,
-        seed: arguments.seed,
-        links_per_ms: Some(emulator::LINKS_PER_MS),
-        counters: Vec::new(),
-    };
-    let plan = plan::make(&definitions(arguments)?, &choice, limits)?;
+    let plan = plan::make(definitions, &choice(arguments, subjects), limits)?;
     // The same start twice would give the same bits twice, and nothing is planted where no time is measured.
     let plain = plan.into_iter().filter(|planned| !planned.twin && planned.task.plain());
     let long = |mut sample: Sample| {
@@ -214,6 +333,20 @@ fn samples(arguments: &Arguments, arms: &[Arm], limits: &Limits) -> Result<Vec<S
         sample
     };
     Ok(plain.map(long).collect())
+}
+
+/// What is planned of the experiments.
+fn choice(arguments: &Arguments, modes: Vec<Subject>) -> Choice {
+    Choice {
+        profile: PROFILE.into(),
+        filter: arguments.filter.clone(),
+        modes: Some(modes),
+        blocks: Some(arguments.seeds),
+        measure_ms: None,
+        seed: arguments.seed,
+        links_per_ms: Some(emulator::LINKS_PER_MS),
+        counters: Vec::new(),
+    }
 }
 
 /// The profile whose cells are simulated.
