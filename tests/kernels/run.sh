@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# perseq under kernels that this machine does not run: machines that QEMU emulates, with kernels and C libraries of Debian's.
+# perseq under kernels that this machine does not run: on machines that QEMU emulates, with kernels and C libraries of
+# Debian's.
 #
 #   tests/kernels/run.sh [KERNEL [LIBC [CPUS [NODES [ARCHITECTURE]]]]]
 #       KERNEL         6.1, 6.12, or sid for the newest that Debian has (sid); 6.12-16k: arm64 with pages of 16 KiB
@@ -14,9 +15,10 @@
 # x86-64 processor, and rseq/tests/aarch64 has arm64's. For amd64 nothing is installed but cpio, for arm64 a cross compiler
 # and QEMU too: kernels and other suites' packages are unpacked in a folder.
 #
-# STORMS=NAME,... runs these storms alone: cpusets,hotplug,everything are those in which kernels differ most. ONLY=NAME runs
-# the parts that have this in their names (selftest, storms, abort, stress, ...). RECORD=FILE appends the machine's row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what was fetched
-# and built. PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with 77 where the
+# STORMS=NAME,... runs these storms alone: cpusets,hotplug,everything are those in which kernels differ most. ONLY=NAME
+# runs the parts that have this in their names (selftest, storms, abort, stress, ...). RECORD=FILE appends the machine's
+# row to the table that ends FILE: docs/kernels.md is made of them. KEEP=DIR keeps what was fetched and built.
+# PERSEQ_TEST_SECONDS says how long each storm and each run of a torture lasts (1 here). Exits with 77 where the
 # archives have not what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -4,10 +4,10 @@
 # tests/kernels/slice.config. With Debian's C library in sid, which registers areas that are long enough.
 #
 # The tests of slice extensions run there, and have to find them; and twice elsewhere: on the same kernel told to give
-# none, and on Debian's own, where they have to be refused for that reason. Then benches/slices.rs, with extensions of 5 us
-# and of 50 us. Installed are cpio and what builds a kernel. KEEP=DIR keeps what was fetched and built: the kernel takes
-# half an hour of a CPU. PERSEQ_TEST_SLICE_SECONDS says how long each sample lasts (2), PERSEQ_TEST_SLICE_BLOCKS how many there are
-# of each (4), 0 for none. Exits with 77 where the archives have not what it needs.
+# none, and on Debian's own, where they have to be refused for that reason. Then benches/slices.rs, with extensions of 5
+# us and of 50 us. Installed are cpio and what builds a kernel. KEEP=DIR keeps what was fetched and built: the kernel
+# takes half an hour of a CPU. PERSEQ_TEST_SLICE_SECONDS says how long each sample lasts (2), PERSEQ_TEST_SLICE_BLOCKS
+# how many there are of each (4), 0 for none. Exits with 77 where the archives have not what it needs.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
