@@ -204,13 +204,13 @@ fn handlers_ask_as_well(found: &Registration, slice: Slice) {
     // SAFETY: the handler makes loads, stores and one system call.
     unsafe { libc::signal(libc::SIGUSR1, handler as *const () as usize) };
     // SAFETY: pthread_self has no preconditions.
-    let this = unsafe { libc::pthread_self() };
+    let this = unsafe { libc::pthread_self() } as usize; // a number here, an address there
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(Relaxed) {
                 // SAFETY: the thread waits for this one.
-                unsafe { libc::pthread_kill(this, libc::SIGUSR1) };
+                unsafe { libc::pthread_kill(this as libc::pthread_t, libc::SIGUSR1) };
                 std::thread::sleep(Duration::from_micros(20));
             }
         });
