@@ -11,7 +11,8 @@
 //! how often one was granted more time that was enough, and how often a thread slept to wait for a lock. Where a
 //! number is not counted (preempted holders without extensions, except observed) it says `-`.
 //!
-//! In the environment: `PERSEQ_TEST_SLICE_SECONDS`, `PERSEQ_TEST_SLICE_BLOCKS`.
+//! In the environment: `PERSEQ_TEST_SLICE_SECONDS`, `PERSEQ_TEST_SLICE_BLOCKS`. `--test` is a trial: short samples, once,
+//! and where extensions are refused only those without, behind the reason.
 
 use std::hint::black_box;
 use std::process::{Command, exit};
@@ -27,6 +28,9 @@ const SAMPLE: &str = "PERSEQ_TEST_SLICE_SAMPLE";
 const MODES: [&str; 4] = ["percpu-lock", "sharded", "central", "percpu"];
 const ARMS: [&str; 3] = ["observe", "1", "0"];
 
+/// Code of a sample whose slices were refused.
+const REFUSED: i32 = 3;
+
 /// Operations a second, and preempted holders, grants and sleeps in a million operations.
 type Sample = [f64; 4];
 
@@ -37,8 +41,12 @@ fn main() {
             sample(Duration::from_secs_f64(number("PERSEQ_TEST_SLICE_SECONDS", 2.0)));
         return println!("{rate} {preempted} {granted} {slept}");
     }
-    let (seconds, blocks) =
-        (number("PERSEQ_TEST_SLICE_SECONDS", 2.0), number("PERSEQ_TEST_SLICE_BLOCKS", 4.0) as usize);
+    let trial = std::env::args().any(|argument| argument == "--test");
+    let (seconds, blocks) = if trial {
+        (0.05, 1)
+    } else {
+        (number("PERSEQ_TEST_SLICE_SECONDS", 2.0), number("PERSEQ_TEST_SLICE_BLOCKS", 4.0) as usize)
+    };
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     println!("{blocks} blocks of {seconds} s, {} threads on {cpus} CPUs", 4 * cpus);
     println!(
@@ -50,10 +58,17 @@ fn main() {
         for block in 0..blocks {
             for turn in 0..ARMS.len() {
                 let arm = if block % 2 == 0 { turn } else { ARMS.len() - 1 - turn };
-                samples[arm].push(measure(mode, ARMS[arm], seconds));
+                match measure(mode, ARMS[arm], seconds) {
+                    Ok(sample) => samples[arm].push(sample),
+                    Err(why) if trial => print!("{mode:12} {:8} {why}", ARMS[arm]),
+                    Err(why) => {
+                        eprint!("{mode}, {}: {why}", ARMS[arm]);
+                        exit(1);
+                    }
+                }
             }
         }
-        for (arm, samples) in ARMS.iter().zip(&samples) {
+        for (arm, samples) in ARMS.iter().zip(&samples).filter(|(_, samples)| !samples.is_empty()) {
             let show = |of: usize, digits: usize| {
                 if *arm == "0" && (of == 1 || of == 2) {
                     return "-".to_owned();
@@ -68,27 +83,27 @@ fn main() {
     }
 }
 
-/// A sample in a process of its own.
-fn measure(mode: &str, arm: &str, seconds: f64) -> Sample {
+/// A sample in a process of its own, or why its slices were refused.
+fn measure(mode: &str, arm: &str, seconds: f64) -> Result<Sample, String> {
     let this = std::env::current_exe().expect("this program");
     let mut command = Command::new(this);
     command.env(SAMPLE, "1").env("PERSEQ_MODE", mode).env("PERSEQ_SLICE", arm);
     command.env("PERSEQ_TEST_SLICE_SECONDS", seconds.to_string());
     let output = command.output().expect("it starts");
-    if !output.status.success() {
-        eprintln!("{mode}, {arm}: {}", String::from_utf8_lossy(&output.stderr));
-        exit(1);
+    if output.status.code() == Some(REFUSED) {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
+    assert!(output.status.success(), "{mode}, {arm}: {output:?}");
     let text = String::from_utf8(output.stdout).expect("numbers");
     let numbers: Vec<f64> = text.split_whitespace().map(|number| number.parse().expect("a number")).collect();
-    numbers.try_into().expect("four numbers")
+    Ok(numbers.try_into().expect("four numbers"))
 }
 
 fn sample(time: Duration) -> Sample {
     let mode = perseq::active_mode();
     if matches!(mode.slices, Slices::NoRseq(_) | Slices::Refused(_)) {
         eprintln!("slices {}", mode.slices);
-        exit(1);
+        exit(REFUSED);
     }
     let threads = 4 * std::thread::available_parallelism().map_or(1, usize::from);
     let (stop, operations, begin) = (AtomicBool::new(false), AtomicU64::new(0), Instant::now());
