@@ -101,7 +101,7 @@ fn measure(mode: &str, arm: &str, seconds: f64) -> Result<Sample, String> {
 
 fn sample(time: Duration) -> Sample {
     let mode = perseq::active_mode();
-    if matches!(mode.slices, Slices::NoRseq(_) | Slices::Refused(_)) {
+    if matches!(mode.slices, Slices::Refused(_)) {
         eprintln!("slices {}", mode.slices);
         exit(REFUSED);
     }

@@ -1,13 +1,7 @@
 //! What the first allocation decided about this process: written once, by `process`, and read by everything below it.
 
-use core::cell::UnsafeCell;
 use core::ffi::c_void;
-use core::mem::MaybeUninit;
 use core::ptr;
-use core::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Release},
-};
 
 use rseq::{Registration, Unavailable, syscall};
 
@@ -16,15 +10,10 @@ use crate::lock_order::Rank;
 use crate::mode::ActiveMode;
 use crate::place::Extent;
 use crate::sync::Mutex;
-
-/// The first allocation has decided.
-static READY: AtomicBool = AtomicBool::new(false);
+use crate::written_once::WrittenOnce;
 
 /// Held by the thread that decides. A fork waits for it, as for every lock, so no child finds half a decision.
 pub static DECIDING: Mutex<()> = Mutex::new(Rank::Decision, ());
-
-/// A decision that is written before `READY` and read after it.
-struct Decided(UnsafeCell<MaybeUninit<Decision>>);
 
 /// What the first allocation decided.
 pub struct Decision {
@@ -35,10 +24,7 @@ pub struct Decision {
     pub exit_key: Option<libc::pthread_key_t>,
 }
 
-// SAFETY: one thread writes, under `DECIDING`; others read, once it is `READY`.
-unsafe impl Sync for Decided {}
-
-static DECIDED: Decided = Decided(UnsafeCell::new(MaybeUninit::uninit()));
+static DECIDED: WrittenOnce<Decision> = WrittenOnce::new();
 
 /// Where the decision is.
 pub const fn extent() -> Extent {
@@ -48,7 +34,7 @@ pub const fn extent() -> Extent {
 /// Whether the decision was made: the process can allocate.
 #[inline]
 pub fn is_ready() -> bool {
-    READY.load(Acquire)
+    DECIDED.is_announced()
 }
 
 /// Notes the decision, which is read once it is [announced](announce).
@@ -57,19 +43,18 @@ pub fn is_ready() -> bool {
 ///
 /// * The caller holds [`DECIDING`], and nothing was announced yet.
 pub unsafe fn write(decision: Decision) {
-    // SAFETY: by our own contract this thread alone writes, and nobody reads.
-    unsafe { (*DECIDED.0.get()).write(decision) };
+    // SAFETY: by our own contract.
+    unsafe { DECIDED.write(decision) };
 }
 
 /// Lets everybody read what was [written](write).
 pub fn announce() {
-    READY.store(true, Release);
+    DECIDED.announce();
 }
 
 fn decision() -> &'static Decision {
-    debug_assert!(is_ready());
-    // SAFETY: callers come here after the process was made ready: written, and never again.
-    unsafe { (*DECIDED.0.get()).assume_init_ref() }
+    // SAFETY: callers come here after the process was made ready.
+    unsafe { DECIDED.get() }
 }
 
 /// The mode and its reason. Once it [is ready](is_ready).

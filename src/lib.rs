@@ -93,6 +93,7 @@
 //! | `live.rs`, `place.rs` | where all this is in memory, for who reads the process from outside |
 //! | `mode.rs`, `owner.rs` | the modes by name, and whom a cache belongs to |
 //! | `decided.rs`, `way.rs` | what the first allocation decided: `process` writes it, all others read it |
+//! | `written_once.rs` | a value that one thread writes once, before the others read it |
 //! | `size_class.rs`, `config.rs` | classes and constants, with reasons |
 //! | `emergency.rs` | memory for a thread that must not wait for a lock |
 //! | `os.rs`, `names.rs`, `vdso.rs`, `errno.rs` | the kernel's memory calls, names of mappings, its clock, errno |
@@ -177,9 +178,10 @@
 //!   allocation, allocating and freeing make these system calls only: `mmap`, `munmap`, `mprotect`, `madvise`, `mremap`, `futex`, `membarrier`,
 //!   `getcpu` (`percpu-lock` where the kernel keeps no CPU's number), and `write` to say what was misused. Exceptions: with
 //!   `PERSEQ_NAMES=1`, `prctl` after what maps, until it is refused; with `PERSEQ_SLICE=1`, where the kernel gives it,
-//!   `prctl` once in each thread and `rseq_slice_yield` after a lock was held; a background thread is a thread, made by libc; where
-//!   libc registers no rseq areas (before glibc 2.35, musl) each thread registers its own at its first allocation, and
-//!   under musl ends that before its memory goes; where the kernel lends no code for its clock, `clock_gettime`.
+//!   `prctl` once in each thread and `rseq_slice_yield` after a lock was held; a background thread is a thread, made by
+//!   libc; where libc registers no rseq areas (before glibc 2.35, musl) each thread registers its own at its first
+//!   allocation, and under musl ends that before its memory goes; where the kernel lends no code for its clock,
+//!   `clock_gettime`.
 //! * **A heap profile** (`PERSEQ_PROFILE`, with glibc) walks the stack of whoever allocates a sample, which takes some KiB of
 //!   that stack, also where a handler has one of its own. There, and where one is freed, it reads the clock, and calls `getcpu`
 //!   where the kernel keeps no CPU's number. A handler that interrupts a slow path allocates no samples. A forked child
@@ -266,6 +268,7 @@ mod sync;
 mod this_thread;
 mod vdso;
 mod way;
+mod written_once;
 
 pub use allocator::Perseq;
 pub use config::{BUILD_CONFIG, PAGE_SIZE};

@@ -12,16 +12,12 @@
 //! `PERSEQ_SLICE=observe` makes the requests of threads that are granted none, and so only counts how often a holder was
 //! preempted: what the extensions are compared with.
 
-use core::cell::UnsafeCell;
 use core::fmt;
-use core::mem::MaybeUninit;
-use core::sync::atomic::{
-    AtomicBool, AtomicU8, AtomicU64,
-    Ordering::{Acquire, Relaxed, Release},
-};
+use core::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
-use rseq::Unavailable;
 use rseq::slice::{End, Refused, Slice};
+
+use crate::written_once::WrittenOnce;
 
 /// Whether threads that hold a lock of the allocator's ask for more time. Made by the first allocation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,9 +29,7 @@ pub enum Slices {
     On,
     /// They ask and are granted nothing: it is counted what becomes of holders.
     Observed,
-    /// It was wanted, and there is no rseq area to ask in.
-    NoRseq(Unavailable),
-    /// It was wanted, and the kernel does not give it.
+    /// It was wanted, and cannot be had.
     Refused(Refused),
 }
 
@@ -45,7 +39,6 @@ impl fmt::Display for Slices {
             Slices::Off => f.write_str("off"),
             Slices::On => f.write_str("on"),
             Slices::Observed => f.write_str("observed"),
-            Slices::NoRseq(why) => write!(f, "refused: {why}"),
             Slices::Refused(why) => write!(f, "refused: {why}"),
         }
     }
@@ -58,14 +51,8 @@ const OBSERVE: u8 = 2;
 /// What the environment wants.
 static WANTED: AtomicU8 = AtomicU8::new(NO);
 
-/// The extensions of this process, once they were [found](FOUND).
-struct Found(UnsafeCell<MaybeUninit<Slice>>);
-
-// SAFETY: one thread writes, before `FOUND`; others read, after it.
-unsafe impl Sync for Found {}
-
-static SLICE: Found = Found(UnsafeCell::new(MaybeUninit::uninit()));
-static FOUND: AtomicBool = AtomicBool::new(false);
+/// The extensions of this process, once they were found.
+static SLICE: WrittenOnce<Slice> = WrittenOnce::new();
 
 /// Times the kernel granted a holder more time, and it was enough.
 static GRANTED: AtomicU64 = AtomicU64::new(0);
@@ -90,33 +77,23 @@ pub fn decide() -> Slices {
     if wanted == NO {
         return Slices::Off;
     }
-    let registration = match rseq::probe() {
-        Ok(registration) => registration,
-        Err(why) => return Slices::NoRseq(why),
-    };
-    let slice = match Slice::find(&registration) {
-        Ok(slice) => slice,
-        Err(why) => return Slices::Refused(why),
-    };
-    if wanted == EXTEND
-        && let Err(why) = slice.enable_thread()
-    {
-        return Slices::Refused(why);
+    let found = rseq::probe().map_err(Refused::NoArea).and_then(|registration| Slice::find(&registration));
+    let had = found.and_then(|slice| if wanted == EXTEND { slice.enable_thread().map(|()| slice) } else { Ok(slice) });
+    match had {
+        Ok(slice) => {
+            // SAFETY: this thread alone decides, once.
+            unsafe { SLICE.write(slice) };
+            SLICE.announce();
+            if wanted == EXTEND { Slices::On } else { Slices::Observed }
+        }
+        Err(why) => Slices::Refused(why),
     }
-    // SAFETY: this thread alone writes, and nobody reads before `FOUND`.
-    unsafe { (*SLICE.0.get()).write(slice) };
-    FOUND.store(true, Release);
-    if wanted == EXTEND { Slices::On } else { Slices::Observed }
 }
 
 /// Whether the calling thread may ask from now on. A system call in threads that are granted more time.
 pub fn begin_thread() -> bool {
-    // Acquire pairs with the release in `decide`.
-    if !FOUND.load(Acquire) {
-        return false;
-    }
     // What is refused later, by a filter, leaves the thread without.
-    WANTED.load(Relaxed) == OBSERVE || slice().enable_thread().is_ok()
+    SLICE.is_announced() && (WANTED.load(Relaxed) == OBSERVE || slice().enable_thread().is_ok())
 }
 
 /// The thread has a lock. Only for threads that [began](begin_thread).
@@ -159,6 +136,6 @@ pub const fn counts() -> [&'static AtomicU64; 2] {
 }
 
 fn slice() -> &'static Slice {
-    // SAFETY: threads come here that found `FOUND`, after which nobody writes.
-    unsafe { (*SLICE.0.get()).assume_init_ref() }
+    // SAFETY: written before it was announced, and threads come here that saw that.
+    unsafe { SLICE.get() }
 }

@@ -5,7 +5,7 @@
 //! path that the handler interrupted.
 //!
 //! Who holds a lock may ask the kernel not to be preempted (`slices`), who waits does not. `this_thread` counts locks, so
-//! it does the asking, and where nobody does it costs no instruction.
+//! it does the asking, and where nobody does it costs a free lock no instruction.
 //!
 //! A fork holds all locks while it waits for what other libraries' handlers wait for. A thread that holds what they wait
 //! for may come here meanwhile: it does without the lock, if it can ([`Mutex::lock_unless_forking`]).

@@ -42,6 +42,7 @@ const LAYERS: &[&[&str]] = &[
     &["message"],
     &["atomic"],
     &["config"],
+    &["written_once"],
 ];
 
 /// Folders whose files may use one another in a circle, and why.
