@@ -15,7 +15,6 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::ops::Range;
 use std::path::PathBuf;
 
 /// Where the image has the order.
@@ -105,7 +104,7 @@ fn work() -> Result<String, String> {
     let kept = disturb(told.order.seed);
     marks::look();
     test_attribution(cpus)?;
-    stay_on(0..told.process_cpus)?;
+    stay_on(&(0..told.process_cpus).collect::<Vec<_>>())?;
     let run = if told.objects { workload::run_marked } else { workload::run };
     let mut report = worker::report(&told.order, |order| {
         marks::start();
@@ -170,9 +169,9 @@ fn disturb(seed: u64) -> Vec<u8> {
 }
 
 /// Has this thread, and all that it starts, run on these CPUs only.
-fn stay_on(cpus: Range<usize>) -> Result<(), String> {
+pub fn stay_on(cpus: &[usize]) -> Result<(), String> {
     let mut allowed = CpuSet::new();
-    let set = cpus.clone().try_for_each(|cpu| allowed.set(cpu));
+    let set = cpus.iter().try_for_each(|cpu| allowed.set(*cpu));
     set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &allowed)).map_err(|error| format!("CPUs {cpus:?}: {error}"))
 }
 
@@ -185,7 +184,7 @@ fn test_attribution(cpus: usize) -> Result<(), String> {
     let mut page = Box::new(Page([0; 512]));
     for round in 0..TESTS {
         for cpu in 0..cpus {
-            stay_on(cpu..cpu + 1)?;
+            stay_on(&[cpu])?;
             marks::test(&mut page.0[8 * cpu], round);
         }
         sched_yield().map_err(|error| format!("sched_yield: {error}"))?;

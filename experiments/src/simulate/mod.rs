@@ -49,11 +49,9 @@ use crate::plan::{self, Choice};
 use crate::report;
 use crate::subject::Subject;
 use crate::suite::arm::{self, Arm};
-use crate::workload::think;
+use crate::workload::{self, think};
 use crate::written::Folder;
 use machine::Machine;
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use regex::Regex;
 use std::path::{Path, PathBuf};
 use study::{About, Guest, Plugin};
@@ -223,7 +221,7 @@ const VALIDATED: [&str; 5] = ["E01", "E02", "E03", "E04", "E05"];
 /// Counts the cells on this host and in guests with its caches, and says how far both agree.
 fn validate(arguments: &Arguments) -> Result<Exit, Failure> {
     let matches = countable()?;
-    let allowed = allowed_cpus()?;
+    let allowed = workload::allowed().map_err(Failure::host)?;
     let cpus = arguments.cpus.map_or(allowed.len().min(64), |cpus| cpus as usize);
     if cpus > allowed.len() {
         let line = format!("--cpus {cpus}: expected at most {}, which this host allows", allowed.len());
@@ -238,7 +236,7 @@ fn validate(arguments: &Arguments) -> Result<Exit, Failure> {
     let folder = Archive::create(arguments.out.as_deref(), &format!("{}-validation", manifest::stamp()))?;
     let within = |name: &str| folder.root().join(name);
 
-    stay_on(&allowed[..cpus])?;
+    guest::stay_on(&allowed[..cpus]).map_err(Failure::host)?;
     let choice = Choice {
         links_per_ms: Some(think::calibrate()),
         counters: counters::groups(true),
@@ -270,20 +268,6 @@ fn validate(arguments: &Arguments) -> Result<Exit, Failure> {
     let path = within("agreement.txt");
     std::fs::write(&path, &text).map_err(|error| Failure::file(&path, "write", error))?;
     output::print(&format!("{text}{}\n", path.display())).map(|()| Exit::Done)
-}
-
-/// The CPUs that this process may use.
-fn allowed_cpus() -> Result<Vec<usize>, Failure> {
-    let set = sched_getaffinity(Pid::from_raw(0)).map_err(|error| Failure::host(format!("CPUs: {error}")))?;
-    Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
-}
-
-/// Has this process, and all that it starts, run on these CPUs only.
-fn stay_on(cpus: &[usize]) -> Result<(), Failure> {
-    let mut allowed = CpuSet::new();
-    let set = cpus.iter().try_for_each(|cpu| allowed.set(*cpu));
-    let set = set.and_then(|()| sched_setaffinity(Pid::from_raw(0), &allowed));
-    set.map_err(|error| Failure::host(format!("CPUs {cpus:?}: {error}")))
 }
 
 /// The counts that can be compared here. The error names the counters that are missing: nothing was fetched yet.

@@ -31,6 +31,7 @@ mod working_set;
 
 pub use order::Order;
 pub use pattern::name as of_pattern;
+pub use team::allowed;
 
 use crate::harness::turns;
 use crate::measurement::Measurement;
