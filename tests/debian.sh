@@ -144,6 +144,21 @@ begin_files() {
     mkdir -p "$root"/{bin,lib,proc,sys,dev,tmp,tests}
 }
 
+# unpacked FOLDER LOADER: the packages that were fetched there go into the guest, and their loader where programs look
+# for it.
+unpacked() {
+    local folder loader
+    cp -r "$1/usr" "$root/"
+    rm -rf "$root/usr/share"
+    for folder in lib lib64; do
+        [ ! -d "$1/$folder" ] || cp -rn "$1/$folder" "$root/"
+    done
+    mkdir -p "$root/${2%/*}"
+    loader="$(cd "$root" && find lib* usr/lib -name "${2##*/}" -type f -o -name 'ld-2*.so' -type f | head -1)"
+    [ -n "$loader" ] || fail "no package in $1 has a loader"
+    [ -e "$root/$2" ] || ln -sf "/$loader" "$root/$2"
+}
+
 # build PACKAGE KIND TEST...: copies the programs of these tests, which are of a KIND that cargo knows (test, bin).
 build() {
     local package="$1" kind="$2" test arguments=() path strip=strip

@@ -46,13 +46,13 @@ workshop
 if [ "$architecture" = amd64 ]; then
     emulator
     machine=(-M q35 -accel "tcg,thread=multi" -cpu max) console=ttyS0 console_options=" tsc=reliable clocksource=tsc"
-    interpreter=ld-linux-x86-64.so.2 interpreters=lib64 strip=strip
+    loader=lib64/ld-linux-x86-64.so.2 strip=strip
 else
     cross
     install qemu-system-arm
     emulator=(qemu-system-aarch64)
     machine=(-M "virt,gic-version=3" -accel "tcg,thread=multi" -cpu max,pauth-impdef=on) console=ttyAMA0 console_options=
-    interpreter=ld-linux-aarch64.so.1 interpreters=lib strip=aarch64-linux-gnu-strip
+    loader=lib/ld-linux-aarch64.so.1 strip=aarch64-linux-gnu-strip
 fi
 
 step "a kernel: $kernel"
@@ -89,16 +89,7 @@ cargo build --locked -p perseq-experiments -p perseq-preload ${target:+--target 
 built="${CARGO_TARGET_DIR:-target}/${target:+$target/}debug"
 "$strip" -o "$root/bin/perseq" "$built/perseq"
 "$strip" -o "$root/bin/libperseq.so" "$built/libperseq.so"
-cp -r "$programs"/usr "$root/"
-rm -rf "$root"/usr/share
-for folder in lib lib64; do
-    [ ! -d "$programs/$folder" ] || cp -rn "$programs/$folder" "$root/"
-done
-# Where programs look for the loader.
-mkdir -p "$root/$interpreters"
-loader="$(cd "$root" && find lib* usr/lib -name "$interpreter" -type f -o -name 'ld-2*.so' -type f | head -1)"
-[ -n "$loader" ] || fail "libc6 of $libc has no loader"
-[ -e "$root/$interpreters/$interpreter" ] || ln -sf "/$loader" "$root/$interpreters/$interpreter"
+unpacked "$programs" "$loader"
 cat >"$root/tests/1-selftest.sh" <<'SH'
 #!/bin/sh
 /bin/perseq selftest -q

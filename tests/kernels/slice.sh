@@ -43,17 +43,14 @@ fi
 grep '^CONFIG_RSEQ_SLICE_EXTENSION=y' "$built/.config" || fail "the kernel was configured without slice extensions"
 
 step "tests"
-# files TESTS SCRIPT: a guest with what was built and these scripts in /tests.
+# files: a guest with what was built, and scripts that run it.
 files() {
     begin_files
     build perseq-rseq test registration
     build perseq test slices
     if [ -n "${bench:-}" ]; then strip -o "$root/bin/slices-bench" "$bench"; fi
     mv "$root"/tests/* "$root/bin/"
-    cp -r "$work/programs-sid/usr" "$root/"
-    rm -rf "$root/usr/share"
-    mkdir -p "$root/lib64"
-    [ -e "$root/lib64/ld-linux-x86-64.so.2" ] || ln -sf "$(cd "$root" && find usr/lib -name ld-linux-x86-64.so.2 -type f | sed 's,^,/,' | head -1)" "$root/lib64/ld-linux-x86-64.so.2"
+    unpacked "$work/programs-sid" lib64/ld-linux-x86-64.so.2
     busybox amd64
     # An emulated CPU takes most of 5 us to come back from an interrupt.
     cat >"$root/tests/1-rseq.sh" <<'SH'
